@@ -1,0 +1,59 @@
+"""Feeds on disk: a list of name -> array mappings in one .npz, without pickle.
+
+Keys are "<index>/<port name>"; an .npz written by hand may also hold plain port names (one feed).
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accel import store
+from accel.errors import UsageError
+
+if TYPE_CHECKING:
+    from accel.values import Feed
+
+LARGEST_BYTES = 8 << 30  # refused before anything is allocated
+
+
+def save(path: Path, feeds: Iterable[Mapping[str, Any]]) -> int:
+    """Write feeds in order; returns how many."""
+    import numpy as np
+
+    arrays = {f"{i}/{k}": np.asarray(v) for i, feed in enumerate(feeds) for k, v in feed.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    store.write(path, buffer.getvalue())
+    return len({key.partition("/")[0] for key in arrays})
+
+
+def load(path: Path) -> list[Feed]:
+    """The feeds that `save` wrote, or one feed from an .npz of plain port names.
+
+    Raises UsageError for anything that is not an .npz of numeric arrays of sane size."""
+    import numpy as np
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(item.file_size for item in archive.infolist())
+        if size > LARGEST_BYTES:
+            raise UsageError(f"{path} unpacks to {size / 1e9:.1f} GB; at most 8 GB are read.")
+        with np.load(path, allow_pickle=False) as found:
+            arrays = {key: found[key] for key in found.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} is not an .npz of plain arrays: {error}") from None
+    return _group(arrays)
+
+
+def _group(arrays: dict[str, Any]) -> list[Feed]:
+    if not all(key.partition("/")[0].isdigit() and "/" in key for key in arrays):
+        return [arrays] if arrays else []
+    feeds: dict[int, dict[str, Any]] = {}
+    for key, value in arrays.items():
+        index, _, name = key.partition("/")
+        feeds.setdefault(int(index), {})[name] = value
+    return [feeds[i] for i in sorted(feeds)]

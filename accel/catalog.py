@@ -1,0 +1,64 @@
+"""A family is a folder, a member is a file, its name is the file's stem: nothing to register."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from accel.errors import MissingExtra, UsageError
+
+ROOT = Path(__file__).parent
+SUFFIX = {"profiles": ".toml"}
+EXTRAS = {  # import name -> extra; a new dependency is one line here and one in pyproject.toml
+    "torch": "torch",
+    "onnxruntime": "cpu",
+    "openvino": "openvino",
+    "nncf": "openvino",
+    "tensorrt": "tensorrt",
+    "numba": "kernels",
+}
+
+
+def names(family: str) -> tuple[str, ...]:
+    """Members of a family, sorted; nothing is imported."""
+    suffix = SUFFIX.get(family, ".py")
+    folder = ROOT / family
+    return tuple(sorted(p.stem for p in folder.glob(f"*{suffix}") if not p.stem.startswith("_")))
+
+
+def require(family: str, name: str) -> None:
+    """Raise UsageError, with the nearest name, unless `name` is a member."""
+    allowed = names(family)
+    if name in allowed:
+        return
+    near = difflib.get_close_matches(name, allowed, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UsageError(
+        f"No {family.removesuffix('s')} named {name!r}.{hint} Known: {', '.join(allowed)}. "
+        f"Run: accel list {family}"
+    )
+
+
+def load(family: str, name: str) -> Any:
+    """The member's module, imported on first use.
+
+    Raises UsageError for an unknown name, MissingExtra for a library that is not installed."""
+    require(family, name)
+    try:
+        return importlib.import_module(f"accel.{family}.{name}")
+    except ModuleNotFoundError as error:
+        raise missing(f"{family.removesuffix('s')} {name!r}", error) from None
+
+
+def missing(what: str, error: ModuleNotFoundError) -> MissingExtra:
+    """The error for an absent library, with the line that installs it."""
+    library = (error.name or str(error)).partition(".")[0]
+    extra = EXTRAS.get(library)
+    line = f"'accel-inference[{extra}]'" if extra else library
+    return MissingExtra(
+        f"{what} needs {library}, which is not installed for {sys.executable}. "
+        f"Run: pip install {line}"
+    )

@@ -1,0 +1,1 @@
+"""The instrument: fresh processes, one clock, the machine's fingerprint."""

@@ -1,0 +1,100 @@
+"""What a member of each family must offer. A member is a module, so these are modules' shapes.
+
+Protocols, not base classes: a new engine or recipe is one file that imports nothing from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from accel.values import Feed, Model, Options, Plan, QuantStyle, Refusal, Request, Target
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Whether an engine can run here: why not, and the one line that mends it."""
+
+    usable: bool
+    version: str = ""
+    reason: str = ""
+    fix: str = ""
+    facts: Options | None = None
+
+
+class Session(Protocol):
+    """A loaded plan. Calling it runs once; outputs belong to the caller (copied where shared)."""
+
+    def __call__(self, feed: Feed) -> dict[str, Any]: ...
+
+    def bind(self, feed: Feed) -> Any:
+        """A zero-argument callable that runs on these preallocated inputs: what is timed.
+
+        It includes everything production pays per call (padding, routing), nothing else; its
+        return value is the outputs, which may share memory with the engine."""
+
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    """A runtime. Files in engines/ offer these at module level."""
+
+    BASELINE: bool  # True: only ever timed beside the candidates, never chosen
+
+    def probe(self) -> Probe:
+        """Can it run here? Called in a child process; may import anything, raises nothing."""
+
+    def style(self, target: Target) -> QuantStyle:
+        """How Q/DQ must look to be fast here."""
+
+    def recipes(self, target: Target) -> Mapping[str, Refusal | None]:
+        """Each recipe: None where this hardware can exploit it, else why not."""
+
+    def options(
+        self, recipe: str, target: Target, requests: Sequence[Request], padding: Mapping[str, float]
+    ) -> tuple[Options, ...]:
+        """The settings that matter for this recipe, most promising first; threads always set."""
+
+    def build(
+        self, model: Model, target: Target, options: Options, requests: Sequence[Request], out: Path
+    ) -> Plan:
+        """Write what `load` needs into the folder `out`. Runs in a child process.
+
+        Raises CandidateBroken when the engine refuses the graph."""
+
+    def load(self, plan: Plan) -> Session:
+        """Ready to run; reads back what it obtained and raises CandidateBroken where it differs."""
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What a recipe made: the graph, and facts for the table (sites found, method, refused)."""
+
+    model: Model
+    facts: Options
+    portable: bool = True  # False: only the engine named in `only` reads it as meant
+    only: str = ""
+
+
+class Recipe(Protocol):
+    """A pure function of graph, data, style and options; a file in recipes/."""
+
+    NEEDS_CALIBRATION: bool
+
+    def variants(self, style: QuantStyle) -> tuple[Options, ...]:
+        """The assignments worth trying, most promising first; at least one, {} when none."""
+
+    def apply(
+        self,
+        model: Model,
+        calibration: Iterable[Feed] | None,
+        style: QuantStyle,
+        options: Options,
+        out: Path,
+    ) -> Quantized:
+        """Write the new graph as out/"model.onnx".
+
+        Raises UsageError without the calibration data it needs, CandidateBroken when the graph
+        cannot be treated."""

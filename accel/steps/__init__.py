@@ -1,0 +1,1 @@
+"""The verbs: a file each; each takes values and a folder, and returns a value."""
