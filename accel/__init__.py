@@ -1,3 +1,73 @@
-"""accel: the fastest engine that provably keeps its accuracy on a given device."""
+"""accel: the fastest engine that provably keeps its accuracy on a given device.
+
+import accel
+
+release = accel.optimize(
+    "examples/digits.py",
+    target="cpu-local",
+    constraints=accel.Constraints(max_drop=2.0),
+    out="release",
+)
+print(release.winner.name, release.certificate.grade)
+
+with accel.load("release") as run:
+    logits = run({"image": image})["logits"]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accel.errors import AccelError
+    from accel.pipeline import optimize
+    from accel.questions.inspect import inspect
+    from accel.questions.verify import verify
+    from accel.release import load
+    from accel.search import Constraints
+    from accel.steps.bench import bench
+    from accel.steps.build import build
+    from accel.steps.check import check
+    from accel.steps.evaluate import evaluate
+    from accel.steps.export import export
+    from accel.steps.pack import pack
+    from accel.steps.quantize import quantize
+    from accel.values import Release
 
 __version__ = "0.1.0"
+__all__ = [
+    "AccelError",
+    "Constraints",
+    "Release",
+    "bench",
+    "build",
+    "check",
+    "evaluate",
+    "export",
+    "inspect",
+    "load",
+    "optimize",
+    "pack",
+    "quantize",
+    "verify",
+]
+
+_WHERE = {
+    "AccelError": "errors",
+    "Constraints": "search",
+    "Release": "values",
+    "inspect": "questions.inspect",
+    "load": "release",
+    "optimize": "pipeline",
+    "verify": "questions.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported on first use (PEP 562): start-up stays quick."""
+    if name not in __all__:
+        raise AttributeError(f"module 'accel' has no attribute {name!r}")
+    import importlib
+
+    module = importlib.import_module(f"accel.{_WHERE.get(name, f'steps.{name}')}")
+    return getattr(module, name)

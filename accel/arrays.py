@@ -5,6 +5,7 @@ Keys are "<index>/<port name>"; an .npz written by hand may also hold plain port
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -29,6 +30,20 @@ def save(path: Path, feeds: Iterable[Mapping[str, Any]]) -> int:
     np.savez(buffer, allow_pickle=False, **arrays)
     store.write(path, buffer.getvalue())
     return len({key.partition("/")[0] for key in arrays})
+
+
+def digest(feeds: Iterable[Mapping[str, Any]]) -> str:
+    """sha256 over names, dtypes, shapes and bytes, in order."""
+    import numpy as np
+
+    total = hashlib.sha256()
+    for feed in feeds:
+        for name in sorted(feed):
+            array = np.ascontiguousarray(feed[name])
+            total.update(f"{name} {array.dtype.str} {array.shape};".encode())
+            total.update(array.tobytes())
+        total.update(b"|")
+    return total.hexdigest()
 
 
 def load(path: Path) -> list[Feed]:

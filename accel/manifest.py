@@ -1,4 +1,4 @@
-"""Values <-> JSON. Paths are kept relative to a folder, so that a step can be moved or packed."""
+"""Values <-> JSON. Paths are kept relative to a step's folder, so that a store can be moved."""
 
 from __future__ import annotations
 
@@ -89,6 +89,8 @@ def _no_constant(name: str) -> Any:
 def _relative(path: Path, base: Path | None) -> str:
     if base is not None and path.is_absolute() and path.is_relative_to(base):
         return "./" + path.relative_to(base).as_posix()
+    if base is not None and path.is_absolute() and path.is_relative_to(base.parent):
+        return "../" + path.relative_to(base.parent).as_posix()  # a sibling step's file
     return path.as_posix()
 
 
@@ -105,10 +107,18 @@ def _load(kind: Any, data: Any, base: Path | None) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _load_dataclass(kind, data, base)
     if kind is Path:
-        return base / data[2:] if base is not None and data.startswith("./") else Path(data)
+        return _absolute(data, base)
     if kind is float and data is None:
         return math.nan
     return float(data) if kind is float else data
+
+
+def _absolute(data: str, base: Path | None) -> Path:
+    if base is not None and data.startswith("./"):
+        return base / data[2:]
+    if base is not None and data.startswith("../"):
+        return base.parent / data[3:]
+    return Path(data)
 
 
 def _load_tuple(of: tuple[Any, ...], data: Any, base: Path | None) -> tuple[Any, ...]:

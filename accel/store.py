@@ -162,14 +162,15 @@ def _make(folder: Path, key: Mapping[str, Any], make: Callable[[Path], Any]) -> 
         value = manifest.dump(make(temporary), temporary)
         record = {"key": key, "value": value, "files": digest_files(temporary)}
         write(temporary / "record.json", json.dumps(manifest.dump(record), indent=1))
-        _sync(temporary)
+        sync(temporary)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return value
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
+    """Have the disk hold every file of a folder before anything is renamed."""
     for path in (*folder.rglob("*"), folder):
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -1,0 +1,36 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each makes .venv by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+ifneq ($(wildcard ../shared/data),)
+export ACCEL_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: demo test lint bench clean
+demo: .venv/.demo
+	$(BIN)/accel optimize examples/minilm.py --target cpu-local --max-drop 0.5pt --out release
+
+test: .venv/.dev lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.dev
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+.venv/.demo: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "accel needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	# torch first and pinned: left to a resolver, it comes with gigabytes of CUDA
+	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e '.[cpu,torch,openvino,examples]'
+	touch $@
+
+.venv/.dev: .venv/.demo
+	$(BIN)/pip install -q -c constraints.txt -e '.[cpu,torch,openvino,examples,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .accel release build dist *.egg-info

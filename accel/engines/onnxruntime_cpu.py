@@ -1,0 +1,145 @@
+"""ONNX Runtime on the CPU: the portable engine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from accel import graph
+from accel.errors import CandidateBroken
+from accel.measure import machine
+from accel.protocols import Probe
+from accel.values import Feed, Model, Options, Plan, QuantStyle, Refusal, Request, Target
+
+BASELINE = False
+PROVIDER = "CPUExecutionProvider"
+INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}  # int8 dot products
+ERRORS_ONLY = 3  # ONNX Runtime's log severity
+
+
+def probe() -> Probe:
+    """Usable when it imports, has the provider, and is not installed twice."""
+    installed = [n for n in ("onnxruntime", "onnxruntime-gpu") if _version(n)]
+    if len(installed) == 2:
+        fix = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime"
+        return Probe(False, reason="onnxruntime and onnxruntime-gpu overwrite each other.", fix=fix)
+    if PROVIDER not in onnxruntime.get_available_providers():
+        return Probe(
+            False, reason=f"no {PROVIDER}", fix="pip install --force-reinstall onnxruntime"
+        )
+    return Probe(True, onnxruntime.__version__, facts={"providers": [PROVIDER]})
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def style(target: Target) -> QuantStyle:
+    """U8S8, per channel; 7-bit weights where int16 sums would saturate (no VNNI).
+
+    Signed weights: dynamic int8 with unsigned ones was 2.1 times slower on a VNNI machine."""
+    return QuantStyle(
+        weight_signed=True,
+        activation_signed=False,
+        weight_symmetric=True,
+        activation_symmetric=False,
+        per_channel=True,
+        reduce_range=not INT8 & _isa(target),
+    )
+
+
+def _isa(target: Target) -> set[str]:
+    return set(target.isa) or set(machine.isa())
+
+
+def recipes(target: Target) -> Mapping[str, Refusal | None]:
+    """fp32 always; int8 where there are int8 dot products; no 16-bit floats on a CPU."""
+    slow = Refusal("bf16", "ONNX Runtime has no bf16 kernels on a CPU: nodes would be cast to fp32")
+    no_dot = None if INT8 & _isa(target) else Refusal("int8", "no int8 dot product (VNNI, DOT)")
+    return {"fp32": None, "int8_dynamic": no_dot, "int8_static": no_dot, "bf16": slow}
+
+
+def options(
+    recipe: str, target: Target, requests: Sequence[Request], padding: Mapping[str, float]
+) -> tuple[Options, ...]:
+    """Threads are set, never left to the runtime; spinning stays on (off was 1.7 times slower)."""
+    return ({"threads": target.threads or machine.cores()},)
+
+
+def build(
+    model: Model, target: Target, options: Options, requests: Sequence[Request], out: Path
+) -> Plan:
+    """The graph itself, copied, and opened once to see that the runtime takes it."""
+    path = out / "model.onnx"
+    graph.copy(model.path, path)
+    plan = Plan(
+        "onnxruntime_cpu",
+        dataclasses.replace(model, path=path),
+        path,
+        options,
+        facts={"providers": [PROVIDER], "precision": "as in the graph"},
+        versions={"onnxruntime": onnxruntime.__version__},
+    )
+    load(plan).close()
+    return plan
+
+
+def session(path: Path, threads: int, level: Any) -> onnxruntime.InferenceSession:
+    """A session with exactly this provider; anything else is an error."""
+    wanted = onnxruntime.SessionOptions()
+    wanted.intra_op_num_threads = threads
+    wanted.inter_op_num_threads = 1
+    wanted.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    wanted.graph_optimization_level = level
+    wanted.log_severity_level = ERRORS_ONLY
+    try:
+        made = onnxruntime.InferenceSession(str(path), wanted, providers=[PROVIDER])
+    except Exception as error:  # onnxruntime raises a dozen types of its own
+        raise CandidateBroken(f"ONNX Runtime refuses the graph: {_first(error)}") from None
+    if made.get_providers() != [PROVIDER]:
+        raise CandidateBroken(f"asked for {PROVIDER}, obtained {made.get_providers()}")
+    return made
+
+
+def _first(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:400]
+
+
+def load(plan: Plan) -> Session:
+    """Ready to run, every optimization on."""
+    level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    return Session(session(plan.path, int(plan.options["threads"]), level))
+
+
+class Session:
+    """A loaded graph; outputs belong to the caller."""
+
+    def __init__(self, inner: onnxruntime.InferenceSession) -> None:
+        self._inner: Any = inner
+        self._outputs = [o.name for o in inner.get_outputs()]
+
+    def __call__(self, feed: Feed) -> dict[str, Any]:
+        return dict(zip(self._outputs, self._run(dict(feed)), strict=True))
+
+    def bind(self, feed: Feed) -> Callable[[], Any]:
+        """run() on a prebuilt dict: I/O binding was not faster on a CPU."""
+        given, run, names = dict(feed), self._inner.run, self._outputs
+        self._run(given)
+        return lambda: run(names, given)
+
+    def _run(self, feed: Feed) -> Any:
+        try:
+            return self._inner.run(self._outputs, feed)
+        except Exception as error:  # as above
+            raise CandidateBroken(f"ONNX Runtime could not run: {_first(error)}") from None
+
+    def close(self) -> None:
+        self._inner = None

@@ -1,0 +1,55 @@
+"""The yardstick of every check and score: fp32 in ONNX Runtime, one thread, nothing optimized.
+
+No fusion, no layout change, no reordering: what the graph says, node by node. (The ONNX project's
+own reference evaluator would be more independent, but its Conv and MatMul take minutes here.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnxruntime
+
+from accel.engines import onnxruntime_cpu
+from accel.protocols import Probe, Session
+from accel.values import Model, Options, Plan, QuantStyle, Refusal, Request, Target
+
+BASELINE = True
+
+
+def probe() -> Probe:
+    """Where ONNX Runtime is usable, so is this."""
+    return onnxruntime_cpu.probe()
+
+
+def style(target: Target) -> QuantStyle:
+    """Never quantized for; ONNX Runtime's own style."""
+    return onnxruntime_cpu.style(target)
+
+
+def recipes(target: Target) -> Mapping[str, Refusal | None]:
+    """fp32 only."""
+    return {"fp32": None}
+
+
+def options(
+    recipe: str, target: Target, requests: Sequence[Request], padding: Mapping[str, float]
+) -> tuple[Options, ...]:
+    """Nothing to choose."""
+    return ({},)
+
+
+def build(
+    model: Model, target: Target, options: Options, requests: Sequence[Request], out: Path
+) -> Plan:
+    """The graph, as it is."""
+    plan = onnxruntime_cpu.build(model, target, {"threads": 1}, requests, out)
+    return dataclasses.replace(plan, engine="reference", options=options)
+
+
+def load(plan: Plan) -> Session:
+    """One thread, so that sums have one order."""
+    level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime_cpu.Session(onnxruntime_cpu.session(plan.path, 1, level))

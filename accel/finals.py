@@ -1,0 +1,176 @@
+"""The end of a search: time the finalists together, certify the best, pack it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from accel import arrays, stats, trials
+from accel.certificate import certificate
+from accel.errors import AccelError
+from accel.job import Job, pick, step
+from accel.measure import instrument
+from accel.search import Constraints, portable
+from accel.steps import evaluate as evaluate_step
+from accel.steps import pack as pack_step
+from accel.trials import build, identity, outputs, score
+from accel.values import (
+    Candidate,
+    Certificate,
+    Measurement,
+    Model,
+    Plan,
+    Refusal,
+    Release,
+    Split,
+    Verdict,
+)
+
+
+@dataclass(frozen=True)
+class Final:
+    """What came of one interleaved run: the arms that lived, and those that did not."""
+
+    measured: tuple[Measurement, ...]
+    lost: tuple[Refusal, ...]
+
+
+def measure(
+    job: Job, arms: Mapping[str, Plan], progress: Callable[[str], None]
+) -> Mapping[str, Measurement | Refusal]:
+    """All arms timed together: interleaved, in random order, in fresh processes."""
+    key = {
+        "arms": {name: identity(plan) for name, plan in arms.items()},
+        "machine": job.machine_class,
+        "seed": job.seed,
+        **pick(job, "requests"),
+    }
+
+    def make(folder: Path) -> Final:
+        found = instrument.compare(
+            [instrument.Arm(n, p) for n, p in arms.items()],
+            job.requests,
+            folder,
+            seed=job.seed,
+            progress=progress,
+        )
+        return Final(
+            tuple(m for m in found if isinstance(m, Measurement)),
+            tuple(m for m in found if isinstance(m, Refusal)),
+        )
+
+    final = step(job, "measure", key, Final, make).value
+    lost = {r.what: r for r in final.lost}
+    return {m.arm: m for m in final.measured} | lost
+
+
+def baselines(job: Job, table: Sequence[Candidate], yardstick: Plan) -> tuple[Candidate, ...]:
+    """What a release is compared with: PyTorch eager, and fp32 in ONNX Runtime as it stands."""
+    fp32 = [
+        c
+        for c in table
+        if c.plan and c.recipe == "fp32" and c.engine.startswith("onnxruntime") and c.screen_s
+    ]
+    fp32.sort(key=lambda c: c.screen_s or 0.0)
+    return (*_eager(job, yardstick.model), *fp32[:1])
+
+
+def _eager(job: Job, root: Model) -> tuple[Candidate, ...]:
+    if job.workload.source.endswith(".onnx"):
+        return ()
+    options = {"workload": job.workload.source, "data": job.workload.data}
+    plan = build(job, root, "torch_eager", options).value
+    return (Candidate("torch eager", "module", "fp32", "torch_eager", plan=plan, status="built"),)
+
+
+def measured(
+    job: Job, candidates: Sequence[Candidate], progress: Callable[[str], None]
+) -> dict[str, Candidate]:
+    """Every candidate with its measurement from one interleaved run, or lost with the reason."""
+    arms = {c.name: c.plan for c in candidates if c.plan is not None}
+    found = measure(job, arms, progress)
+    return {c.name: _with_measurement(c, found[c.name]) for c in candidates}
+
+
+def _with_measurement(candidate: Candidate, found: Measurement | Refusal) -> Candidate:
+    if isinstance(found, Refusal):
+        return trials.lost(candidate, "failed", found.reason)
+    return dataclasses.replace(
+        candidate, status="measured", measurement=found, objective_s=stats.objective(found)
+    )
+
+
+def cost(objective: str) -> Callable[[Candidate], float]:
+    """What a run minimises: seconds weighted over requests, their tail, their mean, or bytes."""
+    if objective == "size":
+        return lambda c: float(c.size_bytes)
+    if objective == "latency":
+        return lambda c: c.objective_s or float("inf")
+    statistic = stats.mean_seconds if objective == "throughput" else stats.tail_seconds
+    return lambda c: float("inf") if c.measurement is None else statistic(c.measurement)
+
+
+def tie(a: Candidate, b: Candidate) -> bool:
+    """Is the difference between two measured candidates inside the noise of their run?"""
+    return bool(a.measurement and b.measurement and stats.tie(a.measurement, b.measurement))
+
+
+def certify(
+    job: Job, candidate: Candidate, constraints: Constraints, yardstick: Plan, looks: int
+) -> Certificate:
+    """Grade a candidate on the certify split; on the search split, widened, when there is none."""
+    split: Split = "certify" if job.digests["certify"] else "search"
+    if candidate.plan is None:
+        raise AccelError(f"{candidate.name} was certified before it was built.")
+    baseline = score(job, yardstick, split, yardstick)
+    found = score(job, candidate.plan, split, yardstick)
+    metric = job.workload.metric or evaluate_step.fidelity_metric
+    budget = constraints.budget(baseline.value)
+    return certificate(baseline, found, metric, budget, looks if split == "search" else 1)
+
+
+GOLDEN = 4  # requests kept with the reference's outputs for the smoke test at load
+
+
+def pack(
+    job: Job,
+    winner: Candidate,
+    baselines: Sequence[Candidate],
+    table: Sequence[Candidate],
+    proof: Certificate,
+    yardstick: Plan,
+    reproduce: str,
+    out: Path,
+) -> Release:
+    """Write the release: the winner, the best portable graph, and all the evidence."""
+    feeds = [r.inputs for r in job.requests[:: max(1, len(job.requests) // GOLDEN)]]
+    split: Split = "certify" if job.digests["certify"] else "search"
+    plan = winner.plan
+    if plan is None:
+        raise AccelError(f"{winner.name} was packed before it was built.")
+    return pack_step.pack(
+        winner=winner,
+        portable=_portable(table, yardstick),
+        baselines=baselines,
+        table=table,
+        certificate=proof,
+        verdict=Verdict("pass", (f"{proof.grade}: {proof.method} on the {split} split",)),
+        golden=(feeds, arrays.load(outputs(job, yardstick, feeds))),
+        requests=job.requests,
+        rows={
+            "reference": score(job, yardstick, split, yardstick).rows,
+            winner.name: score(job, plan, split, yardstick).rows,
+        },
+        reproduce=reproduce,
+        facts={"target": job.target.name, "versions": job.versions, "digests": job.digests},
+        out=out,
+    )
+
+
+def _portable(table: Sequence[Candidate], yardstick: Plan) -> Candidate:
+    """The quickest measured candidate that any runtime can read; the fp32 graph when none is."""
+    able = [c for c in table if c.status == "measured" and c.objective_s and portable(c)]
+    fp32 = Candidate("reference fp32", "any", "fp32", yardstick.engine, plan=yardstick)
+    return min(able, key=lambda c: c.objective_s or 0.0, default=fp32)

@@ -1,0 +1,219 @@
+"""ONNX graphs: open safely, save, describe, digest, walk into subgraphs and functions."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from accel.errors import BadModel
+from accel.values import Model, Port
+
+INLINE_LIMIT_BYTES = 1_500_000_000  # protobuf refuses 2 GiB; weights go beside the file well before
+COSMETIC = ("doc_string", "producer_name", "producer_version", "metadata_props", "domain")
+STRANGERS = {  # first bytes -> what it really is
+    b"version https://git-lfs": "a git-LFS pointer (run: git lfs pull)",
+    b"<!DOCTYPE": "an HTML page (a failed download?)",
+    b"<html": "an HTML page (a failed download?)",
+    b"\x80\x02": "a Python pickle",
+    b"\x80\x04": "a Python pickle",
+    b"PK\x03\x04": "a zip archive (a .pt checkpoint?)",
+}
+
+
+def open_model(path: Path) -> Any:
+    """The ModelProto of a file, checked; its external data is read from its own folder only.
+
+    Raises BadModel for anything missing, foreign, broken or unsafe."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    _sniff(path)
+    try:
+        proto = onnx.load(str(path))  # onnx >= 1.21 refuses data outside the model's folder
+        if proto.ByteSize() < INLINE_LIMIT_BYTES:
+            onnx.checker.check_model(proto)
+    except (DecodeError, RuntimeError) as error:
+        raise BadModel(f"{path} is not a whole ONNX model: {_first(error)}") from None
+    except (onnx.checker.ValidationError, OSError, ValueError, TypeError) as error:
+        raise BadModel(f"{path} is not a valid ONNX model: {_first(error)}") from None
+    if not proto.graph.node:
+        raise BadModel(f"{path} holds no operators.")
+    return proto
+
+
+def _first(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _sniff(path: Path) -> None:
+    if not path.is_file():
+        raise BadModel(f"{path} is not a file.")
+    with path.open("rb") as stream:
+        head = stream.read(32)
+    if not head:
+        raise BadModel(f"{path} is empty.")
+    for start, what in STRANGERS.items():
+        if head.startswith(start):
+            raise BadModel(f"{path} is {what}, not an ONNX model.")
+
+
+def save(proto: Any, path: Path) -> None:
+    """Write a model; weights go to one file beside it when they would not fit in protobuf."""
+    import onnx
+
+    large = proto.ByteSize() > INLINE_LIMIT_BYTES
+    extra: dict[str, Any] = {"save_as_external_data": True, "location": f"{path.name}.data"}
+    onnx.save(proto, str(path), **(extra if large else {}))
+
+
+def copy(source: Path, target: Path) -> Path:
+    """Copy a file, with its external data beside it where it is an ONNX graph that has some.
+
+    Raises BadModel for data that lies outside the graph's folder."""
+    target.parent.mkdir(exist_ok=True)
+    shutil.copyfile(source, target)
+    for name in _external_data(source) if source.suffix == ".onnx" else ():
+        file = (source.parent / name).resolve()
+        if not file.is_relative_to(source.parent.resolve()):
+            raise BadModel(f"{source} keeps its weights outside its folder, at {name!r}.")
+        (target.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target.parent / name)
+    return target
+
+
+def _external_data(path: Path) -> set[str]:
+    """Names of the files that hold an ONNX graph's weights, as the graph gives them."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    return {e.value for t in _tensors(model.graph) for e in t.external_data if e.key == "location"}
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    yield from graph.initializer
+    for attribute in (a for node in graph.node for a in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from _tensors(inner)
+
+
+def describe(path: Path, trail: tuple[str, ...] = ()) -> Model:
+    """The file as a Model: ports, digest, story. Raises BadModel like `open_model`."""
+    proto = open_model(path)
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return Model(
+        path=path,
+        digest=digest(proto),
+        inputs=tuple(_port(v) for v in proto.graph.input if v.name not in weights),
+        outputs=tuple(_port(v) for v in proto.graph.output),
+        trail=trail,
+    )
+
+
+def _port(value: Any) -> Port:
+    import onnx
+
+    kind = value.type.tensor_type
+    dims = tuple(
+        d.dim_value if d.HasField("dim_value") else (d.dim_param or "?") for d in kind.shape.dim
+    )
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type) if kind.elem_type else "unknown"
+    return Port(value.name, str(dtype), dims)
+
+
+def digest(proto: Any) -> str:
+    """sha256 of what the model computes: blind to doc strings, producer fields and storage layout.
+
+    Every attribute, weight byte, port, opset and node counts; so does the nodes' order."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for name in COSMETIC:
+        copy.ClearField(name)
+    _plain(copy.graph)
+    for function in copy.functions:
+        function.ClearField("doc_string")
+        for node in function.node:
+            _plain_node(node)
+    return hashlib.sha256(copy.SerializeToString(deterministic=True)).hexdigest()
+
+
+def _plain(graph: Any) -> None:
+    for name in ("doc_string", "metadata_props", "value_info"):
+        graph.ClearField(name)
+    for value in (*graph.input, *graph.output):
+        value.ClearField("doc_string")
+        value.ClearField("metadata_props")
+    for tensor in graph.initializer:
+        _plain_tensor(tensor)
+    for node in graph.node:
+        _plain_node(node)
+
+
+def _plain_node(node: Any) -> None:
+    node.ClearField("doc_string")
+    node.ClearField("metadata_props")
+    for attribute in node.attribute:
+        attribute.ClearField("doc_string")
+        if attribute.HasField("t"):
+            _plain_tensor(attribute.t)
+        if attribute.HasField("g"):
+            _plain(attribute.g)
+        for inner in attribute.graphs:
+            _plain(inner)
+
+
+def _plain_tensor(tensor: Any) -> None:
+    """Typed fields and raw bytes of equal content become the same bytes."""
+    import onnx
+
+    name = tensor.name
+    if tensor.data_type != onnx.TensorProto.STRING:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)))
+    tensor.name = name
+
+
+def walk(proto: Any) -> Iterator[Any]:
+    """Every node: of the graph, of its subgraphs, and of the model's functions."""
+    yield from _nodes(proto.graph.node)
+    for function in proto.functions:
+        yield from _nodes(function.node)
+
+
+def _nodes(nodes: Any) -> Iterator[Any]:
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                yield from _nodes(inner.node)
+
+
+def operators(proto: Any) -> dict[str, int]:
+    """How many nodes of each operator, most frequent first; other domains are named."""
+    names = (f"{n.domain}.{n.op_type}" if n.domain else n.op_type for n in walk(proto))
+    return dict(Counter(names).most_common())
+
+
+def parameters(proto: Any) -> int:
+    """Elements of all initializers."""
+    import math
+
+    return sum(math.prod(tensor.dims) for tensor in proto.graph.initializer)
+
+
+def dtype_census(proto: Any) -> dict[str, int]:
+    """Initializer elements by dtype."""
+    import math
+
+    import onnx
+
+    found: Counter[str] = Counter()
+    for tensor in proto.graph.initializer:
+        kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        found[str(kind)] += math.prod(tensor.dims)
+    return dict(found)

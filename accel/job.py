@@ -1,0 +1,125 @@
+"""One run's problem, prepared: what was yielded, its digests, and where steps are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from accel import arrays, store, workload
+from accel.measure import child, machine
+from accel.values import Feed, Options, Request, Split, Target, Workload
+
+T = TypeVar("T")
+LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "numpy")
+READ_LIMIT_S = 900.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials of one run share: the problem, the machine, and where steps are kept."""
+
+    workload: Workload
+    target: Target
+    requests: tuple[Request, ...]
+    calibration_file: Path | None
+    digests: Options  # of the source, the weights and the data that the workload yielded
+    versions: Mapping[str, str]
+    machine_class: str
+    work: Path
+    seed: int = 0
+
+    def log(self, name: str) -> Path:
+        """Where a child's output goes; its path stands in the child's error."""
+        folder = self.work / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{name}.log"
+
+
+def step(
+    job: Job, verb: str, key: Mapping[str, Any], kind: type[T], make: Callable[[Path], T]
+) -> store.Step[T]:
+    """One stored step; library versions are part of every key."""
+    return store.run(job.work / "store", verb, {**key, "versions": job.versions}, kind, make)
+
+
+def prepare(source: str, target: Target, data: str | None, work: Path, seed: int = 0) -> Job:
+    """Load the workload and everything that it yields, and digest it.
+
+    Raises UsageError for anything wrong with the workload or its data."""
+    problem = workload.load(source, data)
+    requests = workload.requests(problem)
+    calibration = workload.calibration(problem)
+    digests = {
+        "source": problem.digest,
+        "example": arrays.digest([workload.example(problem)]),
+        "requests": store.digest_json(
+            [[r.group, r.weight, arrays.digest([r.inputs])] for r in requests]
+        ),
+        "calibration": None if calibration is None else arrays.digest(calibration),
+        "search": _samples_digest(problem, "search"),
+        "certify": _samples_digest(problem, "certify"),
+    }
+    folder = work.absolute() / "data"
+    with store.disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = None if calibration is None else _feeds_file(folder, "calibration", calibration)
+    job = Job(
+        workload=problem,
+        target=target,
+        requests=requests,
+        calibration_file=file,
+        digests=digests,
+        versions=versions(),
+        machine_class=machine.machine_class(machine.fingerprint()),
+        work=work.absolute(),
+        seed=seed,
+    )
+    return dataclasses.replace(job, digests={**digests, "weights": _weights(job)})
+
+
+def versions() -> dict[str, str]:
+    """The libraries that a graph, a plan or a time depends on, as installed; absent ones too."""
+    from importlib import metadata
+
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = ""
+    return found
+
+
+def _samples_digest(problem: Workload, split: Split) -> str | None:
+    found = workload.samples(problem, split)
+    if not found:
+        return None
+    feeds = [feed for inputs, _ in found for feed in inputs]
+    labels = [{"label": label} for _, label in found]
+    return store.digest_json([arrays.digest(feeds), arrays.digest(labels)])
+
+
+def _feeds_file(folder: Path, name: str, feeds: Sequence[Feed]) -> Path:
+    path = folder / f"{name}-{arrays.digest(feeds)[:20]}.npz"
+    if not path.exists():
+        arrays.save(path, feeds)
+    return path
+
+
+def _weights(job: Job) -> str:
+    """Weights can change while the workload's source does not: they are read every time."""
+    return child.call(
+        "accel.steps.export:weights_digest",
+        {"source": job.workload.source, "data": job.workload.data},
+        str,
+        log=job.log("weights"),
+        timeout_s=READ_LIMIT_S,
+    )
+
+
+def pick(job: Job, *names: str) -> Options:
+    """Those of the job's digests that a step depends on."""
+    return {name: job.digests[name] for name in names}

@@ -1,0 +1,236 @@
+"""The instrument: arms timed side by side, interleaved, in fresh processes, every sample kept.
+
+`call` < `block` (back-to-back calls of one arm on one request group) < `round` (every arm's blocks,
+arms in random order) < `epoch` (fresh processes). An epoch is the unit of replication: process
+start-up fixes page placement and thread placement, which no number of calls averages out. The
+order of arms is drawn anew each round: a fixed order turns drift into a difference between arms.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accel import arrays
+from accel.errors import CandidateBroken, InstrumentUnfit
+from accel.measure import load, machine
+from accel.measure.tally import Tally, measurement
+from accel.measure.worker import Block, Worker
+from accel.values import Measurement, Plan, Refusal, Request
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+RETAKES = 2  # of one disturbed block
+GIVE_UP_SHARE = 0.5  # once most blocks are disturbed, retaking only costs time
+WORKER_BYTES = 250 << 20  # interpreter, runtime and arena of a small model
+UNFIT_SHARE = 0.8
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One thing to time."""
+
+    name: str
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What stays the same through a comparison."""
+
+    requests: Path
+    groups: tuple[tuple[int, ...], ...]  # indexes of the requests in each group
+    rounds: int
+    block_s: float
+    warmup_calls: int
+    out: Path
+    coin: random.Random
+
+
+def compare(
+    arms: Sequence[Arm],
+    requests: Sequence[Request],
+    out: Path,
+    *,
+    epochs: int = 3,
+    rounds: int = 6,
+    block_s: float = 0.15,
+    warmup_calls: int = 10,
+    seed: int = 0,
+    progress: Progress | None = None,
+    memory_bytes: int | None = None,
+) -> tuple[Measurement | Refusal, ...]:
+    """Every arm's samples, in the arms' order; a Refusal, with the reason, for an arm that died.
+
+    `out` is a folder. A block beside which others used the processor is taken again and the
+    quietest is kept; the rule never sees a latency. `memory_bytes` (default: what is free now)
+    decides whether all arms are loaded at once or one after another inside each epoch.
+    `progress` gets a line of text before each epoch."""
+    setup = _setup(requests, rounds, block_s, warmup_calls, out, seed)
+    tallies = [Tally() for _ in arms]
+    together = _fit_together(arms, memory_bytes)
+    for epoch in range(epochs):
+        if progress is not None:
+            progress(f"epoch {epoch + 1} of {epochs}")
+        alive = [i for i, tally in enumerate(tallies) if not tally.dead]
+        setup.coin.shuffle(alive)
+        for team in [alive] if together else [[i] for i in alive]:
+            _epoch(setup, {i: arms[i] for i in team}, tallies, epoch)
+    return tuple(
+        Refusal(arm.name, tally.dead)
+        if tally.dead
+        else measurement(
+            arm.name, setup.out / f"{_file(i, arm)}.npz", tally, setup.warmup_calls, requests
+        )
+        for i, (arm, tally) in enumerate(zip(arms, tallies, strict=True))
+    )
+
+
+def quick(plan: Plan, requests: Sequence[Request], out: Path, *, budget_s: float) -> Measurement:
+    """A rough timing for screening: one process, two rounds, about `budget_s` seconds of calls.
+
+    Raises CandidateBroken when the plan does not load or run."""
+    groups = len({r.group for r in requests})
+    found = compare(
+        [Arm("quick", plan)],
+        requests,
+        out,
+        epochs=1,
+        rounds=2,
+        block_s=budget_s / (2 * groups),
+        warmup_calls=2,
+    )[0]
+    if isinstance(found, Refusal):
+        raise CandidateBroken(found.reason)
+    return found
+
+
+def columns(measurement: Measurement) -> dict[str, NDArray[Any]]:
+    """The samples: request, epoch, round (int64) and seconds (float64), equally long."""
+    import numpy as np
+
+    with np.load(measurement.samples, allow_pickle=False) as found:
+        return {name: found[name] for name in ("request", "epoch", "round", "seconds")}
+
+
+def require_fit(measurements: Sequence[Measurement]) -> None:
+    """Raise InstrumentUnfit when nearly every block was disturbed, and heavily."""
+    for m in measurements:
+        share, foreign = m.machine["disturbed_share"], m.machine["foreign_cores"]
+        if share > UNFIT_SHARE and load.heavy([foreign], machine.cores()):
+            raise InstrumentUnfit(
+                f"{m.arm}: other processes used {foreign:.1f} cores beside {share:.0%} of the "
+                f"blocks; at most {load.LIMIT_CORES} are allowed. Stop them (see: top) and rerun."
+            )
+
+
+def _setup(
+    requests: Sequence[Request], rounds: int, block_s: float, warmup: int, out: Path, seed: int
+) -> _Setup:
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "requests.npz"
+    arrays.save(path, (r.inputs for r in requests))
+    names = dict.fromkeys(r.group for r in requests)
+    groups = tuple(tuple(i for i, r in enumerate(requests) if r.group == n) for n in names)
+    return _Setup(path, groups, rounds, block_s, warmup, out, random.Random(seed))
+
+
+def _fit_together(arms: Sequence[Arm], memory_bytes: int | None) -> bool:
+    import psutil
+
+    free = psutil.virtual_memory().available if memory_bytes is None else memory_bytes
+    # weights as read and as the runtime packs them: twice the file
+    need = sum(WORKER_BYTES + 2 * max(_size(a.plan.path), _size(a.plan.model.path)) for a in arms)
+    return need < 0.8 * free
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size if path.exists() else 0
+
+
+def _epoch(setup: _Setup, arms: dict[int, Arm], tallies: list[Tally], epoch: int) -> None:
+    workers: dict[int, Worker] = {}
+    try:
+        for i, arm in arms.items():
+            workers[i] = Worker(arm.name, setup.out / f"{_file(i, arm)}.log")
+            _guarded(tallies[i], partial(_start, setup, workers[i], arm, tallies[i]))
+        for number in range(setup.rounds):
+            order = [i for i in workers if not tallies[i].dead]
+            setup.coin.shuffle(order)
+            for i in order:
+                _guarded(
+                    tallies[i],
+                    partial(_turn, setup, workers[i], tallies[i], epoch, number),
+                )
+        for i, worker in workers.items():
+            if not tallies[i].dead:
+                _guarded(tallies[i], partial(_peak, worker, tallies[i]))
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def _guarded(tally: Tally, action: Callable[[], None]) -> None:
+    """A worker that dies loses its arm, not the others'."""
+    try:
+        action()
+    except CandidateBroken as error:
+        tally.dead = str(error)
+
+
+def _start(setup: _Setup, worker: Worker, arm: Arm, tally: Tally) -> None:
+    load_s, cold_s = worker.load(arm.plan, setup.requests)
+    tally.load_s.append(load_s)
+    tally.cold_s.append(cold_s)
+    worker.ask("warm", count=setup.warmup_calls)
+    worker.stop()
+
+
+def _turn(setup: _Setup, worker: Worker, tally: Tally, epoch: int, number: int) -> None:
+    worker.resume()
+    for indexes in setup.groups:
+        block = _quiet_block(worker, indexes, setup.block_s, tally)
+        tally.add(block, epoch, number)
+    worker.stop()
+
+
+def _peak(worker: Worker, tally: Tally) -> None:
+    worker.resume()
+    tally.peak_bytes = max(tally.peak_bytes, worker.ask("memory"))
+
+
+def _quiet_block(worker: Worker, indexes: tuple[int, ...], block_s: float, tally: Tally) -> Block:
+    """The quietest of up to 1 + RETAKES blocks, judged by the others' processor time alone."""
+    best, quietest, noisy = _watched(worker, indexes, block_s)
+    hopeless = tally.disturbed > max(4.0, GIVE_UP_SHARE * len(tally.foreign))
+    for _ in range(0 if hopeless else RETAKES):
+        if not noisy:
+            break
+        tally.retaken += 1
+        again, foreign, still = _watched(worker, indexes, block_s)
+        if foreign < quietest:
+            best, quietest, noisy = again, foreign, still
+    tally.foreign.append(quietest)
+    tally.disturbed += noisy
+    return best
+
+
+def _watched(worker: Worker, indexes: tuple[int, ...], block_s: float) -> tuple[Block, float, bool]:
+    before = load.now()
+    block = worker.block(indexes, block_s)
+    after = load.now()
+    foreign = load.foreign_cores(before, after, block.own_s)
+    return block, foreign, load.disturbed(foreign, after.wall_s - before.wall_s, machine.cores())
+
+
+def _file(i: int, arm: Arm) -> str:
+    return f"{i:02d}-" + re.sub(r"[^A-Za-z0-9._-]+", "_", arm.name)[:80]

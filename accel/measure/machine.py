@@ -1,0 +1,95 @@
+"""The machine: cores that may be used, instruction set, and a fingerprint that keys every time."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from accel.values import Options
+
+CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
+CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+KNOWN_ISA = {  # /proc/cpuinfo's flags (x86) or features (Arm) that decide which kernels run
+    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
+    "asimddp", "i8mm", "bf16",
+}  # fmt: skip
+CLASS_KEYS = ("cpu", "isa", "cores", "smt", "hypervisor", "architecture")
+
+
+def cores() -> int:
+    """How many cores this process may use: its affinity, and its container's quota."""
+    allowed = len(os.sched_getaffinity(0))
+    quota = _quota()
+    return allowed if quota is None else max(1, min(allowed, math.floor(quota)))
+
+
+def _quota() -> float | None:
+    try:
+        if CGROUP_V2.exists():
+            limit, period = CGROUP_V2.read_text(encoding="ascii").split()
+            return None if limit == "max" else int(limit) / int(period)
+        if CGROUP_V1.exists():
+            limit_us = int(CGROUP_V1.read_text(encoding="ascii"))
+            period_us = int(CGROUP_V1.with_name("cpu.cfs_period_us").read_text(encoding="ascii"))
+            return None if limit_us < 0 else limit_us / period_us
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def isa() -> frozenset[str]:
+    """Those instruction set extensions that decide which kernels a runtime picks."""
+    words = _cpuinfo().get("flags", _cpuinfo().get("Features", ""))
+    return frozenset(words.split()) & KNOWN_ISA
+
+
+@functools.cache
+def _cpuinfo() -> Mapping[str, str]:
+    """The first processor's lines of /proc/cpuinfo."""
+    found: dict[str, str] = {}
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return found
+    for line in text.partition("\n\n")[0].splitlines():
+        key, _, value = line.partition(":")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def fingerprint() -> Options:
+    """What a latency depends on, as far as it can be read here; never a host's name."""
+    info = _cpuinfo()
+    return {
+        "architecture": platform.machine(),
+        "cpu": " ".join(info.get(k, "") for k in ("vendor_id", "cpu family", "model", "stepping")),
+        "cpu_name": info.get("model name", "unknown"),
+        "isa": sorted(isa()),
+        "cores": cores(),
+        "smt": _read("/sys/devices/system/cpu/smt/active"),
+        "hypervisor": "hypervisor" in info.get("flags", "").split(),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "no_turbo": _read("/sys/devices/system/cpu/intel_pstate/no_turbo"),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+def machine_class(seen: Mapping[str, Any]) -> str:
+    """A short name of what changes speed: times are compared inside one class only."""
+    parts = repr([(key, seen.get(key)) for key in CLASS_KEYS])
+    return hashlib.sha256(parts.encode()).hexdigest()[:12]
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except OSError:
+        return None

@@ -1,0 +1,53 @@
+"""accel doctor: what can run here, why not, and the one line that mends it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from accel import catalog
+from accel.errors import AccelError
+from accel.measure import child, machine
+from accel.protocols import Probe
+from accel.values import Options
+
+LIMIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The machine, and a probe of every engine."""
+
+    machine: Options
+    engines: Mapping[str, Probe]
+    healthy: bool  # at least one engine that can be chosen is usable
+
+
+def doctor() -> Diagnosis:
+    """Probe every engine in a child process; a crash there is an answer too."""
+    found = {name: _probe(name) for name in catalog.names("engines")}
+    chosen = [p for n, p in found.items() if n not in ("reference", "torch_eager")]
+    return Diagnosis(machine.fingerprint(), found, any(p.usable for p in chosen))
+
+
+def _probe(name: str) -> Probe:
+    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
+        try:
+            return child.call(
+                "accel.questions.doctor:ask",
+                {"engine": name},
+                Probe,
+                log=Path(folder, "log"),
+                timeout_s=LIMIT_S,
+            )
+        except AccelError as error:
+            reason, _, fix = str(error).partition(" Run: ")
+            return Probe(False, reason=reason, fix=fix)
+
+
+def ask(engine: str) -> Probe:
+    """The probe itself, in the child."""
+    found: Probe = catalog.load("engines", engine).probe()
+    return found

@@ -1,0 +1,66 @@
+"""int8_dynamic: int8 weights, activations quantized at run time by their own range; no data needed.
+
+y = (q(x) . q(W)) * s_x * s_W, with s_x from each tensor's min and max as it passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from accel import graph
+from accel.errors import CandidateBroken
+from accel.protocols import Quantized
+from accel.recipes import _fuse
+from accel.recipes._quiet import quiet
+from accel.values import Feed, Model, Options, QuantStyle
+
+NEEDS_CALIBRATION = False
+FLOAT = 1  # onnx.TensorProto.FLOAT: the type of tensors that shape inference cannot name
+
+
+def variants(style: QuantStyle) -> tuple[Options, ...]:
+    """Fused first: DynamicQuantizeMatMul and QAttention are what is quick."""
+    return ({"fuse": True}, {})
+
+
+def apply(
+    model: Model,
+    calibration: Iterable[Feed] | None,
+    style: QuantStyle,
+    options: Options,
+    out: Path,
+) -> Quantized:
+    """Raises CandidateBroken when there is nothing to fuse, or nothing to quantize."""
+    proto = graph.open_model(model.path)
+    facts: Mapping[str, Any] = {}
+    if options.get("fuse"):
+        if not _fuse.is_transformer(proto):
+            raise CandidateBroken("nothing to fuse: no attention with layer norms in this graph")
+        proto, facts = _fuse.fuse(proto)
+    # ai.onnx's Attention would be taken for ONNX Runtime's own and come out invalid
+    native = any(n.op_type == "Attention" and not n.domain for n in graph.walk(proto))
+    path = out / "model.onnx"
+    with quiet():
+        quantize_dynamic(
+            proto,
+            str(path),
+            op_types_to_quantize=["MatMul", "Gemm"] if native else None,
+            per_channel=style.per_channel,
+            reduce_range=style.reduce_range,
+            weight_type=QuantType.QInt8 if style.weight_signed else QuantType.QUInt8,
+            extra_options={"DefaultTensorType": FLOAT},
+        )
+    made = graph.operators(graph.open_model(path))
+    kinds = ("MatMulInteger", "ConvInteger", "QAttention", "DynamicQuantizeMatMul")
+    count = sum(n for name, n in made.items() if name.rpartition(".")[2] in kinds)
+    if not count:
+        raise CandidateBroken(
+            "nothing to quantize: no MatMul, Gemm, Conv or Attention with weights"
+        )
+    line = f"int8_dynamic {count} operators"
+    described = graph.describe(path, (*model.trail, *facts.values(), line))
+    return Quantized(described, {**facts, "int8": count}, portable=False, only="onnxruntime_cpu")

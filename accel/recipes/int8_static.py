@@ -1,0 +1,158 @@
+"""int8_static: Q/DQ nodes with ranges from calibration data.
+
+    q(x) = clamp(round(x / s) + z),  s = (max - min) / 255
+
+By ONNX Runtime's calibrators (MinMax, Percentile, Entropy) or by NNCF, whose transformer scheme
+(SmoothQuant, arXiv 2211.10438, and fast bias correction) keeps accuracy where plain ranges lose it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from accel import graph
+from accel.errors import CandidateBroken, UsageError
+from accel.protocols import Quantized
+from accel.recipes import _fuse
+from accel.recipes._quiet import quiet
+from accel.values import Feed, Model, Options, QuantStyle
+
+NEEDS_CALIBRATION = True
+MOST_FEEDS = 300  # NNCF's own default; ranges had settled well before on the models tried
+HISTOGRAM_FEEDS = 64  # histogram calibrators keep every activation in memory
+
+
+def variants(style: QuantStyle) -> tuple[Options, ...]:
+    """NNCF for OpenVINO, whose int8 kernels take its graphs; ONNX Runtime's own for itself."""
+    if "openvino" in style.operators:
+        return ({"tool": "nncf"}, {"tool": "nncf_ir"})
+    return tuple({"tool": "onnxruntime", "method": m} for m in ("MinMax", "Percentile", "Entropy"))
+
+
+def apply(
+    model: Model,
+    calibration: Iterable[Feed] | None,
+    style: QuantStyle,
+    options: Options,
+    out: Path,
+) -> Quantized:
+    """Raises UsageError for absent, empty or NaN calibration data."""
+    feeds = _checked(calibration)
+    proto = graph.open_model(model.path)
+    transformer = _fuse.is_transformer(proto)
+    path = out / "model.onnx"
+    with quiet():
+        if options["tool"] == "onnxruntime":
+            used = _onnxruntime(model, feeds, style, str(options["method"]), path)
+        else:
+            used = _nncf(model, feeds, transformer, str(options["tool"]), path)
+    line = f"int8_static {options['tool']} {options.get('method', '')} on {used} feeds"
+    facts: dict[str, Any] = {"calibration feeds": used}
+    if options["tool"] == "nncf_ir":
+        described = graph.describe(path, (*model.trail, line))
+        return Quantized(described, facts, portable=False, only="openvino")
+    made = graph.operators(graph.open_model(path))
+    facts["QuantizeLinear"] = made.get("QuantizeLinear", 0)
+    if not facts["QuantizeLinear"]:
+        raise CandidateBroken("nothing was quantized: no operator with weights in this graph")
+    return Quantized(graph.describe(path, (*model.trail, line)), facts)
+
+
+def _checked(calibration: Iterable[Feed] | None) -> list[Feed]:
+    feeds = list(calibration or ())
+    if not feeds:
+        raise UsageError(
+            "int8_static needs calibration data and never invents it. Add calibration() to the "
+            "workload, or give --data x.npz."
+        )
+    for i, feed in enumerate(feeds):
+        for name, array in feed.items():
+            if array.dtype.kind == "f" and not numpy.isfinite(array).all():
+                raise UsageError(f"calibration feed {i}: {name} holds NaN or Inf.")
+    return feeds
+
+
+def _nncf(model: Model, feeds: list[Feed], transformer: bool, tool: str, path: Path) -> int:
+    import nncf
+    import onnx
+    import openvino
+
+    kind = nncf.ModelType.TRANSFORMER if transformer else None
+    # an int8 table saves little time and costs memory in every static shape that is compiled
+    tables = nncf.IgnoredScope(types=["Gather"], validate=False) if transformer else None
+    used = feeds[:MOST_FEEDS]
+    data, shared = nncf.Dataset([dict(f) for f in used]), {"model_type": kind}
+    extra: dict[str, Any] = {**shared, **({"ignored_scope": tables} if tables else {})}
+    preset = nncf.QuantizationPreset.MIXED if transformer else nncf.QuantizationPreset.PERFORMANCE
+    if tool == "nncf":
+        made = nncf.quantize(
+            onnx.load(str(model.path)), data, subset_size=len(used), preset=preset, **extra
+        )
+        onnx.save(made, str(path))
+        return len(used)
+    made = nncf.quantize(
+        openvino.Core().read_model(str(model.path)),
+        data,
+        subset_size=len(used),
+        preset=preset,
+        **extra,
+    )
+    openvino.save_model(made, str(path.with_name("openvino.xml")), compress_to_fp16=False)
+    path.write_bytes(model.path.read_bytes())  # the story's graph; the IR beside it is what runs
+    return len(used)
+
+
+def _onnxruntime(
+    model: Model, feeds: list[Feed], style: QuantStyle, method: str, path: Path
+) -> int:
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    used = _equal_shapes(feeds) if method != "MinMax" else feeds[:MOST_FEEDS]
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._left = iter(used)
+
+        def get_next(self) -> Any:
+            return next((dict(f) for f in self._left), None)
+
+    prepared = path.with_name("prepared.onnx")
+    quant_pre_process(str(model.path), str(prepared), skip_symbolic_shape=True)
+    quantize_static(
+        str(prepared),
+        str(path),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        calibrate_method=getattr(CalibrationMethod, method),
+        per_channel=style.per_channel,
+        reduce_range=style.reduce_range,
+        activation_type=QuantType.QInt8 if style.activation_signed else QuantType.QUInt8,
+        weight_type=QuantType.QInt8 if style.weight_signed else QuantType.QUInt8,
+        extra_options={
+            "ActivationSymmetric": style.activation_symmetric,
+            "WeightSymmetric": style.weight_symmetric,
+            "DefaultTensorType": 1,
+        },
+    )
+    prepared.unlink()
+    return len(used)
+
+
+def _equal_shapes(feeds: list[Feed]) -> list[Feed]:
+    """The largest group of feeds of one shape: histogram calibrators stack what they collect, and
+    crash on varying lengths ("inhomogeneous shape")."""
+    groups: dict[tuple[Any, ...], list[Feed]] = {}
+    for feed in feeds:
+        groups.setdefault(tuple(a.shape for a in feed.values()), []).append(feed)
+    return max(groups.values(), key=len)[:HISTOGRAM_FEEDS]

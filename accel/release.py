@@ -1,0 +1,237 @@
+"""A release on disk: read it, verify it, load it.
+
+A release is a folder with `accel.json`, which names every other file by its sha256. Artefacts are
+the same bytes whenever the same inputs, versions and machine class are packed again; measurements
+are not, and are digested apart. `load` answers only with an engine that is what was packed, on a
+machine of the class that it was built for, and that gives the stored reference outputs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from accel import arrays, catalog, golden, manifest, store
+from accel.errors import (
+    AccelError,
+    CandidateBroken,
+    EnvironmentProblem,
+    Unmeasured,
+    UsageError,
+)
+from accel.protocols import Engine, Session
+from accel.values import Candidate, Plan, Release, Request, Target
+
+T = TypeVar("T")
+MANIFEST, KIND = "accel.json", "accel/release"
+KINDS_OF_FILE = ("artefacts", "measurements")
+UNSIGNED = ("digest", "signatures")  # what the manifest's own digest leaves out
+STRANGE = "not in the manifest"
+
+
+def read(path: str | Path) -> Release:
+    """The release in a folder, paths made absolute.
+
+    Raises UsageError when the folder is not a release that this accel can read."""
+    root = Path(path).absolute()
+    data = document(root)
+    try:
+        found = {k: data[k] for k in ("winner", "baselines", "table", "certificate", "verdict")}
+        return manifest.load(Release, {"path": "./.", "files": files(data), **found}, root)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{root / MANIFEST} is not complete: {error}. Pack it again.") from None
+
+
+def document(root: Path) -> dict[str, Any]:
+    """The manifest as JSON data, its schema checked.
+
+    Raises UsageError for a folder without one, another schema, or a newer version."""
+    path = root / MANIFEST
+    if not path.is_file():
+        raise UsageError(f"{root} is not a release: no {MANIFEST}. Make one with: accel optimize")
+    data = manifest.read(path)
+    if not isinstance(data, dict) or data.get("schema") != KIND:
+        raise UsageError(f"{root} is not a release: {MANIFEST} does not have the schema {KIND!r}.")
+    if data.get("schema_version") != manifest.SCHEMA:
+        raise UsageError(
+            f"{root} has release schema {data.get('schema_version')!r}; this accel reads "
+            f"{manifest.SCHEMA}. Install the accel that packed it, or pack it again."
+        )
+    for name in files(data):
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise UsageError(f"{path} names {name!r}, which lies outside the release.")
+    return data
+
+
+def is_release(root: Path) -> bool:
+    """Whether a folder was packed by accel, by this version or another."""
+    try:
+        data = manifest.read(root / MANIFEST)
+    except UsageError:
+        return False
+    return isinstance(data, dict) and data.get("schema") == KIND
+
+
+def files(data: Mapping[str, Any]) -> dict[str, str]:
+    """Relative path -> sha256, of artefacts and measurements together."""
+    try:
+        return {str(k): str(v) for kind in KINDS_OF_FILE for k, v in data[kind].items()}
+    except (KeyError, AttributeError):
+        raise UsageError(f"{MANIFEST} lists no {' and '.join(KINDS_OF_FILE)}.") from None
+
+
+def seal(data: Mapping[str, Any]) -> str:
+    """sha256 of the manifest itself; signatures may be added later without breaking it."""
+    return store.digest_json({k: v for k, v in data.items() if k not in UNSIGNED})
+
+
+def differences(path: str | Path) -> tuple[str, ...]:
+    """What differs from what was packed, a line a file, by name; empty when intact.
+
+    Raises UsageError when the folder is not a release."""
+    root = Path(path).absolute()
+    data = document(root)
+    expected = files(data)
+    actual = {p.relative_to(root).as_posix(): p for p in root.rglob("*") if not p.is_dir()}
+    actual.pop(MANIFEST)
+    lines = [f"{name}: missing" for name in expected if name not in actual]
+    lines += [f"{name}: {STRANGE}" for name in actual if name not in expected]
+    lines += [
+        f"{name}: {wrong}"
+        for name, digest in expected.items()
+        if name in actual and (wrong := _wrong(actual[name], digest))
+    ]
+    if data.get("digest") != seal(data):
+        lines.append(f"{MANIFEST}: edited after packing (its own digest differs)")
+    return tuple(sorted(lines))
+
+
+def _wrong(path: Path, digest: str) -> str:
+    if path.is_symlink():
+        return "a link, not a file"
+    found = store.digest_file(path)
+    return "" if found == digest else f"sha256 {found[:12]}, packed as {digest[:12]}"
+
+
+def load(path: str | Path, *, portable: bool = False) -> Session:
+    """The winner, ready to be called with a dict of arrays; `portable` takes model.onnx instead.
+
+    Raises CandidateBroken when a file differs or the golden outputs do not come back,
+    EnvironmentProblem on a machine of another class, Unmeasured when nothing was built yet."""
+    root = Path(path).absolute()
+    data = document(root)
+    _intact(root)
+    if not portable:
+        _same_class(root, data)
+    candidate = manifest.load(Candidate, data["portable" if portable else "winner"], root)
+    if candidate.plan is None:
+        raise Unmeasured(
+            f"{root} was packed unmeasured: nothing is built. Run: accel finish {root}"
+        )
+    _inside(root, candidate.plan)
+    session = start_portable(candidate, requests(root)) if portable else start(candidate)
+    try:
+        _smoke(root, session, data["tolerance"]["portable" if portable else "winner"])
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def start(candidate: Candidate) -> Session:
+    """The candidate's plan, loaded by its engine in this process.
+
+    Raises CandidateBroken for whatever the runtime throws."""
+    plan = candidate.plan
+    if plan is None:
+        raise Unmeasured(f"{candidate.name} was never built.")
+    return _guarded(candidate, lambda: _engine(candidate).load(plan))
+
+
+def start_portable(candidate: Candidate, asked: Sequence[Request]) -> Session:
+    """The candidate's graph, built for this machine and loaded; raises as `start` does."""
+    plan, engine = candidate.plan, _engine(candidate)
+    if plan is None:
+        raise Unmeasured(f"{candidate.name} has no graph: it was never built.")
+    here = Target("here", "this machine", (candidate.engine,), local=True)
+    folder = tempfile.TemporaryDirectory()  # lives as long as the session: it may read lazily
+    build = functools.partial(engine.build, plan.model, here, candidate.options, asked)
+    made = _guarded(candidate, lambda: build(Path(folder.name)))
+    session = start(dataclasses.replace(candidate, plan=made))
+    weakref.finalize(session, folder.cleanup)
+    return session
+
+
+def requests(path: str | Path) -> tuple[Request, ...]:
+    """What latency was measured at, with groups and weights."""
+    root = Path(path)
+    feeds, rows = arrays.load(root / "requests.npz"), document(root)["requests"]
+    return tuple(Request(r["group"], r["weight"], f) for r, f in zip(rows, feeds, strict=True))
+
+
+def table(path: str | Path, name: str) -> dict[str, Any]:
+    """rows.npz or samples.npz: arm -> rows, or "<arm>/<column>" -> column."""
+    found = arrays.load(Path(path) / name)
+    return dict(found[0]) if found else {}
+
+
+def _intact(root: Path) -> None:
+    found = differences(root)
+    if found:
+        shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
+        raise CandidateBroken(
+            f"{root} is not as it was packed: {shown}. Copy it again; see: accel verify {root}"
+        )
+
+
+def _same_class(root: Path, data: Mapping[str, Any]) -> None:
+    from accel.measure import machine
+
+    here = machine.machine_class(machine.fingerprint())
+    if here != data["machine_class"]:
+        raise EnvironmentProblem(
+            f"{root} was built and measured on a machine of class {data['machine_class']!r}; this "
+            f"one is {here!r}. Rebuild here: sh {root / 'reproduce.sh'}; or take the portable "
+            f"graph as it is: accel.load({str(root)!r}, portable=True)"
+        )
+
+
+def _inside(root: Path, plan: Plan) -> None:
+    for path in (plan.path, plan.model.path):
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise UsageError(f"{root / MANIFEST} points outside the release: {path}")
+
+
+def _engine(candidate: Candidate) -> Engine:
+    found: Engine = catalog.load("engines", candidate.engine)
+    return found
+
+
+def _guarded(candidate: Candidate, call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except AccelError:
+        raise
+    except Exception as error:  # whatever a runtime throws: none of it may cross the API
+        raise CandidateBroken(f"{candidate.name} does not load: {error}") from None
+
+
+def _smoke(root: Path, session: Session, allowed: Mapping[str, float]) -> None:
+    try:
+        seen = golden.errors(session, root)
+    except AccelError:
+        raise
+    except Exception as error:  # as above
+        raise CandidateBroken(f"{root} fails on its golden inputs: {error}") from None
+    for name, found in seen.items():
+        if not found["error"] <= allowed.get(name, 0.0):  # `not <=`: NaN fails too
+            raise CandidateBroken(
+                f"{root} refuses to run: output {name!r} is off by {found['error']:.3g} on the "
+                f"golden inputs, {allowed.get(name, 0.0):.3g} was allowed. "
+                f"Rebuild: sh {root / 'reproduce.sh'}"
+            )

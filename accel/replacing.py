@@ -1,0 +1,44 @@
+"""A folder put in the place of another in one step: whole, or what stood there before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(out: Path, may_replace: Callable[[Path], None]) -> Iterator[Path]:
+    """A folder beside `out` to write into; when the block ends well, it stands at `out`.
+
+    `may_replace` raises for what must be kept. What a killed process left is cleared first."""
+    _sweep(out)
+    may_replace(out)
+    folder = out.parent / f".{out.name}.packing-{os.getpid()}"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        _place(folder, out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(out: Path) -> None:
+    for left in sorted(out.parent.glob(f".{out.name}.packing-*"), reverse=True):
+        pid = left.name.rpartition("-")[2].removesuffix("~")
+        if pid.isdigit() and int(pid) != os.getpid() and Path(f"/proc/{pid}").exists():
+            continue  # another one, still at work
+        if left.name.endswith("~") and not out.exists():
+            left.rename(out)  # killed between the two renames of `_place`: the old one is whole
+        else:
+            shutil.rmtree(left)
+
+
+def _place(folder: Path, out: Path) -> None:
+    aside = folder.with_name(f"{folder.name}~")
+    if out.exists():
+        out.rename(aside)
+    folder.rename(out)
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,58 @@
+"""summary.md: what a reviewer reads first."""
+
+from __future__ import annotations
+
+from accel import stats
+from accel.report import table
+from accel.values import Candidate, Certificate, Measurement, Release
+
+
+def text(release: Release) -> str:
+    """The release in a page: winner, speed-ups, certificate, and the whole candidate table."""
+    lines = [f"# {release.winner.name}", "", *headline(release), "", "## Every candidate", ""]
+    return "\n".join([*lines, table.markdown(release.table), ""])
+
+
+def headline(release: Release) -> list[str]:
+    """What the run ended with, a line a fact."""
+    winner = release.winner
+    lines = [f"winner: {winner.name}"]
+    if winner.measurement is not None:
+        lines += [*_latency(winner.measurement), *_speedups(winner.measurement, release.baselines)]
+        lines.append(f"peak memory: {winner.measurement.peak_memory_bytes / 1e6:.0f} MB")
+    return [*lines, f"size: {winner.size_bytes / 1e6:.1f} MB", proof(release.certificate)]
+
+
+def _latency(measured: Measurement) -> list[str]:
+    lines = []
+    for group, median_s in stats.group_medians(measured).items():
+        high = stats.group_quantile(measured, group, 0.99)
+        tail = f"p99 {high * 1e3:.3f} ms" if high is not None else "p99 not carried by the sample"
+        lines.append(f"{group}: p50 {median_s * 1e3:.3f} ms, {tail}")
+    return lines
+
+
+def _speedups(measured: Measurement, baselines: tuple[Candidate, ...]) -> list[str]:
+    return [
+        f"{_ratio(base.measurement, measured, None)} faster than {base.name} (weighted); "
+        + ", ".join(
+            f"{g}: {_ratio(base.measurement, measured, g)}" for g in dict.fromkeys(measured.groups)
+        )
+        for base in baselines
+        if base.measurement is not None
+    ]
+
+
+def _ratio(base: Measurement, measured: Measurement, group: str | None) -> str:
+    found = stats.ratio(base, measured, group)
+    return f"{found.point:.2f}x [{found.low:.2f}, {found.high:.2f}]"
+
+
+def proof(c: Certificate) -> str:
+    """The certificate as one line."""
+    note = f"; {c.note}" if c.note else ""
+    return (
+        f"{c.grade}: {c.metric} {c.value:.4f} {c.unit}, fp32 {c.baseline:.4f}; drop {c.drop:+.3f} "
+        f"[{c.interval[0]:+.3f}, {c.interval[1]:+.3f}], one-sided 95 % bound {c.bound:+.3f}, "
+        f"budget {c.budget:g} ({c.method}, {c.samples} samples, {c.split} split{note})"
+    )

@@ -1,0 +1,309 @@
+"""What samples can carry: quantiles, ratios and drops, each with an interval. Pure functions.
+
+Random draws are seeded, so the same samples always give the same interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from accel.values import Measurement
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SEED = 20_261  # any fixed number
+RESAMPLES = 2000  # Efron & Tibshirani 1993, section 12.5: 1000 or more for a percentile interval
+LEVEL = 0.95
+TAIL_SAMPLES = 10  # n(1-q) from which the binomial count beyond a quantile is near normal, so that
+# the quantile has an interval of order statistics: Le Boudec, Performance Evaluation (2010), 2.2
+
+
+class Ratio(NamedTuple):
+    """Baseline time over candidate time: above 1 is faster. `low`, `high`: 95 % interval."""
+
+    point: float
+    low: float
+    high: float
+
+
+class Drop(NamedTuple):
+    """How much worse, positive is worse; a two-sided interval and a one-sided upper bound."""
+
+    drop: float
+    low: float
+    high: float
+    upper: float
+
+
+def quantile_if_carried(samples: Any, q: float) -> float | None:
+    """The q-quantile of samples [N], or None where fewer than 10 of them lie beyond it."""
+    import numpy as np
+
+    values = np.asarray(samples, np.float64)
+    if len(values) * (1 - q) < TAIL_SAMPLES - 1e-9:
+        return None
+    return float(np.quantile(values, q))
+
+
+def objective(measurement: Measurement) -> float:
+    """Weighted sum of per-request medians, seconds."""
+    medians = _request_medians(measurement)
+    return float(sum(w * m for w, m in zip(measurement.weights, medians, strict=True)))
+
+
+def mean_seconds(measurement: Measurement) -> float:
+    """Weighted sum of per-request means (s): its inverse is the closed-loop throughput."""
+    return _weighted(measurement, lambda seconds: float(seconds.mean()))
+
+
+def tail_seconds(measurement: Measurement) -> float:
+    """Weighted sum over request groups of p99 (s), p90 where the sample carries no p99."""
+    import numpy as np
+
+    data, total = _columns(measurement), 0.0
+    for name in dict.fromkeys(measurement.groups):
+        seconds = data["seconds"][_in_group(measurement, data["request"], name)]
+        weight = sum(
+            w for g, w in zip(measurement.groups, measurement.weights, strict=True) if g == name
+        )
+        high = quantile_if_carried(seconds, 0.99)
+        total += weight * (float(np.quantile(seconds, 0.9)) if high is None else high)
+    return total
+
+
+def _weighted(measurement: Measurement, statistic: Callable[[Any], float]) -> float:
+    data = _columns(measurement)
+    return sum(
+        w * statistic(data["seconds"][data["request"] == i])
+        for i, w in enumerate(measurement.weights)
+    )
+
+
+def group_quantile(measurement: Measurement, group: str, q: float) -> float | None:
+    """A quantile (s) of a request group's calls, or None where the sample does not carry it."""
+    data = _columns(measurement)
+    return quantile_if_carried(data["seconds"][_in_group(measurement, data["request"], group)], q)
+
+
+def group_medians(measurement: Measurement) -> dict[str, float]:
+    """Median latency (s) of each request group, over all of its calls."""
+    import numpy as np
+
+    data = _columns(measurement)
+    return {
+        name: float(np.median(data["seconds"][_in_group(measurement, data["request"], name)]))
+        for name in dict.fromkeys(measurement.groups)
+    }
+
+
+def ratio(baseline: Measurement, candidate: Measurement, group: str | None = None) -> Ratio:
+    """How many times faster the candidate is, on one group or (None) on the weighted objective.
+
+    Rounds are paired: both arms ran within the same round of the same epoch. The statistic is the
+    mean over epochs of the median over rounds of ln(baseline / candidate). Epochs, then rounds
+    within them, are resampled. A bootstrap over few epochs is too narrow; its half-widths are
+    widened by sqrt(E/(E-1)) t(E-1)/z (Hesterberg, The American Statistician 69:371, 2015, on
+    narrowness bias). Raises ValueError when the arms share no round."""
+    import numpy as np
+
+    logs = _paired_logs(baseline, candidate, group)
+    point = _centre(logs)
+    draws = _resampled_centres(logs)
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    units = len(logs) if len(logs) > 1 else len(logs[0])
+    if units < 2:
+        return Ratio(math.exp(point), 0.0, math.inf)  # one round says nothing of its own noise
+    wide = _widening(units)
+    reach = (point - wide * max(0.0, point - low), point + wide * max(0.0, high - point))
+    return Ratio(math.exp(point), math.exp(reach[0]), math.exp(reach[1]))
+
+
+def tie(a: Measurement, b: Measurement, group: str | None = None) -> bool:
+    """Whether the difference between two arms is inside the noise of their measurement."""
+    found = ratio(a, b, group)
+    return found.low <= 1.0 <= found.high
+
+
+def paired_bootstrap_drop(
+    metric: Callable[[Any], float],
+    rows_a: Any,
+    rows_b: Any,
+    clusters: Any = None,
+    higher_is_better: bool = True,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> Drop:
+    """Drop of a metric from rows a (baseline) to rows b, [N] or [N, K], paired by row.
+
+    Rows, or whole clusters where rows are not independent, are drawn with replacement, the same
+    for both (percentile bootstrap: Efron & Tibshirani 1993, chapter 13; clusters: Davison & Hinkley
+    1997, section 3.8). Draws on which the metric is not finite are left out."""
+    import numpy as np
+
+    a, b = np.asarray(rows_a), np.asarray(rows_b)
+    if len(a) != len(b) or not len(a):
+        raise ValueError(f"rows must be paired: {len(a)} and {len(b)} were given")
+    sign = 1.0 if higher_is_better else -1.0
+    draw = np.random.default_rng(SEED)
+    ids = np.arange(len(a)) if clusters is None else np.asarray(clusters)
+    members = _members(ids)
+    drops = np.empty(resamples)
+    for k in range(resamples):
+        rows = np.concatenate([members[i] for i in draw.integers(len(members), size=len(members))])
+        drops[k] = sign * (metric(a[rows]) - metric(b[rows]))
+    drops = drops[np.isfinite(drops)]
+    drop = sign * (metric(a) - metric(b))
+    if not len(drops):
+        return Drop(drop, math.nan, math.nan, math.nan)
+    low, high, upper = np.quantile(drops, [(1 - level) / 2, (1 + level) / 2, level])
+    return Drop(drop, float(low), float(high), float(upper))
+
+
+def tango(right_a: Any, right_b: Any, level: float = LEVEL) -> Drop:
+    """Drop of the share of right answers from a to b (booleans [N], paired), as fractions.
+
+    Score interval of Tango, Statistics in Medicine 17:891 (1998): it keeps its level where the two
+    hardly ever disagree, and never collapses to a point when they never do."""
+    import numpy as np
+    from scipy.stats import norm
+
+    a, b = np.asarray(right_a, bool), np.asarray(right_b, bool)
+    if a.shape != b.shape or not a.size:
+        raise ValueError(f"rows must be paired: {a.shape} and {b.shape} were given")
+    n, lost, won = a.size, int((a & ~b).sum()), int((b & ~a).sum())
+    two, one = float(norm.ppf((1 + level) / 2)), float(norm.ppf(level))
+    return Drop(
+        (lost - won) / n,
+        _tango_limit(n, lost, won, two),
+        _tango_limit(n, lost, won, -two),
+        _tango_limit(n, lost, won, -one),
+    )
+
+
+def bonferroni(level: float, looks: int) -> float:
+    """The level that each of `looks` intervals needs so that all hold together (Dunn 1961)."""
+    return 1 - (1 - level) / max(1, looks)
+
+
+def _tango_limit(n: int, lost: int, won: int, z: float) -> float:
+    """The difference at which the score statistic equals z (it falls as the difference grows)."""
+    from scipy.optimize import brentq
+
+    def gap(difference: float) -> float:
+        return _tango_score(n, lost, won, difference) - z
+
+    edge = 1 - 1e-9
+    if gap(-edge) <= 0:
+        return -1.0
+    return 1.0 if gap(edge) >= 0 else float(brentq(gap, -edge, edge, xtol=1e-10))
+
+
+def _tango_score(n: int, lost: int, won: int, d: float) -> float:
+    """Tango's (1998) T at difference d; `p` is the restricted estimate of P(won)."""
+    a, b = 2 * n, -lost - won + (2 * n - lost + won) * d
+    c = -won * d * (1 - d)
+    p = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
+    variance = n * (2 * p + d * (1 - d))
+    excess = lost - won - n * d
+    if variance <= 0:
+        return math.copysign(math.inf, excess) if excess else 0.0
+    return excess / math.sqrt(variance)
+
+
+def _columns(measurement: Measurement) -> dict[str, NDArray[Any]]:
+    import numpy as np
+
+    with np.load(measurement.samples, allow_pickle=False) as found:
+        # a release keeps the columns of all its arms in one file
+        prefix = "" if "seconds" in found.files else f"0/{measurement.arm}/"
+        return {name: found[prefix + name] for name in ("request", "epoch", "round", "seconds")}
+
+
+def _request_medians(measurement: Measurement) -> list[float]:
+    import numpy as np
+
+    data = _columns(measurement)
+    return [
+        float(np.median(data["seconds"][data["request"] == i]))
+        for i in range(len(measurement.groups))
+    ]
+
+
+def _in_group(measurement: Measurement, request: Any, group: str) -> Any:
+    import numpy as np
+
+    if group not in measurement.groups:
+        raise ValueError(f"no request group {group!r}; there are {sorted(set(measurement.groups))}")
+    return np.isin(request, [i for i, name in enumerate(measurement.groups) if name == group])
+
+
+def _round_statistics(m: Measurement, group: str | None) -> dict[tuple[int, int], float]:
+    """Seconds of each (epoch, round): the group's median, or the weighted sum over requests."""
+    import numpy as np
+
+    data = _columns(m)
+    wanted = [i for i, g in enumerate(m.groups) if group in (None, g)]
+    if not wanted:
+        raise ValueError(f"no request group {group!r}; there are {sorted(set(m.groups))}")
+    found = {}
+    for cell in sorted(set(zip(data["epoch"].tolist(), data["round"].tolist(), strict=True))):
+        here = (data["epoch"] == cell[0]) & (data["round"] == cell[1])
+        seconds, request = data["seconds"][here], data["request"][here]
+        medians = [float(np.median(seconds[request == i])) for i in wanted]
+        found[cell] = sum(m.weights[i] * x for i, x in zip(wanted, medians, strict=True))
+    return found
+
+
+def _paired_logs(a: Measurement, b: Measurement, group: str | None) -> list[NDArray[Any]]:
+    """ln(a / b) of each round, one array [rounds] an epoch."""
+    import numpy as np
+
+    one, two = _round_statistics(a, group), _round_statistics(b, group)
+    logs: dict[int, list[float]] = {}
+    for cell in sorted(one.keys() & two.keys()):
+        logs.setdefault(cell[0], []).append(math.log(one[cell] / two[cell]))
+    if not logs:
+        raise ValueError(f"{a.arm} and {b.arm} share no round: they were not measured together")
+    return [np.asarray(x) for x in logs.values()]
+
+
+def _centre(logs: list[NDArray[Any]]) -> float:
+    import numpy as np
+
+    return float(np.mean([np.median(x) for x in logs]))
+
+
+def _resampled_centres(logs: list[NDArray[Any]]) -> NDArray[Any]:
+    """[RESAMPLES] centres of epochs drawn with replacement, rounds drawn within each."""
+    import numpy as np
+
+    draw = np.random.default_rng(SEED)
+    within = np.stack(  # [E, RESAMPLES, E]: a fresh median for every slot an epoch may fill
+        [
+            np.median(x[draw.integers(len(x), size=(RESAMPLES, len(logs), len(x)))], axis=-1)
+            for x in logs
+        ]
+    )
+    chosen = draw.integers(len(logs), size=(RESAMPLES, len(logs)))
+    rows, slots = np.arange(RESAMPLES)[:, None], np.arange(len(logs))[None, :]
+    centres: NDArray[Any] = within[chosen, rows, slots].mean(axis=1)
+    return centres
+
+
+def _widening(n: int) -> float:
+    from scipy.stats import norm, t
+
+    tail = (1 + LEVEL) / 2
+    return float(math.sqrt(n / (n - 1)) * t.ppf(tail, n - 1) / norm.ppf(tail))
+
+
+def _members(ids: Any) -> list[Any]:
+    """Row numbers of each cluster."""
+    import numpy as np
+
+    order = np.argsort(ids, kind="stable")
+    cuts = np.flatnonzero(np.diff(ids[order])) + 1
+    return list(np.split(order, cuts))

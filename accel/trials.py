@@ -1,0 +1,274 @@
+"""What brings one candidate from planned to built, scored and measured; each a stored step.
+
+A candidate that fails, crashes or hangs is lost with its reason; the run goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from accel import arrays, catalog, stats, store
+from accel.errors import AccelError
+from accel.job import Job, pick, step
+from accel.measure import child, instrument
+from accel.protocols import Engine, Probe, Quantized
+from accel.steps import build as build_step
+from accel.steps import check as check_step
+from accel.steps import evaluate as evaluate_step
+from accel.steps import export as export_step
+from accel.steps.check import CheckResult
+from accel.values import (
+    Candidate,
+    Feed,
+    Measurement,
+    Model,
+    Options,
+    Plan,
+    Score,
+    Split,
+)
+
+T = TypeVar("T")
+EXPORT_LIMIT_S, QUANTIZE_LIMIT_S, BUILD_LIMIT_S, PROBE_LIMIT_S = 900.0, 1800.0, 600.0, 120.0
+CHECKED_FEEDS = 8  # enough for NaN/Inf and gross error; accuracy is judged on the whole split
+SCREEN_BUDGET_S = 1.0
+LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "numpy")
+YARDSTICK = "reference"  # the engine that every check and every score is compared with
+
+
+@dataclass(frozen=True)
+class OutputsFile:
+    """An .npz of outputs, as a step's value."""
+
+    path: Path
+
+
+def exporters(job: Job) -> tuple[str, ...]:
+    """The ways to get a root graph out of this workload."""
+    return export_step.roots(job.workload)
+
+
+def yardstick(job: Job, root: Model) -> Plan:
+    """The fp32 graph in the plainest engine: what every check and score is compared with."""
+    return build(job, root, YARDSTICK, {}).value
+
+
+def engine(job: Job, name: str) -> tuple[Engine | None, str]:
+    """An engine that was seen to run here, or None with the reason and the line that mends it."""
+    try:
+        seen = probe(job, name)
+        return (catalog.load("engines", name), "") if seen.usable else (None, _fixable(seen))
+    except AccelError as error:
+        return None, str(error)
+
+
+def _fixable(seen: Probe) -> str:
+    return f"{seen.reason} {seen.fix}".strip()
+
+
+def probe(job: Job, engine: str) -> Probe:
+    """Ask an engine, in a child process, whether it can run here."""
+    return child.call(
+        f"accel.engines.{engine}:probe",
+        {},
+        Probe,
+        log=job.log(f"probe-{engine}"),
+        timeout_s=PROBE_LIMIT_S,
+    )
+
+
+def export(job: Job, exporter: str) -> store.Step[Model]:
+    """One root graph. Raises CandidateBroken with the exporter's own error."""
+    key = {"exporter": exporter, **pick(job, "source", "weights", "example")}
+
+    def make(folder: Path) -> Model:
+        return child.call(
+            "accel.steps.export:export_source",
+            {
+                "source": job.workload.source,
+                "data": job.workload.data,
+                "exporter": exporter,
+                "out": folder,
+            },
+            Model,
+            log=job.log(f"export-{exporter}"),
+            timeout_s=EXPORT_LIMIT_S,
+        )
+
+    return step(job, "export", key, Model, make)
+
+
+def quantize(job: Job, root: Model, candidate: Candidate, engine: Engine) -> store.Step[Quantized]:
+    """The candidate's graph: its recipe applied to its root in its engine's style."""
+    style = engine.style(job.target)
+    recipe = catalog.load("recipes", candidate.recipe)
+    data = job.calibration_file if recipe.NEEDS_CALIBRATION else None
+    key = {
+        "root": root.digest,
+        "recipe": candidate.recipe,
+        "options": candidate.recipe_options,
+        "style": style if candidate.recipe.startswith("int8") else None,
+        "calibration": job.digests["calibration"] if recipe.NEEDS_CALIBRATION else None,
+    }
+
+    def make(folder: Path) -> Quantized:
+        return child.call(
+            "accel.steps.quantize:quantize",
+            {
+                "model": root,
+                "recipe": candidate.recipe,
+                "calibration": data,
+                "style": style,
+                "options": candidate.recipe_options,
+                "out": folder,
+            },
+            Quantized,
+            log=job.log(f"quantize-{store.digest_json(key)[:10]}"),
+            timeout_s=QUANTIZE_LIMIT_S,
+        )
+
+    return step(job, "quantize", key, Quantized, make)
+
+
+def build(job: Job, model: Model, engine: str, options: Options) -> store.Step[Plan]:
+    """What the engine makes of a graph."""
+    key = {
+        "model": model.digest,
+        "engine": engine,
+        "options": options,
+        "requests": job.digests["requests"],
+        "machine": job.machine_class,
+    }
+
+    def make(folder: Path) -> Plan:
+        return build_step.build(
+            model,
+            engine,
+            job.target,
+            options,
+            job.requests,
+            folder,
+            log=job.log(f"build-{store.digest_json(key)[:10]}"),
+            timeout_s=BUILD_LIMIT_S,
+        )
+
+    return step(job, "build", key, Plan, make)
+
+
+def trial(
+    job: Job, roots: Mapping[str, Model], candidate: Candidate, engine: Engine, yardstick: Plan
+) -> Candidate:
+    """Quantize, build, check and screen: built, refused or failed, with the reason."""
+    try:
+        made = quantize(job, roots[candidate.root], candidate, engine).value
+        if made.only and made.only != candidate.engine:
+            return lost(candidate, "refused", f"only {made.only} reads this graph as meant")
+        plan = build(job, made.model, candidate.engine, candidate.options).value
+        plan = dataclasses.replace(plan, portable=plan.portable and made.portable)
+        wrong = check(job, plan, yardstick)
+        if wrong:
+            return lost(candidate, "refused", wrong)
+        return dataclasses.replace(
+            candidate,
+            status="built",
+            reason=_words(made.facts),
+            plan=plan,
+            size_bytes=size_bytes(plan.path),
+            screen_s=screen(job, plan),
+        )
+    except AccelError as error:
+        return lost(candidate, "failed", str(error))
+
+
+def check(job: Job, plan: Plan, yardstick: Plan) -> str:
+    """Why a plan's outputs cannot be right (NaN, Inf, gross error), or an empty text."""
+    key = {"plan": identity(plan), "yardstick": identity(yardstick), **pick(job, "requests")}
+    feeds = [r.inputs for r in job.requests[:: max(1, len(job.requests) // CHECKED_FEEDS)]]
+    expected = outputs(job, yardstick, feeds)
+
+    def make(folder: Path) -> CheckResult:
+        return check_step.check(plan, expected, feeds, folder)
+
+    result = step(job, "check", key, CheckResult, make).value
+    return "; ".join(result.reasons)
+
+
+def outputs(job: Job, plan: Plan, feeds: Sequence[Feed]) -> Path:
+    """A plan's outputs on feeds, as an .npz."""
+    key = {"plan": identity(plan), "feeds": arrays.digest(feeds)}
+
+    def make(folder: Path) -> OutputsFile:
+        return OutputsFile(evaluate_step.outputs(plan, feeds, folder))
+
+    return step(job, "outputs", key, OutputsFile, make).value.path
+
+
+def screen(job: Job, plan: Plan) -> float:
+    """A quick weighted latency in seconds, good for pruning only."""
+    key = {"plan": identity(plan), "machine": job.machine_class, **pick(job, "requests")}
+
+    def make(folder: Path) -> Measurement:
+        return instrument.quick(plan, job.requests, folder, budget_s=SCREEN_BUDGET_S)
+
+    return stats.objective(step(job, "screen", key, Measurement, make).value)
+
+
+def score(job: Job, plan: Plan, split: Split, yardstick: Plan) -> Score:
+    """The plan's metric on a split, every row kept."""
+    key = {
+        "plan": identity(plan),
+        "yardstick": identity(yardstick),
+        "split": split,
+        **pick(job, "source", split, "requests"),
+    }
+
+    feeds = [r.inputs for r in job.requests]
+    reference = None if job.digests[split] else outputs(job, yardstick, feeds)
+
+    def make(folder: Path) -> Score:
+        return evaluate_step.evaluate(
+            plan, job.workload, split, folder, reference=reference, feeds=feeds
+        )
+
+    return step(job, "evaluate", key, Score, make).value
+
+
+def scored(job: Job, candidate: Candidate, baseline: Score, yardstick: Plan) -> Candidate:
+    """The candidate with its score on the search split, or lost with the reason."""
+    if candidate.plan is None:
+        return candidate
+    try:
+        found = score(job, candidate.plan, "search", yardstick)
+    except AccelError as error:
+        return lost(candidate, "failed", str(error))
+    worse = baseline.value - found.value if found.higher_is_better else found.value - baseline.value
+    return dataclasses.replace(candidate, score=found, drop=worse)
+
+
+def identity(plan: Plan) -> Options:
+    """What a plan is, wherever it lies: enough for the key of anything done with it."""
+    return {
+        "engine": plan.engine,
+        "model": plan.model.digest,
+        "options": plan.options,
+        "versions": plan.versions,
+    }
+
+
+def size_bytes(path: Path) -> int:
+    """Bytes on disk of a file, or of all files below a folder."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(p.stat().st_size for p in files)
+
+
+def lost(candidate: Candidate, status: Any, reason: str) -> Candidate:
+    """The candidate, out of the race, with what became of it."""
+    return dataclasses.replace(candidate, status=status, reason=reason)
+
+
+def _words(facts: Options) -> str:
+    return ", ".join(f"{k} {v}" for k, v in facts.items() if isinstance(v, (str, int)))

@@ -1,0 +1,111 @@
+"""From traces to figures: medians, the weighted objective, ratios with their intervals."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESAMPLES = 4000
+OBJECTIVE = "weighted"
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Blocks and facts of all epochs, and the requests they refer to by index."""
+
+    blocks: tuple[Mapping[str, Any], ...]
+    facts: tuple[Mapping[str, Any], ...]
+    groups: tuple[str, ...]  # per request
+    weights: tuple[float, ...]  # per request
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times slower one arm is than another, with a 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def read(folder: Path, requests: Iterable[tuple[str, float, Any]]) -> Traces:
+    """Every finished epoch in a folder."""
+    lines = [
+        json.loads(line)
+        for path in sorted(folder.glob("epoch-*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    asked = [(group, weight) for group, weight, _ in requests]
+    return Traces(
+        tuple(line for line in lines if "seconds" in line),
+        tuple(line for line in lines if "peak_bytes" in line),
+        tuple(group for group, _ in asked),
+        tuple(weight for _, weight in asked),
+    )
+
+
+def columns(traces: Traces) -> tuple[str, ...]:
+    """Request groups in the workload's order, then the objective."""
+    return (*dict.fromkeys(traces.groups), OBJECTIVE)
+
+
+def p50_s(traces: Traces, arm: str) -> dict[str, float]:
+    """Median latency a group over all calls, and the weighted sum of the requests' medians."""
+    return _summary(traces, [b for b in traces.blocks if b["arm"] == arm])
+
+
+def ratio(traces: Traces, slower: str, faster: str, column: str, seed: int = 0) -> Ratio:
+    """slower / faster in one column, paired by round.
+
+    Hierarchical bootstrap of the log ratio: epochs, then rounds within them, with replacement;
+    the median over an epoch's rounds, the mean over epochs. With few epochs it is too narrow:
+    take five or more where an interval decides something."""
+    logs = [np.asarray(rounds) for rounds in _log_ratios(traces, slower, faster, column).values()]
+    rng = np.random.default_rng(seed)
+    drawn = [_resampled(logs, rng) for _ in range(RESAMPLES)]
+    low, high = np.exp(np.quantile(drawn, (0.025, 0.975)))
+    return Ratio(float(np.exp(np.mean([np.median(x) for x in logs]))), float(low), float(high))
+
+
+def _resampled(logs: Sequence[np.ndarray], rng: np.random.Generator) -> float:
+    chosen = [logs[i] for i in rng.integers(len(logs), size=len(logs))]
+    return float(np.mean([np.median(rng.choice(x, len(x))) for x in chosen]))
+
+
+def _log_ratios(traces: Traces, slower: str, faster: str, column: str) -> dict[int, list[float]]:
+    """epoch -> one log ratio a round."""
+    at: dict[tuple[int, int], dict[str, float]] = defaultdict(dict)
+    for block in traces.blocks:
+        if block["arm"] in (slower, faster):
+            summary = _summary(traces, [block])
+            at[block["epoch"], block["round"]][block["arm"]] = summary[column]
+    found: dict[int, list[float]] = defaultdict(list)
+    for (epoch, _), pair in sorted(at.items()):
+        found[epoch].append(float(np.log(pair[slower] / pair[faster])))
+    return found
+
+
+def _summary(traces: Traces, blocks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    request = np.concatenate([b["request"] for b in blocks]).astype(int)
+    seconds = np.concatenate([b["seconds"] for b in blocks])
+    group_of = np.asarray(traces.groups)[request]
+    found = {g: float(np.median(seconds[group_of == g])) for g in dict.fromkeys(traces.groups)}
+    medians = [np.median(seconds[request == i]) for i in range(len(traces.weights))]
+    found[OBJECTIVE] = float(np.dot(medians, traces.weights))
+    return found
+
+
+def peak_bytes(traces: Traces, arm: str) -> int:
+    """Median over epochs of the worker's largest resident size."""
+    return int(np.median([f["peak_bytes"] for f in traces.facts if f["arm"] == arm]))
+
+
+def foreign(traces: Traces, arm: str) -> float:
+    """Median over blocks of the cores that other processes used meanwhile."""
+    return float(np.median([b["foreign"] for b in traces.blocks if b["arm"] == arm]))

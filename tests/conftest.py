@@ -1,0 +1,122 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from accel import arrays, catalog
+from accel.steps.pack import pack
+from accel.values import (
+    Candidate,
+    Certificate,
+    Feed,
+    Measurement,
+    Model,
+    Plan,
+    Port,
+    Release,
+    Request,
+    Target,
+    Verdict,
+)
+
+HERE = Target("here", "this machine", ("onnxruntime_cpu",), local=True)
+CERTIFICATE = Certificate(
+    "certified", "accuracy", "pt", 91.0, 90.9, 0.1, 0.3, (-0.2, 0.4), 0.5, 100, "made up", "certify"
+)
+
+
+def tiny_graph(folder: Path, scale: float = 1.0, external: bool = False) -> Model:
+    """relu(x @ w), x: [batch, 4], w: [4, 3]; the weights in their own file when `external`."""
+    folder.mkdir(parents=True)
+    weights = scale * np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["h"]),
+            helper.make_node("Relu", ["h"], ["y"]),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = folder / "graph.onnx"
+    onnx.save(model, path, save_as_external_data=external, location="w.bin", size_threshold=0)
+    ports = (Port("x", "float32", ("batch", 4)),), (Port("y", "float32", ("batch", 3)),)
+    return Model(path, f"digest-{scale}", *ports)
+
+
+def tiny_candidate(folder: Path, name: str, model: Model, portable: bool = True) -> Candidate:
+    """A candidate as the search leaves it: built by the real engine, three calls timed."""
+    requests = tiny_requests()
+    out = folder / name
+    out.mkdir(parents=True)
+    engine = catalog.load("engines", "onnxruntime_cpu")
+    plan: Plan = engine.build(model, HERE, {"threads": 1}, requests, out)
+    samples = out / "samples.npz"
+    column = np.arange(3)
+    seconds = {"seconds": np.linspace(1e-3, 2e-3, 3)}
+    arrays.save(samples, [{"request": column * 0, "epoch": column, "round": column, **seconds}])
+    measured = Measurement(name, samples, ("only",), (1.0,), 0.1, 0.01, 1000, 1, 0)
+    plan = dataclasses.replace(plan, portable=portable)
+    return Candidate(
+        name, "onnx", "fp32", "onnxruntime_cpu", status="measured", plan=plan,
+        options={"threads": 1}, measurement=measured, objective_s=1.5e-3,
+    )  # fmt: skip
+
+
+def tiny_requests() -> list[Request]:
+    """One request, of two rows."""
+    return [Request("only", 1.0, {"x": np.full((2, 4), 0.5, np.float32)})]
+
+
+def tiny_golden(model: Model) -> tuple[list[Feed], list[Feed]]:
+    """Two inputs and what the graph itself answers."""
+    session = onnxruntime.InferenceSession(model.path, providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    feeds: list[Feed] = [{"x": rng.normal(size=(n, 4)).astype(np.float32)} for n in (1, 3)]
+    return feeds, [{"y": session.run(None, dict(feed))[0]} for feed in feeds]
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Callable[..., Release]:
+    """Packs a tiny release: packed(name, external=..., portable=..., spoil=...) -> Release."""
+    turn = itertools.count()
+
+    def make(
+        name: str = "release", external: bool = False, portable: bool = True, spoil: float = 0.0
+    ) -> Release:
+        """`spoil` is added to the reference's outputs: NaN makes the pack fail at its last step."""
+        work = tmp_path / f"work-{next(turn)}"
+        model = tiny_graph(work / "graph", external=external)
+        winner = tiny_candidate(work, "fast", model, portable)
+        plain = tiny_candidate(work, "plain", tiny_graph(work / "plain-graph"))
+        rows = work / "rows.npy"
+        np.save(rows, np.ones(5))
+        inputs, outputs = tiny_golden(model)
+        return pack(
+            winner,
+            None if portable else plain,
+            [plain],
+            [winner, plain],
+            CERTIFICATE,
+            Verdict("pass"),
+            (inputs, [{"y": f["y"] + np.float32(spoil)} for f in outputs]),
+            tiny_requests(),
+            {"fast": rows, "plain": rows},
+            "accel optimize tiny.py",
+            {"target": "here", "versions": {"onnxruntime": onnxruntime.__version__}},
+            tmp_path / name,
+        )
+
+    return make

@@ -1,0 +1,75 @@
+"""The main job on a real model: one run of the small example, end to end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "digits.py"
+
+
+def _accel(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "accel", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """`accel optimize` of the digits example, ONNX Runtime only, to stay quick."""
+    folder = tmp_path_factory.mktemp("run")
+    words = ["optimize", str(EXAMPLE), "--max-drop", "2pt", "--engine", "onnxruntime_cpu"]
+    return folder, _accel(*words, "--recipe", "int8_static", "--json", cwd=folder)
+
+
+def test_optimize_packs_a_certified_release(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    """The winner kept its accuracy, and every loser has its reason."""
+    assert run[1].returncode == 0, run[1].stderr
+    document = json.loads(run[1].stdout)
+    assert document["schema"] == "accel/release"
+    release = document["data"]
+    assert release["certificate"]["grade"] == "certified"
+    assert {b["name"] for b in release["baselines"]} >= {"torch eager"}
+    assert all(c["reason"] for c in release["table"] if c["status"] in ("pruned", "refused"))
+
+
+def test_the_release_verifies_and_loads(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    """What was packed is intact, loads after its smoke test, and answers."""
+    import accel
+
+    assert _accel("verify", "release", cwd=run[0]).returncode == 0
+    session = accel.load(run[0] / "release")
+    assert session({"image": np.zeros((3, 1, 8, 8), np.float32)})["logits"].shape == (3, 10)
+    session.close()
+    graph = run[0] / "release" / "model.onnx"
+    graph.write_bytes(graph.read_bytes() + b"x")
+    assert _accel("verify", "release", cwd=run[0]).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["optimize", "nothing.py"], 2, "nothing.py is not a file"),
+        (["optimize", str(EXAMPLE), "--max-drop", "0.5"], 2, "needs one of the units pt, %"),
+        (["optimize", str(EXAMPLE), "--target", "cpu-locl"], 2, "Did you mean 'cpu-local'?"),
+        (["optimize", str(EXAMPLE), "--objective", "energy"], 2, "no energy counter"),
+        (["inspect", str(EXAMPLE)], 2, "is not a whole ONNX model"),
+        (["verify", "."], 2, "is not a release"),
+        (["list", "engines"], 0, ""),
+        (["frobnicate"], 2, "No such command"),
+    ],
+)
+def test_every_ending_has_its_exit_code(
+    tmp_path: Path, words: list[str], code: int, said: str
+) -> None:
+    """A wrong word gets one clear message and its code, never a traceback."""
+    found = _accel(*words, cwd=tmp_path)
+    assert found.returncode == code, found.stderr
+    assert said in found.stderr
+    assert "Traceback" not in found.stderr

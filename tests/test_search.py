@@ -1,0 +1,129 @@
+"""Decisions of the search: pure, so every case is written out."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from accel import search
+from accel.errors import UsageError
+from accel.search import Constraints
+from accel.values import Candidate, Measurement, Model, Plan, Score, Target
+
+TARGET = Target("here", "", ("onnxruntime_cpu", "openvino"), local=True)
+MODEL = Model(Path("m.onnx"), "d", (), ())
+
+
+def _built(name: str, screen_s: float, portable: bool = True, **more: object) -> Candidate:
+    plan = Plan("openvino", MODEL, Path(name), portable=portable)
+    row = Candidate(name, "onnx", "fp32", "openvino", status="built", plan=plan, screen_s=screen_s)
+    return dataclasses.replace(row, **more)  # type: ignore[arg-type]
+
+
+def _measured(name: str, time_s: float, **more: object) -> Candidate:
+    run = Measurement(name, Path("s"), ("g",), (1.0,), 0, 0, 100, 1, 0)
+    row = _built(name, time_s, status="measured", objective_s=time_s, measurement=run)
+    return dataclasses.replace(row, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("constraints", "said"),
+    [
+        (Constraints(objective="energy"), "no energy counter"),
+        (Constraints(objective="speed"), "'speed' is unknown. Allowed: latency, tail"),
+        (Constraints(max_drop=-1), "max_drop must be a number of at least 0, not -1"),
+        (Constraints(max_latency_s=float("nan")), "max_latency_s must be a number"),
+        (Constraints(engines=("reference",)), "does not have engine 'reference'"),
+    ],
+)
+def test_impossible_constraints_are_refused(constraints: Constraints, said: str) -> None:
+    """A wrong name or number is said before anything runs."""
+    with pytest.raises(UsageError, match=said):
+        search.validate(constraints, TARGET)
+
+
+def test_a_relative_budget_follows_the_baseline() -> None:
+    """0.5 % of 80 is 0.4; without a demand everything is allowed."""
+    assert Constraints(max_drop=0.5, max_drop_relative=True).budget(80) == pytest.approx(0.4)
+    assert Constraints(max_drop=0.5).budget(80) == 0.5
+    assert Constraints().budget(80) == float("inf")
+
+
+def test_what_is_three_times_slower_is_pruned_with_its_ratio() -> None:
+    """Only a wide margin prunes, and the row says by how much."""
+    rows = search.prune([_built("a", 1.0), _built("b", 2.9), _built("c", 3.5)])
+    assert [r.status for r in rows] == ["built", "built", "pruned"]
+    assert rows[2].reason == "3.5x the quickest one's time in screening"
+
+
+def test_settings_are_refined_only_where_it_can_pay() -> None:
+    """The first settings of each graph are tried; the rest follow where those did well."""
+    plans = [
+        Candidate(f"{recipe} {n}", "onnx", recipe, "openvino", options={"n": n})
+        for recipe in ("fp32", "int8_static")
+        for n in (1, 2)
+    ]
+    first, later = search.waves(plans)
+    assert [c.name for c in first] == ["fp32 1", "int8_static 1"]
+    tried = [
+        dataclasses.replace(c, status="built", screen_s=s)
+        for c, s in zip(first, (5.0, 1.0), strict=True)
+    ]
+    worth, spared = search.refine(tried, later)
+    assert [c.name for c in worth] == ["int8_static 2"]
+    assert spared[0].status == "pruned"
+    assert spared[0].reason.startswith("5.0x")
+
+
+def test_the_best_portable_one_is_always_in_the_final() -> None:
+    """Even where hinted plans are quicker, a portable graph is measured beside them."""
+    rows = [_built(f"h{i}", 1 + i / 100, portable=False) for i in range(6)] + [_built("p", 2.0)]
+    names = [c.name for c in search.finalists(rows, "latency")]
+    assert names == ["h0", "h1", "h2", "h3", "p"]
+    left = search.leave(rows, [r for r in rows if r.name in names])
+    assert [r.name for r in left if r.status == "pruned"] == ["h4", "h5"]
+
+
+def test_a_drop_over_the_budget_is_refused() -> None:
+    """Accuracy is a constraint: the row is out, and says by how much."""
+    score = Score("acc", "pt", 80, Path("r"))
+    row = search.hold(_built("a", 1.0, score=score, drop=0.61), 0.5)
+    assert (row.status, row.reason) == ("refused", "drops 0.61 pt, allowed 0.5")
+    assert search.hold(_built("a", 1.0, score=score, drop=0.5), 0.5).status == "built"
+
+
+@pytest.mark.parametrize(
+    ("constraints", "said"),
+    [
+        (Constraints(max_latency_s=0.5), "1000.00 ms, allowed 500 ms"),
+        (Constraints(max_memory_bytes=50), "0 MB of memory, allowed 0 MB"),
+        (Constraints(min_speedup=3.0), "2.00x faster than fp32, demanded 3x"),
+        (Constraints(), ""),
+    ],
+)
+def test_measured_constraints_refuse_with_the_figure(constraints: Constraints, said: str) -> None:
+    """Latency, memory and speed-up are held against the measurement."""
+    row = search.constrain(_measured("a", 1.0), constraints, fp32_s=2.0)
+    assert row.reason == said
+
+
+def test_ties_go_to_the_portable_then_the_smaller() -> None:
+    """Inside the noise the better engineered one wins; outside it the faster one."""
+    fast = _measured("fast", 1.00, size_bytes=5)
+    fast = dataclasses.replace(fast, plan=dataclasses.replace(fast.plan, portable=False))  # type: ignore[type-var]
+    big, small = _measured("big", 1.01, size_bytes=9), _measured("small", 1.02, size_bytes=3)
+    slow = _measured("slow", 2.0, size_bytes=1)
+
+    def tie(a: Candidate, b: Candidate) -> bool:
+        return abs((a.objective_s or 0) - (b.objective_s or 0)) < 0.1
+
+    ranked = search.rank([slow, big, fast, small], lambda c: c.objective_s or 0.0, tie)
+    assert [c.name for c in ranked] == ["small", "big", "fast", "slow"]
+
+
+def test_the_nearest_ones_are_named_when_nothing_fits() -> None:
+    """The error lists the smallest drops first and what to type next."""
+    rows = [_built("far", 1, drop=6.0, reason="r6"), _built("near", 1, drop=0.7, reason="r0")]
+    text = search.nearest(rows, Constraints())
+    assert text.index("near: r0") < text.index("far: r6")
+    assert "--max-drop" in text

@@ -1,0 +1,121 @@
+"""The store: steps run once, are whole or absent, and are verified when read back."""
+
+import json
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from accel import store
+from accel.errors import EnvironmentProblem
+from accel.values import Model
+
+
+def _model(folder: Path) -> Model:
+    (folder / "model.onnx").write_bytes(b"weights")
+    return Model(folder / "model.onnx", "d", (), ())
+
+
+def _slow(root: Path, mark: Path) -> None:
+    def make(folder: Path) -> Model:
+        time.sleep(0.2)
+        with mark.open("a") as stream:
+            stream.write("x")
+        return _model(folder)
+
+    store.run(root, "export", {"k": 1}, Model, make)
+
+
+def test_a_step_runs_once_and_is_read_back(tmp_path: Path) -> None:
+    """The second run of a key returns the stored value and says so."""
+    first = store.run(tmp_path, "export", {"k": 1}, Model, _model)
+    again = store.run(tmp_path, "export", {"k": 1}, Model, lambda _: pytest.fail("made again"))
+    assert (first.reused, again.reused) == (False, True)
+    assert again.value == first.value
+    assert again.value.path.read_bytes() == b"weights"
+
+
+def test_every_part_of_the_key_counts(tmp_path: Path) -> None:
+    """A changed option, at any depth, is another step."""
+    keys = [{"k": 1}, {"k": 2}, {"k": {"deep": [1, 2]}}, {"k": {"deep": [2, 1]}}, {"k": None}]
+    folders = {store.run(tmp_path, "export", k, Model, _model).folder for k in keys}
+    assert len(folders) == len(keys)
+
+
+def test_a_damaged_step_is_quarantined_and_made_again(tmp_path: Path) -> None:
+    """A file whose bytes changed is never taken for the step's result."""
+    step = store.run(tmp_path, "export", {"k": 1}, Model, _model)
+    step.value.path.write_bytes(b"weightz")
+    again = store.run(tmp_path, "export", {"k": 1}, Model, _model)
+    assert not again.reused
+    assert again.value.path.read_bytes() == b"weights"
+    assert len(list((tmp_path / "quarantine").iterdir())) == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"value": 1, "value": 2}', '{"files": {}}', "[]"])
+def test_a_damaged_record_is_made_again(tmp_path: Path, text: str) -> None:
+    """A record that is cut, doubled or empty counts as absent."""
+    step = store.run(tmp_path, "export", {"k": 1}, Model, _model)
+    (step.folder / "record.json").write_text(text)
+    assert not store.run(tmp_path, "export", {"k": 1}, Model, _model).reused
+
+
+def test_a_failed_step_leaves_nothing(tmp_path: Path) -> None:
+    """An exception inside a step leaves no folder that could be taken for its result."""
+
+    def fail(folder: Path) -> Model:
+        (folder / "half").write_text("x")
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        store.run(tmp_path, "export", {"k": 1}, Model, fail)
+    assert [p.suffix for p in tmp_path.iterdir()] == [".lock"]
+
+
+def test_two_processes_make_a_step_once(tmp_path: Path) -> None:
+    """The second process waits for the first and reads its result."""
+    context = multiprocessing.get_context("fork")
+    mark = tmp_path / "mark"
+    runs = [context.Process(target=_slow, args=(tmp_path / "s", mark)) for _ in range(3)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert mark.read_text() == "x"
+
+
+def test_a_moved_store_still_reads(tmp_path: Path) -> None:
+    """Paths inside a record are relative, those of sibling steps too."""
+    first = store.run(tmp_path / "a", "export", {"k": 1}, Model, _model)
+
+    def refer(folder: Path) -> Model:
+        return first.value
+
+    store.run(tmp_path / "a", "refer", {"k": 1}, Model, refer)
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = store.run(tmp_path / "b", "refer", {"k": 1}, Model, refer)
+    assert moved.reused
+    assert moved.value.path.read_bytes() == b"weights"
+
+
+def test_write_is_whole_or_nothing(tmp_path: Path) -> None:
+    """A write replaces the old file and leaves no temporary one."""
+    store.write(tmp_path / "f", "one")
+    store.write(tmp_path / "f", b"two")
+    assert (tmp_path / "f").read_bytes() == b"two"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_full_disk_is_said_plainly() -> None:
+    """ENOSPC becomes exit code 7 with the place and what to do."""
+    with pytest.raises(EnvironmentProblem, match=r"disk of .* is full"), store.disk(Path("/dev")):
+        Path("/dev/full").write_text("x" * 10000)
+
+
+def test_the_record_holds_the_whole_key(tmp_path: Path) -> None:
+    """What a result depended on can be read from its folder."""
+    step = store.run(tmp_path, "export", {"k": {"a": 1}}, Model, _model)
+    record = json.loads((step.folder / "record.json").read_text())
+    assert record["key"]["k"] == {"a": 1}
+    assert record["key"]["accel"] == store.source_digest()
