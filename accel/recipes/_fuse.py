@@ -6,6 +6,7 @@ its symbolic shape inference fails there), so sites are counted before and after
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -33,16 +34,23 @@ def is_transformer(proto: Any) -> bool:
 
 
 def heads(proto: Any) -> tuple[int, int]:
-    """(heads, hidden size), read from the reshape that splits them; (0, 0): let it be detected."""
+    """(heads, hidden size): hidden is a layer norm's width, a head's size the constant that the
+    reshapes split it by. (0, 0) where that cannot be read: the optimizer then guesses itself."""
     import onnx
 
-    shapes: Counter[tuple[int, int]] = Counter()
-    for tensor in proto.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.INT64 and list(tensor.dims) == [4]:
-            values = onnx.numpy_helper.to_array(tensor).tolist()
-            if values[2] > 0 and values[3] > 0:
-                shapes[values[2], values[2] * values[3]] += 1
-    return shapes.most_common(1)[0][0] if shapes else (0, 0)
+    tensors = {t.name: t for t in proto.graph.initializer}
+    norms = [n for n in graph.walk(proto) if n.op_type == "LayerNormalization"]
+    widths = [tensors[n.input[1]].dims[0] for n in norms if n.input[1] in tensors]
+    if not widths:
+        return 0, 0
+    inline = [a.t for n in graph.walk(proto) for a in n.attribute if n.op_type == "Constant"]
+    sizes: Counter[int] = Counter()
+    for tensor in (*tensors.values(), *inline):
+        if tensor.data_type == onnx.TensorProto.INT64 and math.prod(tensor.dims) in (1, 4):
+            value = int(onnx.numpy_helper.to_array(tensor).ravel()[-1])
+            sizes[value] += 8 <= value < widths[0] and widths[0] % value == 0
+    size, seen = sizes.most_common(1)[0] if sizes else (0, 0)
+    return (widths[0] // size, widths[0]) if seen else (0, 0)
 
 
 def fuse(proto: Any) -> tuple[Any, Mapping[str, Any]]:
@@ -61,7 +69,11 @@ def fuse(proto: Any) -> tuple[Any, Mapping[str, Any]]:
             opt_level=0,
             optimization_options=FusionOptions("bert"),
             use_gpu=False,
-        ).model
+        )
+        made.topological_sort()
+    made = made.model
+    if not any(o.domain == "com.microsoft" for o in made.opset_import):
+        made.opset_import.add(domain="com.microsoft", version=1)  # the optimizer leaves it out
     after = Counter(n.op_type for n in made.graph.node if n.domain == "com.microsoft")
     skip = after["SkipLayerNormalization"] + after["EmbedLayerNormalization"]
     gelu = after["BiasGelu"] + after["Gelu"] + after["FastGelu"]
