@@ -16,6 +16,7 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: .venv/.dev
 	$(BIN)/python -m pytest benchmarks --benchmark-only

@@ -27,7 +27,17 @@ from accel import manifest
 from accel.errors import EnvironmentProblem, UsageError
 
 T = TypeVar("T")
-ABOVE_THE_STEPS = {"cli.py", "questions", "report", "pipeline.py", "search.py", "testing.py"}
+ABOVE_THE_STEPS = {
+    "cli.py",
+    "cli_steps.py",
+    "shell.py",
+    "terminal.py",
+    "questions",
+    "report",
+    "pipeline.py",
+    "search.py",
+    "testing.py",
+}
 
 
 @dataclass(frozen=True)

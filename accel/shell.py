@@ -1,0 +1,92 @@
+"""What every command shares: its output options, its answer, its endings and their exit codes."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+
+from accel.errors import AccelError
+
+BUG = 70
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--json, --quiet and --debug, on every command."""
+    for name, text in (
+        ("--debug", "show the traceback of an error"),
+        ("--quiet", "no progress"),
+        ("--json", "one JSON document on stdout, human text on stderr"),
+    ):
+        command = click.option(name, name[2:] if name != "--json" else "as_json", is_flag=True, help=text)(command)  # fmt: skip
+    return command
+
+
+def emit(kind: str, value: Any, lines: list[str], as_json: bool) -> None:
+    """The answer: a JSON document on stdout and the text on stderr, or the text on stdout."""
+    if as_json:
+        from accel import manifest
+
+        click.echo(manifest.document(kind, value))
+    for line in lines:
+        click.echo(line, err=as_json)
+
+
+class Amount(click.ParamType):  # type: ignore[type-arg]
+    """A number whose unit is demanded."""
+
+    name = "amount"
+
+    def __init__(self, **factors: float) -> None:
+        self.factors = factors
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """(amount in the base unit, the unit as given)."""
+        found = re.fullmatch(r"([0-9.]+)\s*([A-Za-z%]*)", str(value))
+        units = {k.replace("percent", "%"): v for k, v in self.factors.items()}
+        if not found or found[2] not in units:
+            self.fail(
+                f"{value!r} needs one of the units {', '.join(units)}: 0.5{next(iter(units))}"
+            )
+        try:
+            return float(found[1]) * units[found[2]], found[2]
+        except ValueError:
+            self.fail(f"{found[1]!r} is not a number", param, ctx)
+
+
+def run(command: click.Command) -> NoReturn:
+    """Run, and turn every ending into its exit code (see accel.errors)."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    words = sys.argv[1:]
+    try:
+        code = command.main(words, standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2, words)
+    except AccelError as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        _fail(str(error), error.exit_code, words)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("Interrupted. Finished steps are kept: run the same command to go on.", 130, words)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        text = f"This is a bug in accel: {type(error).__name__}: {error}. See it with --debug."
+        _fail(text, BUG, words)
+
+
+def _fail(message: str, code: int, words: list[str]) -> NoReturn:
+    if "--json" in words:
+        from accel import manifest
+
+        click.echo(manifest.document("error", {"message": message, "exit_code": code}))
+    click.echo(f"accel: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,61 @@
+"""Shape buckets: few, fitting, and optimal."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from accel import padding
+from accel.values import Model, Port, Request
+
+PORTS = tuple(Port(n, "int64", ("batch", "sequence")) for n in ("ids", "mask"))
+MODEL = Model(Path("m.onnx"), "d", PORTS, (Port("y", "float32", ("batch", 4)),))
+FILL = {"ids": 0.0, "mask": 0.0}
+
+
+def _request(batch: int, length: int, weight: float) -> Request:
+    shape = np.ones((batch, length), np.int64)
+    return Request("g", weight, {"ids": shape, "mask": shape})
+
+
+def _cost(weights: dict[int, float], chosen: tuple[int, ...]) -> float:
+    return sum(w * min(c for c in chosen if c >= s) for s, w in weights.items())
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_partition_is_as_good_as_the_best_of_all(most: int, seed: int) -> None:
+    """Against every choice of that many sizes, tried one by one."""
+    draw = np.random.default_rng(seed)
+    sizes = sorted(draw.choice(range(8, 200, 8), 7, replace=False).tolist())
+    weights = dict(zip(sizes, draw.random(7).tolist(), strict=True))
+    others = [(*c, sizes[-1]) for n in range(most) for c in itertools.combinations(sizes[:-1], n)]
+    best = min(_cost(weights, c) for c in others)
+    assert _cost(weights, tuple(padding.partition(weights, most))) == pytest.approx(best)
+
+
+def test_each_batch_size_gets_its_own_buckets() -> None:
+    """The batch is never padded; lengths are rounded up to the step."""
+    requests = [_request(1, 7, 0.5), _request(1, 30, 0.3), _request(8, 128, 0.2)]
+    found = padding.buckets(MODEL, requests, FILL)
+    assert found == [
+        {"batch": 1, "sequence": 8},
+        {"batch": 1, "sequence": 32},
+        {"batch": 8, "sequence": 128},
+    ]
+
+
+def test_without_a_fill_for_every_input_shapes_are_exact() -> None:
+    """An axis that one input cannot fill is not padded."""
+    found = padding.buckets(MODEL, [_request(1, 7, 1.0)], {"ids": 0.0})
+    assert found == [{"batch": 1, "sequence": 7}]
+
+
+def test_the_smallest_fitting_bucket_is_chosen() -> None:
+    """A longer request than every bucket fits none; another batch fits none either."""
+    found = [{"batch": 1, "sequence": n} for n in (32, 8, 64)]
+    axes = {"sequence"}
+    assert padding.fitting(found, {"batch": 1, "sequence": 9}, axes) == found[0]
+    assert padding.fitting(found, {"batch": 1, "sequence": 65}, axes) is None
+    assert padding.fitting(found, {"batch": 2, "sequence": 8}, axes) is None
