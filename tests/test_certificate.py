@@ -1,0 +1,59 @@
+"""Grades of a drop, against cases that can be checked by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from accel.certificate import certificate, right_or_wrong
+from accel.values import Certificate, Score
+
+
+def _mean(rows: Any) -> float:
+    return float(100 * rows.mean())
+
+
+def _proof(tmp_path: Path, a: Any, b: Any, budget: float, **more: Any) -> Certificate:
+    scores = []
+    for name, rows in (("a", a), ("b", b)):
+        path = tmp_path / f"{name}.npy"
+        np.save(path, np.asarray(rows, float))
+        scores.append(Score("accuracy", "pt", _mean(np.asarray(rows)), path, **more))
+    return certificate(scores[0], scores[1], _mean, budget)
+
+
+def test_equal_answers_on_many_samples_are_certified(tmp_path: Path) -> None:
+    """10,000 equal answers leave a bound far below half a point; 100 do not."""
+    many, few = np.ones(10_000), np.ones(100)
+    assert _proof(tmp_path, many, many, 0.5).grade == "certified"
+    short = _proof(tmp_path, few, few, 0.5)
+    assert (short.grade, short.drop) == ("consistent", 0.0)
+    assert short.bound > 0.5
+
+
+def test_a_drop_over_the_budget_is_violated(tmp_path: Path) -> None:
+    """Two points lost with half a point allowed; the sign does not depend on the metric's sense."""
+    a = np.ones(1000)
+    b = a.copy()
+    b[:20] = 0
+    assert _proof(tmp_path, a, b, 0.5).grade == "violated"
+    errors = _proof(tmp_path, 1 - a, 1 - b, 0.5, higher_is_better=False)
+    assert errors.grade == "violated"
+    assert errors.drop == pytest.approx(2.0)
+
+
+def test_rows_that_are_not_right_or_wrong_are_bootstrapped(tmp_path: Path) -> None:
+    """A constant shift has an interval of no width."""
+    a = np.linspace(0.2, 0.9, 300)
+    proof = _proof(tmp_path, a, a - 0.001, 0.5)
+    assert proof.method == "paired bootstrap"
+    assert proof.interval == pytest.approx((0.1, 0.1))
+
+
+def test_what_counts_as_right_or_wrong() -> None:
+    """Rows of 0 and 1 whose metric is a multiple of their mean, and nothing else."""
+    rows = np.array([0, 1, 1, 1], float)
+    assert right_or_wrong(rows, _mean) == pytest.approx(100)
+    assert right_or_wrong(rows, lambda r: float(r.max())) is None
+    assert right_or_wrong(rows / 2, _mean) is None
