@@ -1,0 +1,50 @@
+"""The wheel: everything it needs is inside, nothing else, and it works outside the checkout."""
+
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built once, from a copy, so that the checkout stays clean."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(source)], check=True)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "-w", str(folder), str(source)], check=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_holds_the_families_and_no_tests(wheel: Path) -> None:
+    """Kernels and profiles come along through the links; tests and top-level twins do not."""
+    names = zipfile.ZipFile(wheel).namelist()
+    expected = {
+        *(f"accel/{p.relative_to(ROOT / 'accel')}" for p in (ROOT / "accel").rglob("*.py")),
+        *(f"accel/profiles/{p.name}" for p in (ROOT / "profiles").glob("*.toml")),
+        *(f"accel/kernels/{p.name}" for p in (ROOT / "kernels").glob("*.py")),
+        "accel/py.typed",
+    }
+    assert expected <= set(names)
+    assert {n.partition("/")[0] for n in names if ".dist-info" not in n} == {"accel"}
+
+
+def test_the_installed_wheel_lists_targets_outside_the_checkout(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """In an empty environment (click is lent by path, so that no index is needed)."""
+    venv.create(tmp_path / "env", with_pip=False)
+    python = tmp_path / "env" / "bin" / "python"
+    site = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
+    zipfile.ZipFile(wheel).extractall(site)
+    (site / "click").symlink_to(Path(sysconfig.get_path("purelib")) / "click")
+    command = [str(python), "-m", "accel", "list", "targets"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.stdout.split() == sorted(p.stem for p in (ROOT / "profiles").glob("*.toml"))
