@@ -8,13 +8,14 @@ By ONNX Runtime's calibrators (MinMax, Percentile, Entropy) or by NNCF, whose tr
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy
 
-from accel import graph
+from accel import graph, store
 from accel.errors import CandidateBroken, UsageError
 from accel.protocols import Quantized
 from accel.recipes import _fuse
@@ -54,6 +55,11 @@ def apply(
     facts: dict[str, Any] = {"calibration feeds": used}
     if options["tool"] == "nncf_ir":
         described = graph.describe(path, (*model.trail, line))
+        weights = store.digest_file(path.with_name("openvino.bin"))
+        shape = store.digest_file(path.with_name("openvino.xml"))
+        # the .onnx beside the IR is the root's own: the digest must tell the two apart
+        digest = store.digest_json([described.digest, shape, weights])
+        described = dataclasses.replace(described, digest=digest)
         return Quantized(described, facts, portable=False, only="openvino")
     made = graph.operators(graph.open_model(path))
     facts["QuantizeLinear"] = made.get("QuantizeLinear", 0)

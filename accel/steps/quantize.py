@@ -39,5 +39,5 @@ def quantize(
         if before != after:
             raise CandidateBroken(f"{recipe} changed the {kind}: {before} became {after}")
     # a pass may rename the symbols of the axes; the root's are the workload's own
-    kept = dataclasses.replace(described, inputs=model.inputs, outputs=model.outputs)
+    kept = dataclasses.replace(made.model, inputs=model.inputs, outputs=model.outputs)
     return dataclasses.replace(made, model=kept)
