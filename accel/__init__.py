@@ -19,18 +19,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from accel.constraints import Constraints
     from accel.errors import AccelError
-    from accel.pipeline import optimize
+    from accel.pipeline import optimize, pack
     from accel.questions.inspect import inspect
     from accel.questions.verify import verify
     from accel.release import load
-    from accel.search import Constraints
     from accel.steps.bench import bench
     from accel.steps.build import build
     from accel.steps.check import check
     from accel.steps.evaluate import evaluate
     from accel.steps.export import export
-    from accel.steps.pack import pack
     from accel.steps.quantize import quantize
     from accel.values import Release
 
@@ -54,11 +53,12 @@ __all__ = [
 
 _WHERE = {
     "AccelError": "errors",
-    "Constraints": "search",
+    "Constraints": "constraints",
     "Release": "values",
     "inspect": "questions.inspect",
     "load": "release",
     "optimize": "pipeline",
+    "pack": "pipeline",
     "verify": "questions.verify",
 }
 

@@ -20,23 +20,37 @@ def cli() -> None:
     """Turn a model into the fastest engine that provably keeps its accuracy on a device."""
 
 
+DEMANDS = (
+    click.option("--target", default="cpu-local", show_default=True, help="a profile, or a .toml"),
+    click.option("--max-drop", type=Amount(pt=1.0, percent=1.0), help="0.5pt or 0.5%; default 1%"),
+    click.option(
+        "--objective", default="latency", show_default=True, help="latency, tail, throughput, size"
+    ),
+    click.option("--min-speedup", type=float, help="against fp32 in ONNX Runtime, same run"),
+    click.option("--max-latency", type=Amount(ms=1e-3, s=1.0), help="weighted over requests: 5ms"),
+    click.option("--max-memory", type=Amount(MB=1e6, GB=1e9), help="peak of the worker: 500MB"),
+    click.option("--certify", is_flag=True, help="accept nothing below 'certified'"),
+    click.option("--data", help=".npz of feeds for a plain .onnx"),
+    click.option(
+        "--work", type=Path, default=Path(".accel"), show_default=True, help="finished steps"
+    ),
+    click.option("--out", type=Path, default=Path("release"), show_default=True),
+    click.option("--seed", type=int, default=0),
+)
+
+
+def demands(command: Any) -> Any:
+    """What a release may be asked to meet, and where things are kept."""
+    for option in reversed(DEMANDS):
+        command = option(command)
+    return command
+
+
 @cli.command()
 @click.argument("source")
-@click.option("--target", default="cpu-local", show_default=True, help="a profile, or a .toml")
-@click.option("--max-drop", type=Amount(pt=1.0, percent=1.0), help="0.5pt or 0.5%; default 1%")
-@click.option(
-    "--objective", default="latency", show_default=True, help="latency, tail, throughput, size"
-)
-@click.option("--min-speedup", type=float, help="against fp32 in ONNX Runtime, same run")
-@click.option("--max-latency", type=Amount(ms=1e-3, s=1.0), help="weighted over requests: 5ms")
-@click.option("--max-memory", type=Amount(MB=1e6, GB=1e9), help="peak of the worker: 500MB")
+@demands
 @click.option("--recipe", "recipes", multiple=True, help="only these (repeatable)")
 @click.option("--engine", "engines", multiple=True, help="only these (repeatable)")
-@click.option("--certify", is_flag=True, help="accept nothing below 'certified'")
-@click.option("--data", help=".npz of feeds for a plain .onnx")
-@click.option("--work", type=Path, default=Path(".accel"), show_default=True, help="finished steps")
-@click.option("--out", type=Path, default=Path("release"), show_default=True)
-@click.option("--seed", type=int, default=0)
 @output_options
 def optimize(source: str, **words: Any) -> None:
     """Search, measure, certify and pack: SOURCE is a workload .py or an .onnx."""
@@ -46,7 +60,13 @@ def optimize(source: str, **words: Any) -> None:
 
 def _optimize(source: str, words: dict[str, Any]) -> Any:
     from accel import pipeline
-    from accel.search import Constraints
+
+    with _progress(words["quiet"]) as progress:
+        return pipeline.optimize(source, **_constrained(words), progress=progress)
+
+
+def _constrained(words: dict[str, Any]) -> dict[str, Any]:
+    from accel.constraints import Constraints
 
     drop = words["max_drop"] or (1.0, "%")
     constraints = Constraints(
@@ -55,22 +75,13 @@ def _optimize(source: str, words: dict[str, Any]) -> Any:
         min_speedup=words["min_speedup"],
         max_latency_s=words["max_latency"] and words["max_latency"][0],
         max_memory_bytes=words["max_memory"] and int(words["max_memory"][0]),
-        recipes=words["recipes"],
-        engines=words["engines"],
+        recipes=words.get("recipes", ()),
+        engines=words.get("engines", ()),
         objective=words["objective"],
         certify=words["certify"],
     )
-    with _progress(words["quiet"]) as progress:
-        return pipeline.optimize(
-            source,
-            target=words["target"],
-            constraints=constraints,
-            out=words["out"],
-            work=words["work"],
-            data=words["data"],
-            seed=words["seed"],
-            progress=progress,
-        )
+    plain = {k: words[k] for k in ("target", "out", "work", "data", "seed")}
+    return {"constraints": constraints, **plain}
 
 
 def _story(release: Any) -> list[str]:
@@ -103,15 +114,20 @@ def _plain_line(event: Any) -> None:
 
 
 @cli.command()
-@click.argument("source")
-@click.option("--target", default="cpu-local", show_default=True)
-@click.option("--work", type=Path, default=Path(".accel"), show_default=True)
-@click.option("--out", type=Path, default=Path("release"), show_default=True)
+@click.argument("graph", type=Path)
+@click.option("--workload", "source", required=True, help="the .py that it belongs to")
+@click.option("--engine", default="onnxruntime_cpu", show_default=True)
+@demands
 @output_options
-@click.pass_context
-def pack(ctx: click.Context, /, source: str, **words: Any) -> None:
-    """Pack the release of a finished optimize of SOURCE again, from its stored steps."""
-    ctx.invoke(optimize, source=source, **words)
+def pack(graph: Path, source: str, engine: str, **words: Any) -> None:
+    """Make a release of GRAPH, an .onnx made elsewhere: scored, timed and certified, no search."""
+    from accel import pipeline
+
+    with _progress(words["quiet"]) as progress:
+        release = pipeline.pack(
+            source, graph, engine=engine, **_constrained(words), progress=progress
+        )
+    emit("release", release, _story(release), words["as_json"])
 
 
 @cli.command()

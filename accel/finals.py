@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from accel import arrays, stats, trials
 from accel.certificate import certificate
+from accel.constraints import Constraints
 from accel.errors import AccelError
 from accel.job import Job, pick, step
 from accel.measure import instrument
-from accel.search import Constraints, portable
+from accel.search import portable
 from accel.steps import evaluate as evaluate_step
 from accel.steps import pack as pack_step
 from accel.trials import build, identity, outputs, score
@@ -28,6 +29,12 @@ from accel.values import (
     Verdict,
 )
 
+BASELINE_ENGINE = "onnxruntime_cpu"
+EPOCHS, MOST_EPOCHS, ROUNDS, BLOCK_S = 4, 8, 16, 0.05
+TIE = 1.03  # half an interval, as a factor: rivals that overlap 1 within it tie in earnest
+SPEED_UP = 1.10  # the same for baselines, whose ratio is reported and decides nothing
+WARM_CALLS = 200  # passes over the requests until an arm has run about this many calls
+
 
 @dataclass(frozen=True)
 class Final:
@@ -38,9 +45,10 @@ class Final:
 
 
 def measure(
-    job: Job, arms: Mapping[str, Plan], progress: Callable[[str], None]
+    job: Job, arms: Mapping[str, Plan], rivals: Collection[str], progress: Callable[[str], None]
 ) -> Mapping[str, Measurement | Refusal]:
-    """All arms timed together: interleaved, in random order, in fresh processes."""
+    """All arms timed together: interleaved, in random order, in fresh processes, until the best
+    of the `rivals` is told from the others or ties with them closely."""
     key = {
         "arms": {name: identity(plan) for name, plan in arms.items()},
         "machine": job.machine_class,
@@ -53,9 +61,16 @@ def measure(
             [instrument.Arm(n, p) for n, p in arms.items()],
             job.requests,
             folder,
+            epochs=EPOCHS,
+            most_epochs=MOST_EPOCHS,
+            enough=lambda found: settled(found, rivals),
+            rounds=ROUNDS,
+            block_s=BLOCK_S,
+            warmup_calls=max(3, WARM_CALLS // len(job.requests)),
             seed=job.seed,
             progress=progress,
         )
+        instrument.require_fit([m for m in found if isinstance(m, Measurement)])
         return Final(
             tuple(m for m in found if isinstance(m, Measurement)),
             tuple(m for m in found if isinstance(m, Refusal)),
@@ -66,15 +81,40 @@ def measure(
     return {m.arm: m for m in final.measured} | lost
 
 
+def settled(found: Sequence[Measurement | Refusal], rivals: Collection[str]) -> bool:
+    """Would more epochs change neither the choice nor what is said of the speed-ups?"""
+    timed = [m for m in found if isinstance(m, Measurement)]
+    able = [m for m in timed if m.arm in rivals]
+    if not able:
+        return True
+    best = min(able, key=stats.objective)
+    ratios = {m.arm: stats.ratio(m, best) for m in timed if m is not best}
+    return all(
+        (arm in rivals and r.low > 1.0)
+        or r.high < r.low * (TIE if arm in rivals else SPEED_UP) ** 2
+        for arm, r in ratios.items()
+    )
+
+
 def baselines(job: Job, table: Sequence[Candidate], yardstick: Plan) -> tuple[Candidate, ...]:
-    """What a release is compared with: PyTorch eager, and fp32 in ONNX Runtime as it stands."""
+    """What a release is compared with: PyTorch eager, and fp32 in ONNX Runtime at its quickest."""
     fp32 = [
         c
         for c in table
-        if c.plan and c.recipe == "fp32" and c.engine.startswith("onnxruntime") and c.screen_s
+        if c.plan and c.recipe == "fp32" and c.engine == BASELINE_ENGINE and c.screen_s
     ]
     fp32.sort(key=lambda c: c.screen_s or 0.0)
-    return (*_eager(job, yardstick.model), *fp32[:1])
+    return (*_eager(job, yardstick.model), *(fp32[:1] or _plain(job, yardstick.model)))
+
+
+def _plain(job: Job, root: Model) -> tuple[Candidate, ...]:
+    """fp32 in ONNX Runtime, where the search was told to leave that engine out."""
+    engine, _ = trials.engine(job, BASELINE_ENGINE)
+    if engine is None:
+        return ()
+    options = engine.options("fp32", job.target, job.requests, job.workload.padding)[0]
+    plan = build(job, root, BASELINE_ENGINE, options).value
+    return (Candidate("ort fp32", "any", "fp32", BASELINE_ENGINE, plan=plan, status="built"),)
 
 
 def _eager(job: Job, root: Model) -> tuple[Candidate, ...]:
@@ -86,11 +126,15 @@ def _eager(job: Job, root: Model) -> tuple[Candidate, ...]:
 
 
 def measured(
-    job: Job, candidates: Sequence[Candidate], progress: Callable[[str], None]
+    job: Job,
+    rivals: Sequence[Candidate],
+    baselines: Sequence[Candidate],
+    progress: Callable[[str], None],
 ) -> dict[str, Candidate]:
     """Every candidate with its measurement from one interleaved run, or lost with the reason."""
+    candidates = (*rivals, *baselines)
     arms = {c.name: c.plan for c in candidates if c.plan is not None}
-    found = measure(job, arms, progress)
+    found = measure(job, arms, {c.name for c in rivals}, progress)
     return {c.name: _with_measurement(c, found[c.name]) for c in candidates}
 
 
@@ -98,7 +142,11 @@ def _with_measurement(candidate: Candidate, found: Measurement | Refusal) -> Can
     if isinstance(found, Refusal):
         return trials.lost(candidate, "failed", found.reason)
     return dataclasses.replace(
-        candidate, status="measured", measurement=found, objective_s=stats.objective(found)
+        candidate,
+        status="measured",
+        measurement=found,
+        objective_s=stats.objective(found),
+        peak_memory_bytes=found.peak_memory_bytes,
     )
 
 

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from accel import catalog
-from accel.errors import UsageError
+from accel.constraints import Constraints, broken, fits
 from accel.protocols import Engine, Recipe
 from accel.values import Candidate, Certificate, Options, Request, Target
-
-Objective = Literal["latency", "tail", "throughput", "size"]
-OBJECTIVES: tuple[str, ...] = ("latency", "tail", "throughput", "size")
 
 Status = Literal["planned", "built", "measured", "refused", "pruned", "failed", "unmeasured"]
 
@@ -25,55 +21,8 @@ Status = Literal["planned", "built", "measured", "refused", "pruned", "failed", 
 # (round-to-round spread within an epoch was 7 to 9 %). Three times slower is never noise.
 PRUNE_MARGIN = 3.0
 REFINE_MARGIN = 1.6  # other settings of one graph were worth at most this on the models tried
-FINALISTS = 4  # measured together; each costs a process and its share of every round
+FINALISTS = 3  # measured together; each costs a process and its share of every round
 FINALIST_MARGIN = 1.3  # screened slower than this beside the best: not worth a place in the final
-
-
-@dataclass(frozen=True)
-class Constraints:
-    """What the user demands; None is no demand. `max_drop` is in the metric's unit."""
-
-    max_drop: float | None = None
-    max_drop_relative: bool = False  # True: max_drop is a percentage of the baseline's score
-    min_speedup: float | None = None  # against fp32 in ONNX Runtime, same run
-    max_latency_s: float | None = None  # the weighted sum of per-request medians
-    max_memory_bytes: int | None = None
-    recipes: tuple[str, ...] = ()  # empty: all
-    engines: tuple[str, ...] = ()  # empty: the target's
-    objective: str = "latency"
-    certify: bool = False
-
-    def budget(self, baseline: float) -> float:
-        """The allowed drop in the metric's own unit, given the baseline's score."""
-        if self.max_drop is None:
-            return float("inf")
-        return self.max_drop / 100 * abs(baseline) if self.max_drop_relative else self.max_drop
-
-
-def validate(constraints: Constraints, target: Target) -> None:
-    """Raise UsageError for a name that does not exist or a number that makes no sense."""
-    for recipe in constraints.recipes:
-        catalog.require("recipes", recipe)
-    for engine in constraints.engines:
-        catalog.require("engines", engine)
-        if engine not in target.engines:
-            raise UsageError(
-                f"Target {target.name!r} does not have engine {engine!r}; "
-                f"it has: {', '.join(target.engines)}."
-            )
-    if constraints.objective == "energy":
-        raise UsageError(
-            "Objective 'energy' is refused: no energy counter can be read on this machine. "
-            f"Allowed: {', '.join(OBJECTIVES)}."
-        )
-    if constraints.objective not in OBJECTIVES:
-        raise UsageError(
-            f"Objective {constraints.objective!r} is unknown. Allowed: {', '.join(OBJECTIVES)}."
-        )
-    for name in ("max_drop", "min_speedup", "max_latency_s", "max_memory_bytes"):
-        value = getattr(constraints, name)
-        if value is not None and not value >= 0:
-            raise UsageError(f"{name} must be a number of at least 0, not {value!r}.")
 
 
 def plan(
@@ -122,7 +71,7 @@ def _variants(
 
 
 SHORT = {"onnxruntime_cpu": "ort", "torch_export": "export", "torchscript": "script"}
-SILENT = {"threads"}  # the same for every candidate of a run
+SILENT = {"threads", "padding"}  # the same for every candidate of a run
 
 
 def label(engine: str, recipe: str, root: str, variant: Options, options: Options) -> str:
@@ -190,12 +139,15 @@ def _with(candidate: Candidate, status: Status, reason: str) -> Candidate:
     return dataclasses.replace(candidate, status=status, reason=reason)
 
 
-def prune(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Mark what screened slower than PRUNE_MARGIN times the best."""
-    best = min((c.screen_s for c in candidates if c.status == "built" and c.screen_s), default=0.0)
+def prune(candidates: Sequence[Candidate], constraints: Constraints) -> tuple[Candidate, ...]:
+    """Mark what screened slower than PRUNE_MARGIN times the best, unless only size counts."""
+    if constraints.objective == "size":
+        return tuple(candidates)
+    able = [c for c in candidates if c.status == "built" and c.screen_s and fits(c, constraints)]
+    best = min((c.screen_s or 0.0 for c in able), default=0.0)
     return tuple(
         _with(c, "pruned", _slow(c.screen_s, best))
-        if c.status == "built" and c.screen_s and c.screen_s > PRUNE_MARGIN * best
+        if best and c.status == "built" and c.screen_s and c.screen_s > PRUNE_MARGIN * best
         else c
         for c in candidates
     )
@@ -209,47 +161,35 @@ def hold(candidate: Candidate, budget: float) -> Candidate:
     return _with(candidate, "refused", f"drops {drop:.2f} {score.unit}, allowed {budget:g}")
 
 
-def finalists(candidates: Sequence[Candidate], objective: str) -> tuple[Candidate, ...]:
+def finalists(candidates: Sequence[Candidate], constraints: Constraints) -> tuple[Candidate, ...]:
     """The few that are measured together: the best by screening, and the best portable one."""
-    alive = [c for c in candidates if c.status == "built"]
-    alive.sort(key=lambda c: c.size_bytes if objective == "size" else (c.screen_s or 0.0))
+    size = constraints.objective == "size"
+    alive = [c for c in candidates if c.status == "built" and fits(c, constraints)]
+    alive.sort(key=lambda c: c.size_bytes if size else (c.screen_s or 0.0))
     if not alive:
         return ()
     limit = (alive[0].screen_s or 0.0) * FINALIST_MARGIN
-    near = [c for c in alive if objective == "size" or (c.screen_s or 0.0) <= limit][:FINALISTS]
+    near = [c for c in alive if size or (c.screen_s or 0.0) <= limit][:FINALISTS]
     best_portable = next((c for c in alive if portable(c)), None)
     return (*near, *((best_portable,) if best_portable and best_portable not in near else ()))
 
 
-def leave(candidates: Sequence[Candidate], final: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Give those that kept their accuracy but are not in the final their reason."""
-    names = {c.name for c in final}
-    best = min((c.screen_s for c in final if c.screen_s), default=1.0)
-    return tuple(
-        _with(c, "pruned", f"not in the final: {_slow(c.screen_s or 0.0, best)}")
-        if c.status == "built" and c.name not in names
-        else c
-        for c in candidates
-    )
+def leave(candidates: Sequence[Candidate], constraints: Constraints) -> tuple[Candidate, ...]:
+    """Give those that kept their accuracy but never came to a final their reason."""
+    timed = [c.screen_s for c in candidates if c.measurement is not None and c.screen_s]
+    best = min(timed, default=1.0)
+
+    def reason(c: Candidate) -> str:
+        told = "" if fits(c, constraints) else ", and outside the constraints there"
+        return f"not in the final: {_slow(c.screen_s or 0.0, best)}{told}"
+
+    return tuple(_with(c, "pruned", reason(c)) if c.status == "built" else c for c in candidates)
 
 
 def constrain(candidate: Candidate, constraints: Constraints, fp32_s: float | None) -> Candidate:
     """Refuse a measured candidate that misses a constraint on time or memory."""
-    broken = _broken(candidate, constraints, fp32_s) if candidate.status == "measured" else ""
-    return _with(candidate, "refused", broken) if broken else candidate
-
-
-def _broken(candidate: Candidate, constraints: Constraints, fp32_s: float | None) -> str:
-    time_s, measured = candidate.objective_s or 0.0, candidate.measurement
-    if constraints.max_latency_s is not None and time_s > constraints.max_latency_s:
-        return f"{time_s * 1e3:.2f} ms, allowed {constraints.max_latency_s * 1e3:g} ms"
-    memory = constraints.max_memory_bytes
-    if memory is not None and measured is not None and measured.peak_memory_bytes > memory:
-        return f"{measured.peak_memory_bytes / 1e6:.0f} MB of memory, allowed {memory / 1e6:.0f} MB"
-    demanded = constraints.min_speedup
-    if demanded is not None and fp32_s is not None and fp32_s / time_s < demanded:
-        return f"{fp32_s / time_s:.2f}x faster than fp32, demanded {demanded:g}x"
-    return ""
+    missed = broken(candidate, constraints, fp32_s) if candidate.status == "measured" else ""
+    return _with(candidate, "refused", missed) if missed else candidate
 
 
 def rank(

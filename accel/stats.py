@@ -54,6 +54,11 @@ def objective(measurement: Measurement) -> float:
     return float(sum(w * m for w, m in zip(measurement.weights, medians, strict=True)))
 
 
+def floor_seconds(measurement: Measurement) -> float:
+    """Weighted sum of per-request minima, seconds: of a few calls, what others disturbed least."""
+    return _weighted(measurement, lambda seconds: float(seconds.min()))
+
+
 def mean_seconds(measurement: Measurement) -> float:
     """Weighted sum of per-request means (s): its inverse is the closed-loop throughput."""
     return _weighted(measurement, lambda seconds: float(seconds.mean()))

@@ -35,7 +35,9 @@ ABOVE_THE_STEPS = {
     "questions",
     "report",
     "pipeline.py",
+    "stages.py",
     "search.py",
+    "constraints.py",
     "testing.py",
 }
 

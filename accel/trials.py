@@ -172,13 +172,15 @@ def trial(
         wrong = check(job, plan, yardstick)
         if wrong:
             return lost(candidate, "refused", wrong)
+        quick = screen(job, plan)
         return dataclasses.replace(
             candidate,
             status="built",
             reason=_words(made.facts),
             plan=plan,
             size_bytes=size_bytes(plan.path),
-            screen_s=screen(job, plan),
+            screen_s=stats.floor_seconds(quick),
+            peak_memory_bytes=quick.peak_memory_bytes,
         )
     except AccelError as error:
         return lost(candidate, "failed", str(error))
@@ -207,14 +209,14 @@ def outputs(job: Job, plan: Plan, feeds: Sequence[Feed]) -> Path:
     return step(job, "outputs", key, OutputsFile, make).value.path
 
 
-def screen(job: Job, plan: Plan) -> float:
-    """A quick weighted latency in seconds, good for pruning only."""
+def screen(job: Job, plan: Plan) -> Measurement:
+    """A quick timing, good for pruning only."""
     key = {"plan": identity(plan), "machine": job.machine_class, **pick(job, "requests")}
 
     def make(folder: Path) -> Measurement:
         return instrument.quick(plan, job.requests, folder, budget_s=SCREEN_BUDGET_S)
 
-    return stats.objective(step(job, "screen", key, Measurement, make).value)
+    return step(job, "screen", key, Measurement, make).value
 
 
 def score(job: Job, plan: Plan, split: Split, yardstick: Plan) -> Score:

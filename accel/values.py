@@ -197,6 +197,7 @@ class Candidate:
     plan: Plan | None = None
     size_bytes: int = 0
     screen_s: float | None = None  # quick weighted latency, for pruning only
+    peak_memory_bytes: int = 0  # of the worker process, at the latest timing
     score: Score | None = None
     drop: float | None = None  # on the search split
     measurement: Measurement | None = None

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from accel import search
+from accel.constraints import Constraints, validate
 from accel.errors import UsageError
-from accel.search import Constraints
 from accel.values import Candidate, Measurement, Model, Plan, Score, Target
 
 TARGET = Target("here", "", ("onnxruntime_cpu", "openvino"), local=True)
@@ -39,7 +39,7 @@ def _measured(name: str, time_s: float, **more: object) -> Candidate:
 def test_impossible_constraints_are_refused(constraints: Constraints, said: str) -> None:
     """A wrong name or number is said before anything runs."""
     with pytest.raises(UsageError, match=said):
-        search.validate(constraints, TARGET)
+        validate(constraints, TARGET)
 
 
 def test_a_relative_budget_follows_the_baseline() -> None:
@@ -50,10 +50,26 @@ def test_a_relative_budget_follows_the_baseline() -> None:
 
 
 def test_what_is_three_times_slower_is_pruned_with_its_ratio() -> None:
-    """Only a wide margin prunes, and the row says by how much."""
-    rows = search.prune([_built("a", 1.0), _built("b", 2.9), _built("c", 3.5)])
+    """Only a wide margin prunes, and the row says by how much; size does not look at time."""
+    tried = [_built("a", 1.0), _built("b", 2.9), _built("c", 3.5)]
+    rows = search.prune(tried, Constraints())
     assert [r.status for r in rows] == ["built", "built", "pruned"]
     assert rows[2].reason == "3.5x the quickest one's time in screening"
+    assert search.prune(tried, Constraints(objective="size")) == tuple(tried)
+
+
+def test_what_cannot_win_neither_prunes_nor_comes_to_the_final() -> None:
+    """A recipe not asked for, or far too much memory, keeps nobody else out."""
+    rows = [
+        _built("other", 1.0, recipe="bf16"),
+        _built("large", 1.1, peak_memory_bytes=900),
+        _built("meets it", 3.6, peak_memory_bytes=104),
+        _built("slower", 9.0),
+    ]
+    demands = Constraints(recipes=("fp32",), max_memory_bytes=100)
+    assert search.prune(rows, demands)[2].status == "built"
+    assert [c.name for c in search.finalists(rows, demands)] == ["meets it"]
+    assert search.finalists(rows, Constraints(max_latency_s=0.1)) == ()
 
 
 def test_settings_are_refined_only_where_it_can_pay() -> None:
@@ -78,10 +94,16 @@ def test_settings_are_refined_only_where_it_can_pay() -> None:
 def test_the_best_portable_one_is_always_in_the_final() -> None:
     """Even where hinted plans are quicker, a portable graph is measured beside them."""
     rows = [_built(f"h{i}", 1 + i / 100, portable=False) for i in range(6)] + [_built("p", 2.0)]
-    names = [c.name for c in search.finalists(rows, "latency")]
-    assert names == ["h0", "h1", "h2", "h3", "p"]
-    left = search.leave(rows, [r for r in rows if r.name in names])
-    assert [r.name for r in left if r.status == "pruned"] == ["h4", "h5"]
+    names = [c.name for c in search.finalists(rows, Constraints())]
+    assert names == ["h0", "h1", "h2", "p"]
+    run = Measurement("", Path("s"), ("g",), (1.0,), 0, 0, 100, 1, 0)
+    after = [
+        dataclasses.replace(r, status="measured", measurement=run) if r.name in names else r
+        for r in rows
+    ]
+    left = search.leave(after, Constraints())
+    assert [r.name for r in left if r.status == "pruned"] == ["h3", "h4", "h5"]
+    assert left[3].reason == "not in the final: 1.0x the quickest one's time in screening"
 
 
 def test_a_drop_over_the_budget_is_refused() -> None:
@@ -96,14 +118,16 @@ def test_a_drop_over_the_budget_is_refused() -> None:
     ("constraints", "said"),
     [
         (Constraints(max_latency_s=0.5), "1000.00 ms, allowed 500 ms"),
-        (Constraints(max_memory_bytes=50), "0 MB of memory, allowed 0 MB"),
+        (Constraints(max_memory_bytes=50), "1 MB of memory, allowed 0 MB"),
         (Constraints(min_speedup=3.0), "2.00x faster than fp32, demanded 3x"),
+        (Constraints(recipes=("bf16",)), "measured for comparison only: --recipe bf16 was asked"),
         (Constraints(), ""),
     ],
 )
 def test_measured_constraints_refuse_with_the_figure(constraints: Constraints, said: str) -> None:
     """Latency, memory and speed-up are held against the measurement."""
-    row = search.constrain(_measured("a", 1.0), constraints, fp32_s=2.0)
+    measured = _measured("a", 1.0, peak_memory_bytes=1_000_000)
+    row = search.constrain(measured, constraints, fp32_s=2.0)
     assert row.reason == said
 
 

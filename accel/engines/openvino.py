@@ -7,7 +7,6 @@ and takes the bf16 hint without a word where it has not (then 16 to 70 times slo
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from accel.values import Feed, Model, Options, Plan, QuantStyle, Refusal, Reques
 
 BASELINE = False
 INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
-IR = "openvino.xml"  # what NNCF's OpenVINO backend writes beside the .onnx
 
 
 def probe() -> Probe:
@@ -81,15 +79,10 @@ def options(
 def build(
     model: Model, target: Target, options: Options, requests: Sequence[Request], out: Path
 ) -> Plan:
-    """The graph (or the IR beside it), the shapes to compile, and what was read back.
+    """The graph, the shapes to compile, and what was read back.
 
     Raises CandidateBroken when OpenVINO refuses the graph."""
-    ir = model.path.with_name(IR)
-    source = ir if ir.exists() else model.path
-    path = out / source.name
-    graph.copy(source, path)
-    if source == ir:
-        shutil.copyfile(ir.with_suffix(".bin"), path.with_suffix(".bin"))
+    path = graph.copy(model.path, out / model.path.name)
     chosen = _chosen(model, options, requests)
     plan = Plan(
         "openvino",
@@ -97,7 +90,7 @@ def build(
         path,
         {**options, **({"buckets": chosen} if chosen else {})},
         versions={"openvino": openvino.__version__},
-        portable=options["precision"] == "f32" and source != ir,
+        portable=options["precision"] == "f32",
     )
     session = load(plan)
     facts = session.facts

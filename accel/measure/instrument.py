@@ -31,6 +31,7 @@ GIVE_UP_SHARE = 0.5  # once most blocks are disturbed, retaking only costs time
 WORKER_BYTES = 250 << 20  # interpreter, runtime and arena of a small model
 UNFIT_SHARE = 0.8
 Progress = Callable[[str], None]
+Found = tuple[Measurement | Refusal, ...]
 
 
 @dataclass(frozen=True)
@@ -60,29 +61,44 @@ def compare(
     out: Path,
     *,
     epochs: int = 3,
-    rounds: int = 6,
-    block_s: float = 0.15,
+    most_epochs: int | None = None,
+    enough: Callable[[Found], bool] | None = None,
+    rounds: int = 10,
+    block_s: float = 0.1,
     warmup_calls: int = 10,
     seed: int = 0,
     progress: Progress | None = None,
     memory_bytes: int | None = None,
-) -> tuple[Measurement | Refusal, ...]:
+) -> Found:
     """Every arm's samples, in the arms' order; a Refusal, with the reason, for an arm that died.
 
     `out` is a folder. A block beside which others used the processor is taken again and the
-    quietest is kept; the rule never sees a latency. `memory_bytes` (default: what is free now)
-    decides whether all arms are loaded at once or one after another inside each epoch.
-    `progress` gets a line of text before each epoch."""
+    quietest is kept; the rule never sees a latency. After `epochs`, more are run, up to
+    `most_epochs`, until `enough` says of all that was found so far that it suffices.
+    `warmup_calls`: passes over all requests before the first round, the same for every arm.
+    `memory_bytes` (default: what is free now) decides whether all arms are loaded at once or one
+    after another inside each epoch. `progress` gets a line of text before each epoch."""
     setup = _setup(requests, rounds, block_s, warmup_calls, out, seed)
     tallies = [Tally() for _ in arms]
     together = _fit_together(arms, memory_bytes)
-    for epoch in range(epochs):
+    most = max(epochs, most_epochs or 0)
+    found: Found = ()
+    for epoch in range(most):
+        if epoch >= epochs and (enough is None or enough(found)):
+            break
         if progress is not None:
-            progress(f"epoch {epoch + 1} of {epochs}")
+            progress(f"epoch {epoch + 1} of {epochs if epoch < epochs else f'at most {most}'}")
         alive = [i for i, tally in enumerate(tallies) if not tally.dead]
         setup.coin.shuffle(alive)
         for team in [alive] if together else [[i] for i in alive]:
             _epoch(setup, {i: arms[i] for i in team}, tallies, epoch)
+        found = _found(setup, arms, tallies, requests)
+    return found
+
+
+def _found(
+    setup: _Setup, arms: Sequence[Arm], tallies: Sequence[Tally], requests: Sequence[Request]
+) -> Found:
     return tuple(
         Refusal(arm.name, tally.dead)
         if tally.dead
@@ -197,8 +213,8 @@ def _start(setup: _Setup, worker: Worker, arm: Arm, tally: Tally) -> None:
 
 def _turn(setup: _Setup, worker: Worker, tally: Tally, epoch: int, number: int) -> None:
     worker.resume()
-    for indexes in setup.groups:
-        block = _quiet_block(worker, indexes, setup.block_s, tally)
+    for first, indexes in enumerate(setup.groups):
+        block = _quiet_block(worker, indexes, setup.block_s, tally, awake=first > 0)
         tally.add(block, epoch, number)
     worker.stop()
 
@@ -208,15 +224,17 @@ def _peak(worker: Worker, tally: Tally) -> None:
     tally.peak_bytes = max(tally.peak_bytes, worker.ask("memory"))
 
 
-def _quiet_block(worker: Worker, indexes: tuple[int, ...], block_s: float, tally: Tally) -> Block:
+def _quiet_block(
+    worker: Worker, indexes: tuple[int, ...], block_s: float, tally: Tally, awake: bool
+) -> Block:
     """The quietest of up to 1 + RETAKES blocks, judged by the others' processor time alone."""
-    best, quietest, noisy = _watched(worker, indexes, block_s)
+    best, quietest, noisy = _watched(worker, indexes, block_s, awake)
     hopeless = tally.disturbed > max(4.0, GIVE_UP_SHARE * len(tally.foreign))
     for _ in range(0 if hopeless else RETAKES):
         if not noisy:
             break
         tally.retaken += 1
-        again, foreign, still = _watched(worker, indexes, block_s)
+        again, foreign, still = _watched(worker, indexes, block_s, awake=True)
         if foreign < quietest:
             best, quietest, noisy = again, foreign, still
     tally.foreign.append(quietest)
@@ -224,9 +242,11 @@ def _quiet_block(worker: Worker, indexes: tuple[int, ...], block_s: float, tally
     return best
 
 
-def _watched(worker: Worker, indexes: tuple[int, ...], block_s: float) -> tuple[Block, float, bool]:
+def _watched(
+    worker: Worker, indexes: tuple[int, ...], block_s: float, awake: bool
+) -> tuple[Block, float, bool]:
     before = load.now()
-    block = worker.block(indexes, block_s)
+    block = worker.block(indexes, block_s, awake)
     after = load.now()
     foreign = load.foreign_cores(before, after, block.own_s)
     return block, foreign, load.disturbed(foreign, after.wall_s - before.wall_s, machine.cores())

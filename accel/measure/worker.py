@@ -85,9 +85,11 @@ class Worker:
         load_s, cold_s = self.ask("load", plan=plan, requests=requests.absolute())
         return load_s, cold_s
 
-    def block(self, indexes: Sequence[int], seconds: float) -> Block:
-        """Cycle through these requests, for one whole pass and `seconds` at least."""
-        found = self.ask("block", indexes=list(indexes), seconds=seconds)
+    def block(self, indexes: Sequence[int], seconds: float, awake: bool = False) -> Block:
+        """Cycle through these requests, for one whole pass and `seconds` at least.
+
+        `awake`: the process ran just now, so that one dropped call is enough."""
+        found = self.ask("block", indexes=list(indexes), seconds=seconds, awake=awake)
         return Block(tuple(indexes), found["durations_ns"], found["own_s"])
 
     def stop(self) -> None:
@@ -190,11 +192,12 @@ def _warm(state: _State, count: int) -> None:
     gc.disable()
 
 
-def _block(state: _State, indexes: Sequence[int], seconds: float) -> Any:
+def _block(state: _State, indexes: Sequence[int], seconds: float, awake: bool) -> Any:
     calls = [state.calls[i] for i in indexes]
     used = time.process_time()
     start, dropped = time.perf_counter_ns(), 0
-    while dropped < WAKE_CALLS or time.perf_counter_ns() - start < WAKE_NS:
+    least, wake_ns = (1, 0) if awake else (WAKE_CALLS, WAKE_NS)
+    while dropped < least or time.perf_counter_ns() - start < wake_ns:
         calls[dropped % len(calls)]()
         dropped += 1
     durations = timed(calls, seconds, state.out)

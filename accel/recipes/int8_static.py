@@ -8,14 +8,13 @@ By ONNX Runtime's calibrators (MinMax, Percentile, Entropy) or by NNCF, whose tr
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy
 
-from accel import graph, store
+from accel import graph
 from accel.errors import CandidateBroken, UsageError
 from accel.protocols import Quantized
 from accel.recipes import _fuse
@@ -30,7 +29,7 @@ HISTOGRAM_FEEDS = 64  # histogram calibrators keep every activation in memory
 def variants(style: QuantStyle) -> tuple[Options, ...]:
     """NNCF for OpenVINO, whose int8 kernels take its graphs; ONNX Runtime's own for itself."""
     if "openvino" in style.operators:
-        return ({"tool": "nncf"}, {"tool": "nncf_ir"})
+        return ({"tool": "nncf"},)
     return tuple({"tool": "onnxruntime", "method": m} for m in ("MinMax", "Percentile", "Entropy"))
 
 
@@ -50,17 +49,9 @@ def apply(
         if options["tool"] == "onnxruntime":
             used = _onnxruntime(model, feeds, style, str(options["method"]), path)
         else:
-            used = _nncf(model, feeds, transformer, str(options["tool"]), path)
+            used = _nncf(model, feeds, transformer, path)
     line = f"int8_static {options['tool']} {options.get('method', '')} on {used} feeds"
     facts: dict[str, Any] = {"calibration feeds": used}
-    if options["tool"] == "nncf_ir":
-        described = graph.describe(path, (*model.trail, line))
-        weights = store.digest_file(path.with_name("openvino.bin"))
-        shape = store.digest_file(path.with_name("openvino.xml"))
-        # the .onnx beside the IR is the root's own: the digest must tell the two apart
-        digest = store.digest_json([described.digest, shape, weights])
-        described = dataclasses.replace(described, digest=digest)
-        return Quantized(described, facts, portable=False, only="openvino")
     made = graph.operators(graph.open_model(path))
     facts["QuantizeLinear"] = made.get("QuantizeLinear", 0)
     if not facts["QuantizeLinear"]:
@@ -82,33 +73,26 @@ def _checked(calibration: Iterable[Feed] | None) -> list[Feed]:
     return feeds
 
 
-def _nncf(model: Model, feeds: list[Feed], transformer: bool, tool: str, path: Path) -> int:
+def _nncf(model: Model, feeds: list[Feed], transformer: bool, path: Path) -> int:
+    """On the ONNX graph itself: its IR was as quick and as accurate, but only OpenVINO reads it."""
     import nncf
     import onnx
-    import openvino
 
     kind = nncf.ModelType.TRANSFORMER if transformer else None
     # an int8 table saves little time and costs memory in every static shape that is compiled
     tables = nncf.IgnoredScope(types=["Gather"], validate=False) if transformer else None
     used = feeds[:MOST_FEEDS]
-    data, shared = nncf.Dataset([dict(f) for f in used]), {"model_type": kind}
-    extra: dict[str, Any] = {**shared, **({"ignored_scope": tables} if tables else {})}
-    preset = nncf.QuantizationPreset.MIXED if transformer else nncf.QuantizationPreset.PERFORMANCE
-    if tool == "nncf":
-        made = nncf.quantize(
-            onnx.load(str(model.path)), data, subset_size=len(used), preset=preset, **extra
-        )
-        onnx.save(made, str(path))
-        return len(used)
     made = nncf.quantize(
-        openvino.Core().read_model(str(model.path)),
-        data,
+        onnx.load(str(model.path)),
+        nncf.Dataset([dict(f) for f in used]),
         subset_size=len(used),
-        preset=preset,
-        **extra,
+        preset=nncf.QuantizationPreset.MIXED
+        if transformer
+        else nncf.QuantizationPreset.PERFORMANCE,
+        model_type=kind,
+        ignored_scope=tables,
     )
-    openvino.save_model(made, str(path.with_name("openvino.xml")), compress_to_fp16=False)
-    path.write_bytes(model.path.read_bytes())  # the story's graph; the IR beside it is what runs
+    onnx.save(made, str(path))
     return len(used)
 
 

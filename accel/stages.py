@@ -1,0 +1,207 @@
+"""The stages of a search, each from table to table, telling its progress as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from accel import finals, search, trials
+from accel.constraints import Constraints
+from accel.errors import AccelError, CandidateBroken, ConstraintError, EnvironmentProblem
+from accel.job import Job
+from accel.protocols import Engine
+from accel.values import Candidate, Certificate, Model, Plan
+
+GIVEN = "given"  # the root of a graph that was not exported here
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress: what a terminal shows while a run is under way."""
+
+    kind: str  # "phase", "candidate", "reused", "note"
+    text: str
+    candidate: Candidate | None = None
+    done: int = 0
+    total: int = 0
+
+
+Progress = Callable[[Event], None]
+
+
+def quiet(event: Event) -> None:
+    """The progress of a caller who wants none."""
+
+
+def export(job: Job, progress: Progress) -> Mapping[str, Model]:
+    """Every root graph that works. Raises CandidateBroken, with every error, when none does."""
+    roots, errors = {}, []
+    names = trials.exporters(job)
+    for i, name in enumerate(names):
+        progress(Event("phase", f"export with {name}", done=i, total=len(names)))
+        try:
+            done = trials.export(job, name)
+        except AccelError as error:
+            errors.append(f"{name}: {error}")
+            progress(Event("note", errors[-1]))
+            continue
+        roots[name] = done.value
+        progress(Event("reused" if done.reused else "note", "; ".join(done.value.trail)))
+    if not roots:
+        raise CandidateBroken("No exporter could export this model.\n" + "\n".join(errors))
+    return roots
+
+
+def screen(
+    job: Job,
+    roots: Mapping[str, Model],
+    constraints: Constraints,
+    yardstick: Plan,
+    progress: Progress,
+) -> tuple[Candidate, ...]:
+    """Try every candidate briefly: first each recipe's best guess, then its other settings."""
+    engines, absent = _engines(job, constraints)
+    planned = search.plan(
+        engines, tuple(roots), job.target, job.requests, job.workload.padding, constraints.recipes
+    )
+    first, later = search.waves(planned)
+    tried = _try(job, roots, engines, first, yardstick, progress)
+    worth, spared = search.refine(tried, later)
+    tried += _try(job, roots, engines, worth, yardstick, progress)
+    table = search.prune((*absent, *tried, *spared), constraints)
+    for row in (*absent, *spared, *(c for c in table if c.status == "pruned")):
+        progress(Event("candidate", row.reason, row))
+    return table
+
+
+def screen_given(
+    job: Job, given: Model, engine: str, yardstick: Plan, progress: Progress
+) -> tuple[Candidate, ...]:
+    """Try one graph as it is, with every setting of one engine.
+
+    Raises EnvironmentProblem where that engine cannot run here."""
+    found, why = trials.engine(job, engine)
+    if found is None:
+        raise EnvironmentProblem(f"Engine {engine} cannot run here: {why}")
+    settings = found.options("fp32", job.target, job.requests, job.workload.padding)
+    planned = [
+        Candidate(search.label(engine, "as given", given.path.stem, {}, options), GIVEN, "fp32",
+                  engine, options=options)
+        for options in settings
+    ]  # fmt: skip
+    return _try(job, {GIVEN: given}, {engine: found}, planned, yardstick, progress)
+
+
+def _engines(job: Job, constraints: Constraints) -> tuple[dict[str, Engine], tuple[Candidate, ...]]:
+    usable, absent = {}, []
+    for name in constraints.engines or job.target.engines:
+        found, why = trials.engine(job, name)
+        if found is None:
+            absent.append(Candidate(name, "any", "any", name, status="refused", reason=why))
+        else:
+            usable[name] = found
+    return usable, tuple(absent)
+
+
+def _try(
+    job: Job,
+    roots: Mapping[str, Model],
+    engines: Mapping[str, Engine],
+    candidates: Sequence[Candidate],
+    yardstick: Plan,
+    progress: Progress,
+) -> tuple[Candidate, ...]:
+    done = []
+    for i, planned in enumerate(candidates):
+        row = planned
+        if row.status == "planned":
+            progress(Event("phase", f"try {row.name}", done=i, total=len(candidates)))
+            row = trials.trial(job, roots, planned, engines[planned.engine], yardstick)
+        progress(Event("candidate", row.reason, row))
+        done.append(row)
+    return tuple(done)
+
+
+def score(
+    job: Job,
+    table: Sequence[Candidate],
+    constraints: Constraints,
+    yardstick: Plan,
+    progress: Progress,
+) -> tuple[Candidate, ...]:
+    """Judge the survivors on the search split; those over the budget are refused."""
+    progress(Event("phase", "score the fp32 reference"))
+    baseline = trials.score(job, yardstick, "search", yardstick)
+    budget = constraints.budget(baseline.value)
+    alive = sum(c.status == "built" for c in table)
+    done: list[Candidate] = []
+    for built in table:
+        row = built
+        if row.status == "built":
+            at = sum(c.score is not None for c in done)
+            progress(Event("phase", f"score {row.name}", done=at, total=alive))
+            row = search.hold(trials.scored(job, built, baseline, yardstick), budget)
+            progress(Event("candidate", row.reason, row))
+        done.append(row)
+    return tuple(done)
+
+
+def decide(
+    job: Job,
+    table: Sequence[Candidate],
+    constraints: Constraints,
+    yardstick: Plan,
+    progress: Progress,
+) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...], Candidate, Certificate]:
+    """Final after final until one has a winner: the table, the baselines, the winner, its proof.
+
+    Raises ConstraintError with the nearest candidates when nobody is left to measure."""
+    while final := search.finalists(table, constraints):
+        table, baselines = measure(job, table, final, yardstick, progress)
+        table, chosen = choose(job, table, baselines, constraints, yardstick, progress)
+        if chosen is not None:
+            table = search.leave(table, constraints)
+            for row in table:
+                if row.measurement is not None or row.status == "pruned":
+                    progress(Event("candidate", row.reason, row))
+            return table, baselines, *chosen
+    raise ConstraintError(search.nearest(table, constraints))
+
+
+def measure(
+    job: Job,
+    table: Sequence[Candidate],
+    final: Sequence[Candidate],
+    yardstick: Plan,
+    progress: Progress,
+) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
+    """Time the finalists, fp32 and eager together. Returns the table and the baselines."""
+    baselines = finals.baselines(job, table, yardstick)
+    progress(Event("phase", f"measure {len(final)} finalists beside {len(baselines)} baselines"))
+    timed = finals.measured(
+        job, final, baselines, lambda text: progress(Event("phase", f"measure: {text}"))
+    )
+    return tuple(timed.get(c.name, c) for c in table), tuple(timed[c.name] for c in baselines)
+
+
+def choose(
+    job: Job,
+    table: Sequence[Candidate],
+    baselines: Sequence[Candidate],
+    constraints: Constraints,
+    yardstick: Plan,
+    progress: Progress,
+) -> tuple[tuple[Candidate, ...], tuple[Candidate, Certificate] | None]:
+    """The best measured candidate whose drop holds on samples that the search never saw; the
+    table says what the others lack."""
+    fp32 = next((b.objective_s for b in baselines if b.engine == finals.BASELINE_ENGINE), None)
+    rows = {c.name: search.constrain(c, constraints, fp32) for c in table}
+    able = [c for c in rows.values() if c.status == "measured"]
+    for candidate in search.rank(able, finals.cost(constraints.objective), finals.tie):
+        progress(Event("phase", f"certify {candidate.name}"))
+        proof = finals.certify(job, candidate, constraints, yardstick, looks=len(able))
+        if proof.grade == "certified" or (proof.grade == "consistent" and not constraints.certify):
+            return tuple(rows.values()), (candidate, proof)
+        rows[candidate.name] = lost = search.uncertified(candidate, proof)
+        progress(Event("candidate", lost.reason, lost))
+    return tuple(rows.values()), None
