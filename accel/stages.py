@@ -197,9 +197,10 @@ def choose(
     fp32 = next((b.objective_s for b in baselines if b.engine == finals.BASELINE_ENGINE), None)
     rows = {c.name: search.constrain(c, constraints, fp32) for c in table}
     able = [c for c in rows.values() if c.status == "measured"]
+    looks = sum(c.score is not None for c in table)
     for candidate in search.rank(able, finals.cost(constraints.objective), finals.tie):
         progress(Event("phase", f"certify {candidate.name}"))
-        proof = finals.certify(job, candidate, constraints, yardstick, looks=len(able))
+        proof = finals.certify(job, candidate, constraints, yardstick, looks)
         if proof.grade == "certified" or (proof.grade == "consistent" and not constraints.certify):
             return tuple(rows.values()), (candidate, proof)
         rows[candidate.name] = lost = search.uncertified(candidate, proof)

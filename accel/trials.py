@@ -36,7 +36,6 @@ T = TypeVar("T")
 EXPORT_LIMIT_S, QUANTIZE_LIMIT_S, BUILD_LIMIT_S, PROBE_LIMIT_S = 900.0, 1800.0, 600.0, 120.0
 CHECKED_FEEDS = 8  # enough for NaN/Inf and gross error; accuracy is judged on the whole split
 SCREEN_BUDGET_S = 1.0
-LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "numpy")
 YARDSTICK = "reference"  # the engine that every check and every score is compared with
 
 

@@ -145,18 +145,19 @@ def load(plan: Plan) -> Session:
 
 
 class _Static:
-    """One compiled shape with buffers of its own."""
+    """One compiled shape with input and output buffers of its own."""
 
     def __init__(self, compiled: Any, fill: Mapping[str, float], sizes: pad.Sizes) -> None:
         self.sizes, self.request = sizes, compiled.create_infer_request()
-        self.outputs = {p.get_any_name(): i for i, p in enumerate(compiled.outputs)}
-        self.inputs: dict[str, Any] = {}
-        for port in compiled.inputs:
-            name = port.get_any_name()
-            tensor = openvino.Tensor(port.get_element_type(), port.get_shape())
-            tensor.data[...] = fill.get(name, 0)
-            self.request.set_tensor(name, tensor)
-            self.inputs[name] = tensor.data
+        self.fill = {p.get_any_name(): fill.get(p.get_any_name(), 0) for p in compiled.inputs}
+        self.inputs = {p.get_any_name(): self._buffer(p) for p in compiled.inputs}
+        self.outputs = {p.get_any_name(): self._buffer(p) for p in compiled.outputs}
+
+    def _buffer(self, port: Any) -> Any:
+        tensor = openvino.Tensor(port.get_element_type(), port.get_shape())
+        tensor.data[...] = 0
+        self.request.set_tensor(port, tensor)
+        return tensor.data
 
 
 class Session:
@@ -164,11 +165,13 @@ class Session:
 
     def __init__(self, core: Any, model: Any, plan: Plan) -> None:
         self._core, self._model, self._plan = core, model, plan
+        self._names = [p.name for p in plan.model.inputs]
         self._fill: Mapping[str, float] = plan.options.get("padding", {})
         self._axes = pad.padded_axes(plan.model, self._fill)
         found = plan.options.get("buckets") or []
         self._static = [self._compile_static(b) for b in found if isinstance(b, dict)]
         self._dynamic: Any = None if self._static else self._compile_dynamic()
+        self._routes: dict[Any, Callable[[Feed], dict[str, Any]]] = {}
 
     def _compile_static(self, sizes: pad.Sizes) -> _Static:
         model = self._model.clone()  # shares the weights
@@ -194,56 +197,65 @@ class Session:
         }
 
     def __call__(self, feed: Feed) -> dict[str, Any]:
-        found: dict[str, Any] = self.bind(feed)()
-        return {name: value.copy() for name, value in found.items()}
+        return {name: value.copy() for name, value in self._run(feed).items()}
 
     def bind(self, feed: Feed) -> Callable[[], Any]:
-        """Padding into the bucket's own buffers is inside the call; outputs are views."""
-        missing = {p.name for p in self._plan.model.inputs} ^ set(feed)
-        if missing:
-            raise CandidateBroken(f"the feed and the model differ in {', '.join(sorted(missing))}")
+        """Routing, and padding into the bucket's own buffers, are inside; outputs are views."""
+        self._run(feed)
+        return lambda: self._run(feed)
+
+    def _run(self, feed: Feed) -> dict[str, Any]:
+        shapes = tuple(feed[n].shape for n in self._names if n in feed)
+        if len(shapes) != len(feed) or len(feed) != len(self._names):
+            missing = sorted(set(self._names) ^ set(feed))
+            raise CandidateBroken(f"the feed and the model differ in {', '.join(missing)}")
+        route = self._routes.get(shapes)
+        if route is None:
+            route = self._routes[shapes] = self._route(feed)
+        return route(feed)
+
+    def _route(self, feed: Feed) -> Callable[[Feed], dict[str, Any]]:
         wanted = pad.sizes_of(self._plan.model, feed)
         chosen = pad.fitting([s.sizes for s in self._static], wanted, self._axes)
         if chosen is None:
-            return self._bind_dynamic(feed)
-        static = next(s for s in self._static if s.sizes == chosen)
-        return self._bind_static(static, feed, wanted)
+            return self._dynamic_route()
+        return self._static_route(next(s for s in self._static if s.sizes == chosen), wanted)
 
-    def _bind_dynamic(self, feed: Feed) -> Callable[[], Any]:
+    def _dynamic_route(self) -> Callable[[Feed], dict[str, Any]]:
         if self._dynamic is None:
             self._dynamic = self._compile_dynamic()
         request = self._dynamic
-        given = {k: numpy.ascontiguousarray(v) for k, v in feed.items()}
 
-        def run() -> dict[str, Any]:
+        def run(feed: Feed) -> dict[str, Any]:
+            given = {k: numpy.ascontiguousarray(v) for k, v in feed.items()}
             found = request.infer(given, share_inputs=True, share_outputs=True)
             return {port.get_any_name(): value for port, value in found.items()}
 
         return run
 
-    def _bind_static(self, static: _Static, feed: Feed, wanted: pad.Sizes) -> Callable[[], Any]:
+    def _static_route(self, static: _Static, wanted: pad.Sizes) -> Callable[[Feed], dict[str, Any]]:
+        model, request = self._plan.model, static.request
         copies = [
-            (static.inputs[name], value, tuple(slice(0, n) for n in value.shape))
-            for name, value in feed.items()
+            (p.name, static.inputs[p.name], static.fill[p.name], _place(p.shape, wanted))
+            for p in model.inputs
         ]
+        views = {p.name: static.outputs[p.name][_place(p.shape, wanted)] for p in model.outputs}
         exact = wanted == static.sizes
-        fills = [(static.inputs[k], self._fill.get(k, 0)) for k in feed]
-        cuts = {
-            p.name: tuple(slice(0, wanted.get(str(d))) for d in p.shape)
-            for p in self._plan.model.outputs
-        }
-        request, outputs = static.request, list(static.outputs.items())
 
-        def run() -> dict[str, Any]:
-            if not exact:
-                for buffer, fill in fills:
+        def run(feed: Feed) -> dict[str, Any]:
+            for name, buffer, fill, place in copies:
+                if not exact:
                     buffer[...] = fill
-            for buffer, value, place in copies:
-                buffer[place] = value
+                buffer[place] = feed[name]
             request.infer(share_inputs=True, share_outputs=True)
-            return {n: request.get_output_tensor(i).data[cuts[n]] for n, i in outputs}
+            return views
 
         return run
 
     def close(self) -> None:
-        self._static, self._dynamic, self._model = [], None, None
+        self._static, self._dynamic, self._model, self._routes = [], None, None, {}
+
+
+def _place(shape: Sequence[int | str], sizes: pad.Sizes) -> tuple[slice, ...]:
+    """Where an array of these sizes lies in its bucket's buffer."""
+    return tuple(slice(0, sizes.get(d)) if isinstance(d, str) else slice(None) for d in shape)

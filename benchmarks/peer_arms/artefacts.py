@@ -159,7 +159,9 @@ def _dynamic(source: Path, out: Path, per_channel: bool) -> None:
 
 
 def static(problem: Problem, source: Path, out: Path) -> None:
-    """onnxruntime's own recipe: pre-process, then Q/DQ with MinMax calibration."""
+    """onnxruntime's own recipe: pre-process, then Q/DQ with MinMax calibration.
+
+    Unsigned activations: with signed ones it was 2.7 times slower on AVX512-VNNI."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -177,7 +179,7 @@ def static(problem: Problem, source: Path, out: Path) -> None:
         out / "model.onnx",
         Reader(),
         per_channel=True,
-        activation_type=QuantType.QInt8,
+        activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
     )
     ready.unlink()
