@@ -85,10 +85,16 @@ def screen_given(
         raise EnvironmentProblem(f"Engine {engine} cannot run here: {why}")
     settings = found.options("fp32", job.target, job.requests, job.workload.padding)
     planned = [
-        Candidate(search.label(engine, "as given", given.path.stem, {}, options), GIVEN, "fp32",
-                  engine, options=options)
+        Candidate(
+            search.label(engine, "as given", given.path.stem, {}, options),
+            GIVEN,
+            "fp32",
+            engine,
+            recipe_options={"clean": False},
+            options=options,
+        )
         for options in settings
-    ]  # fmt: skip
+    ]
     return _try(job, {GIVEN: given}, {engine: found}, planned, yardstick, progress)
 
 

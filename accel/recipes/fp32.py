@@ -1,22 +1,22 @@
-"""fp32: the graph as it is, or with the transformer fusions."""
+"""fp32: the graph cleaned up, with the transformer fusions or without."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from accel import graph
 from accel.errors import CandidateBroken
 from accel.protocols import Quantized
-from accel.recipes import _fuse
+from accel.recipes import _clean, _fuse
 from accel.values import Feed, Model, Options, QuantStyle
 
 NEEDS_CALIBRATION = False
 
 
 def variants(style: QuantStyle) -> tuple[Options, ...]:
-    """As it is; and fused, where the style is one that reads ONNX Runtime's own operators."""
+    """Cleaned up alone; and fused, where the style is one that reads ONNX Runtime's own operators."""
     return ({},) if "openvino" in style.operators else ({"fuse": True}, {})
 
 
@@ -27,16 +27,21 @@ def apply(
     options: Options,
     out: Path,
 ) -> Quantized:
-    """Raises CandidateBroken when there is nothing to fuse."""
+    """`clean: False` leaves a graph that was made elsewhere as it is.
+
+    Raises CandidateBroken when there is nothing to fuse."""
     proto = graph.open_model(model.path)
-    facts: Mapping[str, Any] = {}
+    facts: dict[str, Any] = {}
     if options.get("fuse"):
         if not _fuse.is_transformer(proto):
             raise CandidateBroken("nothing to fuse: no attention with layer norms in this graph")
-        proto, facts = _fuse.fuse(proto)
+        proto, found = _fuse.fuse(proto)
+        facts |= found
+    if options.get("clean", True):
+        proto, facts["cleaned"] = _clean.clean(proto)
     path = out / "model.onnx"
     graph.save(proto, path)
     own = _fuse.private(proto)
-    line = f"fp32 {facts.get('fused', 'as exported')}"
+    line = ", ".join(["fp32", *(f"{k} {v}" for k, v in facts.items())])
     described = graph.describe(path, (*model.trail, line))
     return Quantized(described, facts, not own, "onnxruntime_cpu" if own else "")
