@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accel import arrays, catalog, stats, store
+from accel import arrays, catalog, graph, stats, store
 from accel.errors import AccelError
 from accel.job import Job, pick, step
 from accel.measure import child, instrument
@@ -260,8 +260,11 @@ def identity(plan: Plan) -> Options:
 
 
 def size_bytes(path: Path) -> int:
-    """Bytes on disk of a file, or of all files below a folder."""
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    """Bytes on disk of a graph and its external data, or of all files below a folder."""
+    if path.is_file():
+        files = [path, *(path.parent / name for name in graph.external_data(path))]
+    else:
+        files = [p for p in path.rglob("*") if p.is_file()]
     return sum(p.stat().st_size for p in files)
 
 

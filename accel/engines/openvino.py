@@ -15,7 +15,7 @@ from typing import Any
 import numpy
 import openvino
 
-from accel import graph
+from accel import arrays, graph
 from accel import padding as pad
 from accel.errors import CandidateBroken
 from accel.measure import machine
@@ -24,7 +24,7 @@ from accel.values import Feed, Model, Options, Plan, QuantStyle, Refusal, Reques
 
 BASELINE = False
 INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
-IR = "openvino.xml"  # what NNCF's OpenVINO backend writes beside the .onnx
+IR = "openvino.xml"  # what NNCF's OpenVINO backend writes beside the .onnx; weights in its .bin
 
 
 def probe() -> Probe:
@@ -85,11 +85,7 @@ def build(
 
     Raises CandidateBroken when OpenVINO refuses the graph."""
     ir = model.path.with_name(IR)
-    source = ir if ir.exists() else model.path
-    path = out / source.name
-    graph.copy(source, path)
-    if source == ir:
-        shutil.copyfile(ir.with_suffix(".bin"), path.with_suffix(".bin"))
+    path = _copy_ir(ir, out / "ir") if ir.exists() else graph.copy(model.path, out / "model.onnx")
     chosen = _chosen(model, options, requests)
     plan = Plan(
         "openvino",
@@ -97,7 +93,7 @@ def build(
         path,
         {**options, **({"buckets": chosen} if chosen else {})},
         versions={"openvino": openvino.__version__},
-        portable=options["precision"] == "f32" and source != ir,
+        portable=options["precision"] == "f32" and path.suffix == ".onnx",
     )
     session = load(plan)
     facts = session.facts
@@ -105,10 +101,22 @@ def build(
     return dataclasses.replace(plan, facts=facts)
 
 
+def _copy_ir(source: Path, folder: Path) -> Path:
+    """A folder, so that whoever copies or weighs the plan takes the weights along."""
+    folder.mkdir()
+    for file in (source, source.with_suffix(".bin")):
+        shutil.copyfile(file, folder / file.name)
+    return folder
+
+
 def _chosen(model: Model, options: Options, requests: Sequence[Request]) -> list[pad.Sizes]:
     if "buckets" not in options:
         return []
+    if any(dim == "?" for port in model.inputs for dim in port.shape):
+        raise CandidateBroken("an input has an axis without a name: a bucket cannot tell it apart")
     found = pad.buckets(model, requests, options.get("padding", {}), int(options["buckets"]))
+    if not found:
+        raise CandidateBroken("there is no request whose shape a bucket could be made for")
     if found == [{}]:
         raise CandidateBroken("the model has no dynamic axis: there is nothing to put in buckets")
     return found
@@ -128,22 +136,26 @@ def _compile(core: Any, model: Any, plan: Plan) -> Any:
         made = core.compile_model(model, "CPU", _settings(plan))
     except Exception as error:  # as above
         raise CandidateBroken(f"OpenVINO refuses the graph: {str(error).strip()[:400]}") from None
-    obtained = made.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-    if obtained != plan.options["precision"]:
-        raise CandidateBroken(
-            f"asked OpenVINO for {plan.options['precision']}, obtained {obtained}"
-        )
-    threads = made.get_property("INFERENCE_NUM_THREADS")
-    if threads != int(plan.options["threads"]):
-        raise CandidateBroken(f"asked for {plan.options['threads']} threads, obtained {threads}")
+    for key, obtained in _obtained(made).items():
+        if obtained != plan.options[key]:
+            wanted = plan.options[key]
+            raise CandidateBroken(f"asked OpenVINO for {key} {wanted}, obtained {obtained}")
     return made
+
+
+def _obtained(compiled: Any) -> dict[str, Any]:
+    """What the plugin says that it took of the settings."""
+    return {
+        "precision": compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name(),
+        "threads": int(compiled.get_property("INFERENCE_NUM_THREADS")),
+    }
 
 
 def load(plan: Plan) -> Session:
     """Every bucket compiled; the dynamic plan too where there are none."""
     core = openvino.Core()
     try:
-        model = core.read_model(str(plan.path))
+        model = core.read_model(str(plan.path / IR if plan.path.is_dir() else plan.path))
     except Exception as error:  # as above
         raise CandidateBroken(
             f"OpenVINO cannot read the graph: {str(error).strip()[:400]}"
@@ -155,7 +167,8 @@ class _Static:
     """One compiled shape with buffers of its own."""
 
     def __init__(self, compiled: Any, fill: Mapping[str, float], sizes: pad.Sizes) -> None:
-        self.sizes, self.request = sizes, compiled.create_infer_request()
+        self.sizes, self.facts = sizes, _obtained(compiled)
+        self.request = compiled.create_infer_request()
         self.outputs = {p.get_any_name(): i for i, p in enumerate(compiled.outputs)}
         self.inputs: dict[str, Any] = {}
         for port in compiled.inputs:
@@ -175,7 +188,8 @@ class Session:
         self._axes = pad.padded_axes(plan.model, self._fill)
         found = plan.options.get("buckets") or []
         self._static = [self._compile_static(b) for b in found if isinstance(b, dict)]
-        self._dynamic: Any = None if self._static else self._compile_dynamic()
+        self._dynamic: Any = None
+        self._facts = self._static[0].facts if self._static else self._compile_dynamic()
 
     def _compile_static(self, sizes: pad.Sizes) -> _Static:
         model = self._model.clone()  # shares the weights
@@ -187,28 +201,33 @@ class Session:
         )
         return _Static(_compile(self._core, model, self._plan), self._fill, sizes)
 
-    def _compile_dynamic(self) -> Any:
-        return _compile(self._core, self._model, self._plan).create_infer_request()
+    def _compile_dynamic(self) -> Options:
+        compiled = _compile(self._core, self._model, self._plan)
+        self._dynamic = compiled.create_infer_request()
+        return _obtained(compiled)
 
     @property
     def facts(self) -> Options:
         """What was obtained, for the plan."""
         return {
-            "precision": self._plan.options["precision"],
-            "threads": int(self._plan.options["threads"]),
+            **self._facts,
             "static_shapes": len(self._static),
             "beyond_buckets": "compiled dynamic on first need",
         }
 
     def __call__(self, feed: Feed) -> dict[str, Any]:
-        found: dict[str, Any] = self.bind(feed)()
+        run = self.bind(feed)
+        try:
+            found: dict[str, Any] = run()
+        except Exception as error:  # as above
+            raise CandidateBroken(f"OpenVINO could not run: {str(error).strip()[:400]}") from None
         return {name: value.copy() for name, value in found.items()}
 
     def bind(self, feed: Feed) -> Callable[[], Any]:
         """Padding into the bucket's own buffers is inside the call; outputs are views."""
-        missing = {p.name for p in self._plan.model.inputs} ^ set(feed)
-        if missing:
-            raise CandidateBroken(f"the feed and the model differ in {', '.join(sorted(missing))}")
+        arrays.fit(feed, self._plan.model.inputs)
+        if self._model is None:
+            raise CandidateBroken("this session was closed")
         wanted = pad.sizes_of(self._plan.model, feed)
         chosen = pad.fitting([s.sizes for s in self._static], wanted, self._axes)
         if chosen is None:
@@ -218,7 +237,7 @@ class Session:
 
     def _bind_dynamic(self, feed: Feed) -> Callable[[], Any]:
         if self._dynamic is None:
-            self._dynamic = self._compile_dynamic()
+            self._compile_dynamic()
         request = self._dynamic
         given = {k: numpy.ascontiguousarray(v) for k, v in feed.items()}
 

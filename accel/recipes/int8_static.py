@@ -9,13 +9,14 @@ By ONNX Runtime's calibrators (MinMax, Percentile, Entropy) or by NNCF, whose tr
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy
 
-from accel import graph, store
+from accel import arrays, graph, store
 from accel.errors import CandidateBroken, UsageError
 from accel.protocols import Quantized
 from accel.recipes import _fuse
@@ -41,12 +42,13 @@ def apply(
     options: Options,
     out: Path,
 ) -> Quantized:
-    """Raises UsageError for absent, empty or NaN calibration data."""
-    feeds = _checked(calibration)
+    """Raises UsageError for calibration data that is absent, empty, NaN or not for this model,
+    CandidateBroken for a graph that the tool fails on or finds nothing to quantize in."""
+    feeds = _checked(calibration, model)
     proto = graph.open_model(model.path)
     transformer = _fuse.is_transformer(proto)
     path = out / "model.onnx"
-    with quiet():
+    with quiet(f"int8_static's {options['tool']}"):
         if options["tool"] == "onnxruntime":
             used = _onnxruntime(model, feeds, style, str(options["method"]), path)
         else:
@@ -68,7 +70,7 @@ def apply(
     return Quantized(graph.describe(path, (*model.trail, line)), facts)
 
 
-def _checked(calibration: Iterable[Feed] | None) -> list[Feed]:
+def _checked(calibration: Iterable[Feed] | None, model: Model) -> list[Feed]:
     feeds = list(calibration or ())
     if not feeds:
         raise UsageError(
@@ -76,6 +78,7 @@ def _checked(calibration: Iterable[Feed] | None) -> list[Feed]:
             "workload, or give --data x.npz."
         )
     for i, feed in enumerate(feeds):
+        arrays.fit(feed, model.inputs, f"calibration feed {i}")
         for name, array in feed.items():
             if array.dtype.kind == "f" and not numpy.isfinite(array).all():
                 raise UsageError(f"calibration feed {i}: {name} holds NaN or Inf.")
@@ -107,9 +110,19 @@ def _nncf(model: Model, feeds: list[Feed], transformer: bool, tool: str, path: P
         preset=preset,
         **extra,
     )
+    _plain_names(made)
     openvino.save_model(made, str(path.with_name("openvino.xml")), compress_to_fp16=False)
     path.write_bytes(model.path.read_bytes())  # the story's graph; the IR beside it is what runs
     return len(used)
+
+
+def _plain_names(model: Any) -> None:
+    """Nodes named by a counter that runs on through the process are named by their place instead:
+    same inputs, same bytes."""
+    for i, node in enumerate(model.get_ordered_ops()):
+        kind = node.get_type_name()
+        if re.fullmatch(rf"{kind}_\d+", node.get_friendly_name()):
+            node.set_friendly_name(f"{kind}_{i}")
 
 
 def _onnxruntime(
