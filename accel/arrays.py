@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from accel import store
 from accel.errors import UsageError
 
 if TYPE_CHECKING:
-    from accel.values import Feed
+    from accel.values import Feed, Port
 
 LARGEST_BYTES = 8 << 30  # refused before anything is allocated
 
@@ -72,3 +72,45 @@ def _group(arrays: dict[str, Any]) -> list[Feed]:
         index, _, name = key.partition("/")
         feeds.setdefault(int(index), {})[name] = value
     return [feeds[i] for i in sorted(feeds)]
+
+
+def fit(feed: Feed, ports: Sequence[Port], what: str = "the feed") -> None:
+    """Raise UsageError unless the feed has just these ports' names, dtypes and shapes.
+
+    A symbol is one size in the whole feed; "?" is any. Runtimes differ in what they let pass: some
+    cast another dtype, or pad a short axis, without a word."""
+    differing = {port.name for port in ports} ^ set(feed)
+    if differing:
+        raise UsageError(
+            f"{what} and the model differ in {', '.join(sorted(differing))}: "
+            f"given {_listed(feed)}, needed {_listed(p.name for p in ports)}."
+        )
+    sizes: dict[str, int] = {}
+    for port in ports:
+        _fit_one(feed[port.name], port, sizes, what)
+
+
+def _fit_one(array: Any, port: Port, sizes: dict[str, int], what: str) -> None:
+    """`sizes` holds what each symbol stood for in the ports before, and learns this one's."""
+    kind, shape = getattr(array, "dtype", None), getattr(array, "shape", None)
+    if kind is None or shape is None:
+        raise UsageError(f"{what}: {port.name!r} is a {type(array).__name__}, not an array.")
+    if str(kind) != port.dtype:
+        raise UsageError(f"{what}: {port.name!r} is {kind}; the model takes {port.dtype}.")
+    wanted = tuple(sizes.get(d, d) if isinstance(d, str) else d for d in port.shape)
+    pairs = zip(wanted, shape, strict=False)
+    if len(wanted) != len(shape) or any(isinstance(d, int) and d != n for d, n in pairs):
+        raise UsageError(
+            f"{what}: {port.name!r} has shape {tuple(shape)}; the model takes {_axes(wanted)}."
+        )
+    sizes |= {
+        d: n for d, n in zip(port.shape, shape, strict=True) if isinstance(d, str) and d != "?"
+    }
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"
+
+
+def _axes(dims: Iterable[int | str]) -> str:
+    return f"[{', '.join(map(str, dims))}]"

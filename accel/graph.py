@@ -73,23 +73,38 @@ def save(proto: Any, path: Path) -> None:
 def copy(source: Path, target: Path) -> Path:
     """Copy a file, with its external data beside it where it is an ONNX graph that has some.
 
-    Raises BadModel for data that lies outside the graph's folder."""
+    Raises BadModel like `external_data`."""
     target.parent.mkdir(exist_ok=True)
+    beside = external_data(source)
     shutil.copyfile(source, target)
-    for name in _external_data(source) if source.suffix == ".onnx" else ():
-        file = (source.parent / name).resolve()
-        if not file.is_relative_to(source.parent.resolve()):
-            raise BadModel(f"{source} keeps its weights outside its folder, at {name!r}.")
+    for name in beside:
         (target.parent / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target.parent / name)
+        shutil.copyfile(source.parent / name, target.parent / name)
     return target
 
 
-def _external_data(path: Path) -> set[str]:
-    """Names of the files that hold an ONNX graph's weights, as the graph gives them."""
-    import onnx
+def external_data(path: Path) -> set[str]:
+    """Names, below its folder, of the files that hold an ONNX graph's weights; none for others.
 
-    model = onnx.load(path, load_external_data=False)
+    Raises BadModel for a file that is broken, and for data that lies outside its folder."""
+    names = _external_names(path) if path.suffix == ".onnx" else set()
+    for name in names:
+        if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
+            raise BadModel(f"{path} keeps its weights outside its folder, at {name!r}.")
+        if not (path.parent / name).is_file():
+            raise BadModel(f"{path} keeps its weights in {name!r}, which is not beside it.")
+    return names
+
+
+def _external_names(path: Path) -> set[str]:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    _sniff(path)
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, RuntimeError) as error:
+        raise BadModel(f"{path} is not a whole ONNX model: {_first(error)}") from None
     return {e.value for t in _tensors(model.graph) for e in t.external_data if e.key == "location"}
 
 

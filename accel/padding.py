@@ -78,6 +78,21 @@ def partition(weights: Mapping[int, float], most: int) -> list[int]:
     return list(min(v for (end, _), v in best.items() if end == len(sizes))[1])
 
 
+def varied(requests: Sequence[Request], least: int) -> list[Feed]:
+    """Inputs of at least `least` requests (where there are so many), with every shape among them.
+
+    A runtime may be wrong at one shape alone: OpenVINO 2026's int8 MatMul + Relu gave zeros where a
+    thread has 8 static rows or fewer."""
+    seen: dict[tuple[tuple[str, tuple[int, ...]], ...], int] = {}
+    ranked = []
+    for request in requests:
+        shape = tuple((name, array.shape) for name, array in sorted(request.inputs.items()))
+        seen[shape] = seen.get(shape, -1) + 1
+        ranked.append((seen[shape], request.inputs))
+    ranked.sort(key=lambda pair: pair[0])  # stable: the first of each shape, then the second
+    return [inputs for _, inputs in ranked[: max(least, len(seen))]]
+
+
 def fitting(found: Sequence[Sizes], wanted: Sizes, axes: set[str]) -> Sizes | None:
     """The smallest bucket that holds these sizes, or None; other axes must agree exactly."""
     able = [

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from accel import catalog, manifest
 from accel.errors import UsageError
 from accel.values import Target
 
+RATE = "_per_s"  # int8_ops_per_s, bytes_per_s: the unit stands in the name
+
 
 def load(name: str) -> Target:
     """The target of that name, or in that .toml file.
 
-    Raises UsageError for an unknown name, key or engine, and for a file that is not TOML."""
+    Raises UsageError for an unknown name, key or engine, a value of the wrong kind, a peak rate
+    without a source, and for a file that is not TOML."""
     import tomllib
 
     path = Path(name)
@@ -26,10 +31,35 @@ def load(name: str) -> Target:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a readable target: {error}") from None
     _known_keys(path, data)
+    _sane(path, data)
     target = manifest.load(Target, {"name": path.stem, **data})
     for engine in target.engines:
         catalog.require("engines", engine)
     return target
+
+
+def _sane(path: Path, data: Mapping[str, Any]) -> None:
+    for key, value in data.items():
+        words, right = KINDS[key]
+        if not right(value):
+            raise UsageError(f"{path}: {key} must be {words}, not {value!r}.")
+    if data.get("peaks") and not data.get("sources"):
+        raise UsageError(f"{path}: peaks without sources: say where each rate was read.")
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) and v for v in value)
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _rates(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        name.endswith(RATE) and type(rate) in (int, float) and 0 < rate < float("inf")
+        for name, rate in value.items()
+    )
 
 
 def _known_keys(path: Path, data: dict[str, object]) -> None:
@@ -44,3 +74,16 @@ def _known_keys(path: Path, data: dict[str, object]) -> None:
     missing = {"description", "engines", "local"} - set(data)
     if missing:
         raise UsageError(f"{path}: {', '.join(sorted(missing))} must be given.")
+
+
+KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "name": ("a text", lambda v: isinstance(v, str) and v != ""),
+    "description": ("a text", lambda v: isinstance(v, str) and v != ""),
+    "engines": ("a list of names, one at least", lambda v: _texts(v) and bool(v)),
+    "local": ("true or false", lambda v: isinstance(v, bool)),
+    "threads": ("a whole number above 0", _count),
+    "memory_bytes": ("a whole number above 0", _count),
+    "isa": ("a list of texts", _texts),
+    "peaks": (f"a table of rates above 0, each named *{RATE}", _rates),
+    "sources": ("a list of texts", _texts),
+}

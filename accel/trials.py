@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accel import arrays, catalog, stats, store
+from accel import arrays, catalog, graph, padding, stats, store
 from accel.errors import AccelError
 from accel.job import Job, pick, step
 from accel.measure import child, instrument
@@ -188,7 +188,7 @@ def trial(
 def check(job: Job, plan: Plan, yardstick: Plan) -> str:
     """Why a plan's outputs cannot be right (NaN, Inf, gross error), or an empty text."""
     key = {"plan": identity(plan), "yardstick": identity(yardstick), **pick(job, "requests")}
-    feeds = [r.inputs for r in job.requests[:: max(1, len(job.requests) // CHECKED_FEEDS)]]
+    feeds = padding.varied(job.requests, CHECKED_FEEDS)
     expected = outputs(job, yardstick, feeds)
 
     def make(folder: Path) -> CheckResult:
@@ -261,8 +261,11 @@ def identity(plan: Plan) -> Options:
 
 
 def size_bytes(path: Path) -> int:
-    """Bytes on disk of a file, or of all files below a folder."""
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    """Bytes on disk of a graph and its external data, or of all files below a folder."""
+    if path.is_file():
+        files = [path, *(path.parent / name for name in graph.external_data(path))]
+    else:
+        files = [p for p in path.rglob("*") if p.is_file()]
     return sum(p.stat().st_size for p in files)
 
 

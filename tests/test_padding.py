@@ -59,3 +59,12 @@ def test_the_smallest_fitting_bucket_is_chosen() -> None:
     assert padding.fitting(found, {"batch": 1, "sequence": 9}, axes) == found[0]
     assert padding.fitting(found, {"batch": 1, "sequence": 65}, axes) is None
     assert padding.fitting(found, {"batch": 2, "sequence": 8}, axes) is None
+
+
+def test_what_is_checked_has_every_shape() -> None:
+    """A runtime may be wrong at one shape alone; beyond that, the first few in turn."""
+    requests = [_request(1, 5, 1.0) for _ in range(9)] + [_request(1, n, 1.0) for n in (6, 7)]
+    lengths = [f["ids"].shape[1] for f in padding.varied(requests, 4)]
+    assert lengths == [5, 6, 7, 5]
+    assert len(padding.varied(requests, 1)) == 3
+    assert len(padding.varied(requests, 99)) == len(requests)

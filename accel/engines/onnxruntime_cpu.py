@@ -10,11 +10,21 @@ from typing import Any
 
 import onnxruntime
 
-from accel import graph
+from accel import arrays, graph
 from accel.errors import CandidateBroken
 from accel.measure import machine
 from accel.protocols import Probe
-from accel.values import Feed, Model, Options, Plan, QuantStyle, Refusal, Request, Target
+from accel.values import (
+    Feed,
+    Model,
+    Options,
+    Plan,
+    Port,
+    QuantStyle,
+    Refusal,
+    Request,
+    Target,
+)
 
 BASELINE = False
 PROVIDER = "CPUExecutionProvider"
@@ -85,11 +95,12 @@ def build(
         dataclasses.replace(model, path=path),
         path,
         options,
-        facts={"providers": [PROVIDER], "precision": "as in the graph"},
         versions={"onnxruntime": onnxruntime.__version__},
     )
-    load(plan).close()
-    return plan
+    opened = load(plan)
+    facts = opened.facts
+    opened.close()
+    return dataclasses.replace(plan, facts=facts)
 
 
 def session(path: Path, threads: int, level: Any) -> onnxruntime.InferenceSession:
@@ -106,6 +117,9 @@ def session(path: Path, threads: int, level: Any) -> onnxruntime.InferenceSessio
         raise CandidateBroken(f"ONNX Runtime refuses the graph: {_first(error)}") from None
     if made.get_providers() != [PROVIDER]:
         raise CandidateBroken(f"asked for {PROVIDER}, obtained {made.get_providers()}")
+    obtained = made.get_session_options().intra_op_num_threads
+    if obtained != threads:
+        raise CandidateBroken(f"asked for {threads} threads, obtained {obtained}")
     return made
 
 
@@ -116,26 +130,40 @@ def _first(error: BaseException) -> str:
 def load(plan: Plan) -> Session:
     """Ready to run, every optimization on."""
     level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    return Session(session(plan.path, int(plan.options["threads"]), level))
+    return Session(session(plan.path, int(plan.options["threads"]), level), plan.model.inputs)
 
 
 class Session:
     """A loaded graph; outputs belong to the caller."""
 
-    def __init__(self, inner: onnxruntime.InferenceSession) -> None:
+    def __init__(self, inner: onnxruntime.InferenceSession, ports: Sequence[Port]) -> None:
         self._inner: Any = inner
+        self._ports = ports
         self._outputs = [o.name for o in inner.get_outputs()]
+
+    @property
+    def facts(self) -> Options:
+        """What was obtained, for the plan."""
+        return {
+            "providers": self._inner.get_providers(),
+            "precision": "as in the graph",
+            "threads": self._inner.get_session_options().intra_op_num_threads,
+        }
 
     def __call__(self, feed: Feed) -> dict[str, Any]:
         return dict(zip(self._outputs, self._run(dict(feed)), strict=True))
 
     def bind(self, feed: Feed) -> Callable[[], Any]:
         """run() on a prebuilt dict: I/O binding was not faster on a CPU."""
-        given, run, names = dict(feed), self._inner.run, self._outputs
+        given, names = dict(feed), self._outputs
         self._run(given)
+        run = self._inner.run
         return lambda: run(names, given)
 
     def _run(self, feed: Feed) -> Any:
+        arrays.fit(feed, self._ports)
+        if self._inner is None:
+            raise CandidateBroken("this session was closed")
         try:
             return self._inner.run(self._outputs, feed)
         except Exception as error:  # as above

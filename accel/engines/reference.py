@@ -12,6 +12,7 @@ from pathlib import Path
 
 import onnxruntime
 
+from accel import catalog
 from accel.engines import onnxruntime_cpu
 from accel.protocols import Probe, Session
 from accel.values import Model, Options, Plan, QuantStyle, Refusal, Request, Target
@@ -31,25 +32,28 @@ def style(target: Target) -> QuantStyle:
 
 def recipes(target: Target) -> Mapping[str, Refusal | None]:
     """fp32 only."""
-    return {"fp32": None}
+    others = (name for name in catalog.names("recipes") if name != "fp32")
+    plain = "the yardstick runs fp32 as it is, so that everything else can be compared with it"
+    return {"fp32": None, **{name: Refusal(name, plain) for name in others}}
 
 
 def options(
     recipe: str, target: Target, requests: Sequence[Request], padding: Mapping[str, float]
 ) -> tuple[Options, ...]:
-    """Nothing to choose."""
-    return ({},)
+    """Nothing to choose: one thread, so that sums have one order."""
+    return ({"threads": 1},)
 
 
 def build(
     model: Model, target: Target, options: Options, requests: Sequence[Request], out: Path
 ) -> Plan:
     """The graph, as it is."""
-    plan = onnxruntime_cpu.build(model, target, {"threads": 1}, requests, out)
-    return dataclasses.replace(plan, engine="reference", options=options)
+    plan = onnxruntime_cpu.build(model, target, {**options, "threads": 1}, requests, out)
+    return dataclasses.replace(plan, engine="reference")
 
 
 def load(plan: Plan) -> Session:
-    """One thread, so that sums have one order."""
+    """One thread, whatever the plan says."""
     level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime_cpu.Session(onnxruntime_cpu.session(plan.path, 1, level))
+    inner = onnxruntime_cpu.session(plan.path, 1, level)
+    return onnxruntime_cpu.Session(inner, plan.model.inputs)

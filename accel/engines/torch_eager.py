@@ -9,7 +9,8 @@ from typing import Any
 import numpy
 import torch
 
-from accel import store, workload
+from accel import arrays, catalog, store, workload
+from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.measure import machine
 from accel.protocols import Probe
 from accel.values import (
@@ -17,6 +18,7 @@ from accel.values import (
     Model,
     Options,
     Plan,
+    Port,
     QuantStyle,
     Refusal,
     Request,
@@ -39,7 +41,9 @@ def style(target: Target) -> QuantStyle:
 
 def recipes(target: Target) -> Mapping[str, Refusal | None]:
     """fp32 only."""
-    return {"fp32": None}
+    others = (name for name in catalog.names("recipes") if name != "fp32")
+    module = "the user's module runs as it is: a recipe's graph never reaches it"
+    return {"fp32": None, **{name: Refusal(name, module) for name in others}}
 
 
 def options(
@@ -52,33 +56,57 @@ def options(
 def build(
     model: Model, target: Target, options: Options, requests: Sequence[Request], out: Path
 ) -> Plan:
-    """Nothing is compiled: the plan is where the module comes from."""
+    """Nothing is compiled: the plan is where the module comes from.
+
+    Raises UsageError without the workload's source in the options."""
+    if "workload" not in options:
+        raise UsageError("torch_eager runs a workload's own module; it cannot run a bare .onnx.")
     path = out / "source.txt"
     store.write(path, str(options["workload"]))
-    threads = {"threads": target.threads or machine.cores()}
+    asked = {"threads": target.threads or machine.cores(), **options}
+    facts = {"threads": _set_threads(int(asked["threads"])), "precision": "as in the module"}
     versions = {"torch": torch.__version__}
-    return Plan("torch_eager", model, path, {**threads, **options}, {}, versions, portable=False)
+    return Plan("torch_eager", model, path, asked, facts, versions, portable=False)
+
+
+def _set_threads(count: int) -> int:
+    """The number read back. Raises CandidateBroken where it is another."""
+    torch.set_num_threads(count)
+    obtained: int = torch.get_num_threads()
+    if obtained != count:
+        raise CandidateBroken(f"asked PyTorch for {count} threads, obtained {obtained}")
+    return obtained
 
 
 def load(plan: Plan) -> Session:
     """The workload's module in evaluation mode."""
-    torch.set_num_threads(int(plan.options["threads"]))
+    _set_threads(int(plan.options["threads"]))
     problem = workload.load(str(plan.options["workload"]), plan.options.get("data"))
-    return Session(workload.guarded("model()", problem.model).eval(), problem)
+    module = workload.guarded("model()", problem.model)
+    return Session(module.eval(), problem, plan.model.inputs)
 
 
 class Session:
     """The module, called as a user would."""
 
-    def __init__(self, module: Any, problem: Workload) -> None:
-        self._module, self._problem = module, problem
+    def __init__(self, module: Any, problem: Workload, ports: Sequence[Port]) -> None:
+        self._module, self._problem, self._ports = module, problem, ports
 
     def __call__(self, feed: Feed) -> dict[str, Any]:
-        found = workload.named_outputs(self.bind(feed)(), self._problem)
-        return {name: value.numpy().copy() for name, value in found.items()}
+        run = self.bind(feed)
+        try:
+            found = workload.named_outputs(run(), self._problem)
+            return {name: value.numpy().copy() for name, value in found.items()}
+        except AccelError:
+            raise
+        except Exception as error:  # the user's module raises what it likes
+            raise CandidateBroken(f"the module failed: {type(error).__name__}: {error}") from None
 
     def bind(self, feed: Feed) -> Callable[[], Any]:
         """A call in inference mode on tensors made beforehand."""
+        arrays.fit(feed, self._ports)
+        if self._module is None:
+            raise CandidateBroken("this session was closed")
         tensors = {k: torch.from_numpy(numpy.ascontiguousarray(v)) for k, v in feed.items()}
 
         def run() -> Any:

@@ -60,7 +60,7 @@ def fuse(proto: Any) -> tuple[Any, Mapping[str, Any]]:
 
     before = sites(proto)
     number, hidden = heads(proto)
-    with quiet():
+    with quiet("ONNX Runtime's optimizer"):
         made = optimizer.optimize_model(
             proto,
             model_type="bert",

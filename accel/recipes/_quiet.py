@@ -1,4 +1,7 @@
-"""Third parties print, warn, draw bars and log at length; a recipe's facts are what is kept."""
+"""Third parties print, warn, draw bars, log at length and raise what they like.
+
+A recipe's facts are what is kept of the chatter; an error becomes one of ours.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,16 @@ import os
 import warnings
 from collections.abc import Iterator
 
+from accel import catalog
+from accel.errors import AccelError, CandidateBroken
+
 
 @contextlib.contextmanager
-def quiet() -> Iterator[io.StringIO]:
-    """Capture output and warnings of a third-party call; no telemetry."""
+def quiet(tool: str) -> Iterator[io.StringIO]:
+    """Capture output and warnings of a third-party call; no telemetry.
+
+    Raises MissingExtra for a library that is not installed, CandidateBroken for whatever else the
+    tool raises."""
     os.environ.setdefault("NNCF_CI", "1")  # NNCF's documented switch: no telemetry
     chatter = io.StringIO()
     logging.getLogger("nncf").setLevel(logging.ERROR)
@@ -27,5 +36,13 @@ def quiet() -> Iterator[io.StringIO]:
         warnings.simplefilter("ignore")
         try:
             yield chatter
+        except AccelError:
+            raise
+        except ModuleNotFoundError as error:
+            raise catalog.missing(tool, error) from None
+        except Exception as error:  # each tool has types of its own
+            said = next((x for x in str(error).splitlines() if x.strip()), "")
+            kind = type(error).__name__
+            raise CandidateBroken(f"{tool} failed: {kind}: {said.strip()[:400]}") from None
         finally:
             root.setLevel(level)

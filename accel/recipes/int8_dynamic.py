@@ -34,7 +34,12 @@ def apply(
     options: Options,
     out: Path,
 ) -> Quantized:
-    """Raises CandidateBroken when there is nothing to fuse, or nothing to quantize."""
+    """Raises CandidateBroken when there is nothing to fuse or to quantize, or for signed or
+    symmetric activations: DynamicQuantizeLinear gives uint8 with a zero point, nothing else."""
+    if style.activation_signed or style.activation_symmetric:
+        raise CandidateBroken(
+            "int8_dynamic gives asymmetric uint8 activations; the style wants more"
+        )
     proto = graph.open_model(model.path)
     facts: Mapping[str, Any] = {}
     if options.get("fuse"):
@@ -44,7 +49,7 @@ def apply(
     # ai.onnx's Attention would be taken for ONNX Runtime's own and come out invalid
     native = any(n.op_type == "Attention" and not n.domain for n in graph.walk(proto))
     path = out / "model.onnx"
-    with quiet():
+    with quiet("ONNX Runtime's quantizer"):
         quantize_dynamic(
             proto,
             str(path),
@@ -52,7 +57,7 @@ def apply(
             per_channel=style.per_channel,
             reduce_range=style.reduce_range,
             weight_type=QuantType.QInt8 if style.weight_signed else QuantType.QUInt8,
-            extra_options={"DefaultTensorType": FLOAT},
+            extra_options={"DefaultTensorType": FLOAT, "WeightSymmetric": style.weight_symmetric},
         )
     made = graph.operators(graph.open_model(path))
     kinds = ("MatMulInteger", "ConvInteger", "QAttention", "DynamicQuantizeMatMul")

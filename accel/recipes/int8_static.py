@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy
 
-from accel import graph
+from accel import arrays, graph
 from accel.errors import CandidateBroken, UsageError
 from accel.protocols import Quantized
 from accel.recipes import _fuse
@@ -40,12 +40,13 @@ def apply(
     options: Options,
     out: Path,
 ) -> Quantized:
-    """Raises UsageError for absent, empty or NaN calibration data."""
-    feeds = _checked(calibration)
+    """Raises UsageError for calibration data that is absent, empty, NaN or not for this model,
+    CandidateBroken for a graph that the tool fails on or finds nothing to quantize in."""
+    feeds = _checked(calibration, model)
     proto = graph.open_model(model.path)
     transformer = _fuse.is_transformer(proto)
     path = out / "model.onnx"
-    with quiet():
+    with quiet(f"int8_static's {options['tool']}"):
         if options["tool"] == "onnxruntime":
             used = _onnxruntime(model, feeds, style, str(options["method"]), path)
         else:
@@ -59,7 +60,7 @@ def apply(
     return Quantized(graph.describe(path, (*model.trail, line)), facts)
 
 
-def _checked(calibration: Iterable[Feed] | None) -> list[Feed]:
+def _checked(calibration: Iterable[Feed] | None, model: Model) -> list[Feed]:
     feeds = list(calibration or ())
     if not feeds:
         raise UsageError(
@@ -67,6 +68,7 @@ def _checked(calibration: Iterable[Feed] | None) -> list[Feed]:
             "workload, or give --data x.npz."
         )
     for i, feed in enumerate(feeds):
+        arrays.fit(feed, model.inputs, f"calibration feed {i}")
         for name, array in feed.items():
             if array.dtype.kind == "f" and not numpy.isfinite(array).all():
                 raise UsageError(f"calibration feed {i}: {name} holds NaN or Inf.")

@@ -1,0 +1,97 @@
+"""What every target promises, and how a wrong one is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from accel import catalog, target
+from accel.errors import UsageError
+from accel.values import Target
+
+GOOD = 'description = "a box"\nengines = ["onnxruntime_cpu"]\nlocal = true\n'
+PEAK = {"ops": (1e9, 1e17), "bytes": (1e8, 1e14)}  # from a small board's core to a large GPU
+
+
+@pytest.mark.parametrize("name", catalog.names("profiles"))
+def test_it_parses_and_names_what_exists(name: str) -> None:
+    """Engines of the catalog, each once, the device described, its name the file's."""
+    found = target.load(name)
+    assert found.name == name
+    assert len(found.description.split()) > 2
+    assert set(found.engines) <= set(catalog.names("engines"))
+    assert len(set(found.engines)) == len(found.engines) > 0
+    assert not any(catalog_engine in ("reference",) for catalog_engine in found.engines)
+
+
+@pytest.mark.parametrize("name", catalog.names("profiles"))
+def test_rates_have_sources_and_plausible_units(name: str) -> None:
+    """A peak is operations or bytes a second, of a size that devices have; memory is in bytes."""
+    found = target.load(name)
+    assert not found.peaks or found.sources
+    for rate, value in found.peaks.items():
+        least, most = PEAK[rate.removesuffix("_per_s").rpartition("_")[2]]
+        assert least < value < most, rate
+    assert found.memory_bytes is None or 1 << 27 < found.memory_bytes < 1 << 42
+
+
+@pytest.mark.parametrize("name", catalog.names("profiles"))
+def test_a_misspelt_key_is_refused_with_the_nearest_name(name: str, tmp_path: Path) -> None:
+    """Each profile with one letter of one key lost."""
+    text = (catalog.ROOT / "profiles" / f"{name}.toml").read_text(encoding="utf-8")
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace("engines =", "engine =", 1))
+    with pytest.raises(UsageError, match=r"unknown key 'engine'. Did you mean 'engines'\?"):
+        target.load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD.replace("onnxruntime_cpu", "onnxruntime"), "Did you mean 'onnxruntime_cpu'"),
+        (GOOD.replace("local = true\n", ""), "local must be given"),
+        (GOOD.replace('"a box"', '""'), "description must be a text, not ''"),
+        (GOOD.replace('["onnxruntime_cpu"]', "[]"), "one at least"),
+        (GOOD.replace('["onnxruntime_cpu"]', '"onnxruntime_cpu"'), "engines must be a list"),
+        (GOOD.replace("true", '"yes"'), "local must be true or false, not 'yes'"),
+        (GOOD + "threads = 0", "threads must be a whole number above 0, not 0"),
+        (GOOD + "threads = true", "threads must be a whole number"),
+        (GOOD + "threads = 1.5", "threads must be a whole number"),
+        (GOOD + 'memory_bytes = "8 GB"', "memory_bytes must be a whole number"),
+        (GOOD + "isa = [1]", "isa must be a list of texts"),
+        (GOOD + "sources = [1]", "sources must be a list of texts"),
+        (GOOD + "peaks = 5", "peaks must be a table"),
+        (GOOD + "[peaks]\nint8_ops_per_s = 1e12", "peaks without sources"),
+        (GOOD + 'sources = ["s"]\n[peaks]\nint8_tops = 1', r"each named \*_per_s"),
+        (GOOD + 'sources = ["s"]\n[peaks]\nint8_ops_per_s = nan', "rates above 0"),
+        (GOOD + 'sources = ["s"]\n[peaks]\nint8_ops_per_s = "1e12"', "rates above 0"),
+        ("description = ", "not a readable target"),
+        ("\x00", "not a readable target"),
+    ],
+)
+def test_a_wrong_target_is_refused_in_our_words(tmp_path: Path, text: str, said: str) -> None:
+    """The file, the key, the value that was seen and what is allowed."""
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=said):
+        target.load(str(path))
+
+
+def test_a_target_of_the_users_own_is_taken(tmp_path: Path) -> None:
+    """Every key that the value has can be given."""
+    path = tmp_path / "mine.toml"
+    more = 'threads = 2\nmemory_bytes = 8000000000\nisa = ["avx2"]\nsources = ["its data sheet"]\n'
+    path.write_text(GOOD + more + "[peaks]\nint8_ops_per_s = 1e12\n")
+    found = target.load(str(path))
+    assert (found.name, found.threads, found.peaks) == ("mine", 2, {"int8_ops_per_s": 1e12})
+    assert set(target.KINDS) == {field.name for field in dataclasses.fields(Target)}
+
+
+def test_an_absent_file_and_an_unknown_name_are_told_apart(tmp_path: Path) -> None:
+    """A path that is not there; a name that no profile has."""
+    with pytest.raises(UsageError, match=r"absent\.toml is not a readable target"):
+        target.load(str(tmp_path / "absent.toml"))
+    with pytest.raises(UsageError, match="Did you mean 'cpu-local'"):
+        target.load("cpu-lokal")
