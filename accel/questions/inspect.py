@@ -29,7 +29,7 @@ def inspect(path: Path) -> Inspected:
     """Raises BadModel for a file that is missing, broken or foreign."""
     proto = graph.open_model(path)
     model = graph.describe(path)
-    beside = sum(p.stat().st_size for p in path.parent.glob(f"{path.name}.data"))
+    beside = sum((path.parent / name).stat().st_size for name in graph.external_data(path))
     return Inspected(
         path=path,
         digest=model.digest,
