@@ -46,9 +46,13 @@ def _folder(out: Path) -> Any:
 def _keep(model: Any, out: Path) -> Any:
     import dataclasses
 
-    for extra in model.path.parent.glob("*.data"):
-        extra.replace(out.with_name(extra.name))
-    model.path.replace(out)
+    from accel import graph, store
+
+    with store.disk(out):
+        for name in graph.external_data(model.path):
+            (out.parent / name).parent.mkdir(parents=True, exist_ok=True)
+            (model.path.parent / name).replace(out.parent / name)
+        model.path.replace(out)
     return dataclasses.replace(model, path=out)
 
 

@@ -18,8 +18,7 @@ STRANGERS = {  # first bytes -> what it really is
     b"version https://git-lfs": "a git-LFS pointer (run: git lfs pull)",
     b"<!DOCTYPE": "an HTML page (a failed download?)",
     b"<html": "an HTML page (a failed download?)",
-    b"\x80\x02": "a Python pickle",
-    b"\x80\x04": "a Python pickle",
+    **{bytes((0x80, protocol)): "a Python pickle" for protocol in (2, 3, 4, 5)},
     b"PK\x03\x04": "a zip archive (a .pt checkpoint?)",
 }
 
@@ -43,6 +42,10 @@ def open_model(path: Path) -> Any:
     if not proto.graph.node:
         raise BadModel(f"{path} holds no operators.")
     return proto
+
+
+def _parts(proto: Any) -> tuple[Any, ...]:
+    return (proto.graph, *proto.functions)
 
 
 def _first(error: BaseException) -> str:
@@ -83,11 +86,12 @@ def copy(source: Path, target: Path) -> Path:
     return target
 
 
-def external_data(path: Path) -> set[str]:
-    """Names, below its folder, of the files that hold an ONNX graph's weights; none for others.
+def external_data(path: Path) -> tuple[str, ...]:
+    """Names, below its folder, of the files that hold an ONNX graph's weights, sorted; none for
+    other files.
 
     Raises BadModel for a file that is broken, and for data that lies outside its folder."""
-    names = _external_names(path) if path.suffix == ".onnx" else set()
+    names = _external_names(path) if path.suffix == ".onnx" else ()
     for name in names:
         if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
             raise BadModel(f"{path} keeps its weights outside its folder, at {name!r}.")
@@ -96,7 +100,7 @@ def external_data(path: Path) -> set[str]:
     return names
 
 
-def _external_names(path: Path) -> set[str]:
+def _external_names(path: Path) -> tuple[str, ...]:
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -105,12 +109,14 @@ def _external_names(path: Path) -> set[str]:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, RuntimeError) as error:
         raise BadModel(f"{path} is not a whole ONNX model: {_first(error)}") from None
-    return {e.value for t in _tensors(model.graph) for e in t.external_data if e.key == "location"}
+    places = (e for part in _parts(model) for t in _tensors(part) for e in t.external_data)
+    return tuple(sorted({e.value for e in places if e.key == "location"}))
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
-    yield from graph.initializer
-    for attribute in (a for node in graph.node for a in node.attribute):
+def _tensors(part: Any) -> Iterator[Any]:
+    """Every tensor that a graph or a function holds, in its subgraphs too."""
+    yield from getattr(part, "initializer", ())
+    for attribute in (a for node in part.node for a in node.attribute):
         yield from (attribute.t, *attribute.tensors)
         for inner in (attribute.g, *attribute.graphs):
             yield from _tensors(inner)
@@ -120,13 +126,16 @@ def describe(path: Path, trail: tuple[str, ...] = ()) -> Model:
     """The file as a Model: ports, digest, story. Raises BadModel like `open_model`."""
     proto = open_model(path)
     weights = {tensor.name for tensor in proto.graph.initializer}
-    return Model(
-        path=path,
-        digest=digest(proto),
-        inputs=tuple(_port(v) for v in proto.graph.input if v.name not in weights),
-        outputs=tuple(_port(v) for v in proto.graph.output),
-        trail=trail,
-    )
+    try:
+        return Model(
+            path=path,
+            digest=digest(proto),
+            inputs=tuple(_port(v) for v in proto.graph.input if v.name not in weights),
+            outputs=tuple(_port(v) for v in proto.graph.output),
+            trail=trail,
+        )
+    except (KeyError, TypeError, ValueError) as error:  # the checker passes unknown data types,
+        raise BadModel(f"{path} is damaged: {_first(error)}") from None  # and sizes that do not fit
 
 
 def _port(value: Any) -> Port:
@@ -152,7 +161,8 @@ def digest(proto: Any) -> str:
         copy.ClearField(name)
     _plain(copy.graph)
     for function in copy.functions:
-        function.ClearField("doc_string")
+        for name in ("doc_string", "metadata_props", "value_info"):
+            function.ClearField(name)
         for node in function.node:
             _plain_node(node)
     return hashlib.sha256(copy.SerializeToString(deterministic=True)).hexdigest()
@@ -175,8 +185,8 @@ def _plain_node(node: Any) -> None:
     node.ClearField("metadata_props")
     for attribute in node.attribute:
         attribute.ClearField("doc_string")
-        if attribute.HasField("t"):
-            _plain_tensor(attribute.t)
+        for tensor in (*((attribute.t,) if attribute.HasField("t") else ()), *attribute.tensors):
+            _plain_tensor(tensor)
         if attribute.HasField("g"):
             _plain(attribute.g)
         for inner in attribute.graphs:
@@ -188,6 +198,8 @@ def _plain_tensor(tensor: Any) -> None:
     import onnx
 
     name = tensor.name
+    for field in ("doc_string", "metadata_props"):
+        tensor.ClearField(field)
     if tensor.data_type != onnx.TensorProto.STRING:
         tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)))
     tensor.name = name

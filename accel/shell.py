@@ -59,9 +59,17 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{found[1]!r} is not a number", param, ctx)
 
 
+class _Terminated(BaseException):
+    """SIGTERM: it unwinds through everything, a user's code and its `except Exception` too."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
+
+
 def run(command: click.Command) -> NoReturn:
     """Run, and turn every ending into its exit code (see accel.errors)."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _terminate)
     words = sys.argv[1:]
     try:
         code = command.main(words, standalone_mode=False)
@@ -74,6 +82,8 @@ def run(command: click.Command) -> NoReturn:
         _fail(str(error), error.exit_code, words)
     except (KeyboardInterrupt, click.Abort):
         _fail("Interrupted. Finished steps are kept: run the same command to go on.", 130, words)
+    except _Terminated:
+        _fail("Terminated. Finished steps are kept: run the same command to go on.", 143, words)
     except BrokenPipeError:
         sys.exit(141)
     except Exception as error:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.util
+import inspect
+import math
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accel import arrays, graph
+from accel import feeds, graph
 from accel.errors import AccelError, UsageError
 from accel.values import Feed, Request, Split, Workload
 
 T = TypeVar("T")
 FUNCTIONS = ("model", "inputs", "calibration", "samples", "row", "metric", "clusters", "requests")
 PLAIN = ("dynamic", "padding", "outputs", "metric_name", "metric_unit", "higher_is_better")
-SEED = 20_261  # of the random feeds for an .onnx that came without data; any fixed number
 
 
 def load(source: str, data: str | None = None) -> Workload:
@@ -32,7 +35,8 @@ def load(source: str, data: str | None = None) -> Workload:
     if path.suffix == ".onnx":
         return _plain(path, data)
     if path.suffix != ".py":
-        raise UsageError(f"{name}: a workload is a .py or an .onnx, not {path.suffix or 'this'!r}.")
+        found = path.suffix or "a file without a suffix"
+        raise UsageError(f"{name}: a workload is a .py or an .onnx, not {found}.")
     if data:
         raise UsageError("--data goes with an .onnx; a workload file yields its own data.")
     module = _import(path)
@@ -43,7 +47,7 @@ def _attribute(module: Any, attribute: str, name: str) -> Any:
     if not hasattr(module, attribute):
         raise UsageError(f"{name} has no {attribute!r}.")
     found = getattr(module, attribute)
-    return found() if isinstance(found, type) else found
+    return guarded(attribute, found) if isinstance(found, type) else found
 
 
 def _import(path: Path) -> Any:
@@ -67,31 +71,30 @@ def _from(found: Any, source: str, path: Path) -> Workload:
             raise UsageError(
                 f"{path}: {name} must be a function, not {type(given[name]).__name__}."
             )
-    absolute = str(path.absolute()) + source[len(str(path)) :]
+    _, colon, attribute = source.partition(":")
+    absolute = f"{path.absolute()}{colon}{attribute}"  # "./w.py" is longer than its Path
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Workload(source=absolute, name=path.stem, digest=digest, **given)
 
 
 def _near_misses(found: Any, path: Path) -> None:
     known = (*FUNCTIONS, *PLAIN)
-    for name, value in vars(found).items():
-        if (
-            name.startswith("_")
-            or name in known
-            or getattr(value, "__module__", "") != getattr(found, "__name__", None)
-        ):
+    home = getattr(found, "__name__", type(found).__module__)  # a module's name, or an object's
+    for name in dir(found):
+        hidden = name.startswith("_") or name in known
+        value = None if hidden else inspect.getattr_static(found, name)
+        if getattr(value, "__module__", "") != home:
             continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
         if callable(value) and near and not hasattr(found, near[0]):
             raise UsageError(f"{path}: {name}() is not read. Did you mean {near[0]}()?")
 
 
 def _plain(path: Path, data: str | None) -> Workload:
-    proto = graph.open_model(path)
     described = graph.describe(path)
-    feeds = arrays.load(Path(data)) if data else [_random_feed(described.inputs)]
-    if not feeds:
-        raise UsageError(f"{data} holds no arrays.")
+    feeds.numeric(path, described.inputs)
+    ports = described.inputs
+    given = feeds.given(data, ports) if data else [feeds.random(ports)]
     dynamic = {
         p.name: {i: d for i, d in enumerate(p.shape) if isinstance(d, str)}
         for p in described.inputs
@@ -99,27 +102,14 @@ def _plain(path: Path, data: str | None) -> Workload:
     return Workload(
         source=str(path.absolute()),
         name=path.stem,
-        digest=graph.digest(proto),
+        digest=described.digest,
         model=lambda: path,
-        inputs=lambda: feeds[0],
+        inputs=lambda: given[0],
         dynamic=dynamic,
-        calibration=(lambda: feeds) if data else None,
-        requests=lambda: [("data" if data else "random", 1.0, feed) for feed in feeds],
+        calibration=(lambda: given) if data else None,
+        requests=lambda: [("data" if data else "random", 1.0, feed) for feed in given],
         data=data,
     )
-
-
-def _random_feed(ports: Sequence[Any]) -> Feed:
-    import numpy as np
-
-    draw = np.random.default_rng(SEED)
-    feed = {}
-    for port in ports:
-        shape = [d if isinstance(d, int) else 1 for d in port.shape]
-        kind = np.dtype(port.dtype)
-        values = draw.standard_normal(shape) if kind.kind == "f" else np.ones(shape)
-        feed[port.name] = values.astype(kind)
-    return feed
 
 
 def guarded(what: str, call: Callable[[], T]) -> T:
@@ -129,11 +119,25 @@ def guarded(what: str, call: Callable[[], T]) -> T:
     except AccelError:
         raise
     except SyntaxError as error:
-        raise UsageError(f"{what}:{error.lineno}: {error.msg}") from None
-    except Exception as error:
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(at.filename).name}:{at.lineno} in {at.name}"
-        raise UsageError(f"{what} failed at {place}: {type(error).__name__}: {error}") from None
+        file = Path(error.filename).name if error.filename else what
+        raise UsageError(f"{file}:{error.lineno or 1}: {error.msg}") from None
+    except (Exception, SystemExit) as error:  # exit() in a user's file must not end a run with 0
+        text = f"{what} failed at {_place(error)}: {type(error).__name__}: {error}"
+        raise UsageError(text) from None
+
+
+def _place(error: BaseException) -> str:
+    """The deepest line of the user's own code, not of a library that it called."""
+    libraries = [Path(__file__).parent, *map(Path, sysconfig.get_paths().values())]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith("<")
+        and not any(Path(frame.filename).is_relative_to(folder) for folder in libraries)
+    ]
+    at = (own or frames)[-1]
+    return f"{Path(at.filename).name}:{at.lineno} in {at.name}"
 
 
 def example(workload: Workload) -> Feed:
@@ -142,19 +146,7 @@ def example(workload: Workload) -> Feed:
         raise UsageError(f"{workload.source} needs inputs() or requests().")
     if workload.inputs is None:
         return requests(workload)[0].inputs
-    return _feed(guarded("inputs()", workload.inputs), "inputs()")
-
-
-def _feed(found: Any, what: str) -> Feed:
-    import numpy as np
-
-    if not isinstance(found, Mapping) or not found:
-        raise UsageError(f"{what} must give a dict of name -> array, not {type(found).__name__}.")
-    feed = {str(k): np.asarray(v) for k, v in found.items()}
-    for name, array in feed.items():
-        if array.dtype.kind not in "fiub":
-            raise UsageError(f"{what}: {name!r} is {array.dtype}; numbers or booleans are needed.")
-    return feed
+    return feeds.checked(guarded("inputs()", workload.inputs), "inputs()")
 
 
 def requests(workload: Workload) -> tuple[Request, ...]:
@@ -164,11 +156,19 @@ def requests(workload: Workload) -> tuple[Request, ...]:
     found = guarded("requests()", lambda: list(workload.requests()))  # type: ignore[misc]
     if not found:
         raise UsageError(f"{workload.source}: requests() yields nothing; 1 is the least.")
-    for row in found:
-        if len(row) != 3 or not float(row[1]) > 0 or float(row[1]) == float("inf"):
-            raise UsageError("requests() must yield (group, weight above 0, inputs).")
-    total = sum(float(weight) for _, weight, _ in found)
-    return tuple(Request(str(g), float(w) / total, _feed(f, "requests()")) for g, w, f in found)
+    named = [_request(item, i) for i, item in enumerate(found)]
+    total = sum(weight for _, weight, _ in named)
+    return tuple(Request(group, weight / total, feed) for group, weight, feed in named)
+
+
+def _request(item: Any, i: int) -> tuple[str, float, Feed]:
+    wanted = "requests() must yield (group, weight above 0, inputs)"
+    if not isinstance(item, (tuple, list)) or len(item) != 3:
+        raise UsageError(f"{wanted}; item {i} is {type(item).__name__}.")
+    group, weight, feed = item
+    if not isinstance(weight, Real) or not 0 < float(weight) < math.inf:
+        raise UsageError(f"{wanted}; the weight of item {i} is {weight!r}.")
+    return str(group), float(weight), feeds.checked(feed, "requests()")
 
 
 def calibration(workload: Workload) -> list[Feed] | None:
@@ -178,7 +178,11 @@ def calibration(workload: Workload) -> list[Feed] | None:
     found = guarded("calibration()", lambda: list(workload.calibration()))  # type: ignore[misc]
     if not found:
         raise UsageError(f"{workload.source}: calibration() yields nothing; 1 is the least.")
-    return [_feed(f, "calibration()") for f in found]
+    kept = [feeds.checked(f, "calibration()") for f in found]
+    for feed in kept:
+        for name, array in feed.items():
+            feeds.no_nan("calibration()", name, array)
+    return kept
 
 
 def samples(workload: Workload, split: Split) -> list[tuple[tuple[Feed, ...], Any]] | None:
@@ -186,10 +190,17 @@ def samples(workload: Workload, split: Split) -> list[tuple[tuple[Feed, ...], An
     if workload.samples is None:
         return None
     found = guarded("samples()", lambda: list(workload.samples(split)))  # type: ignore[misc]
-    return [
-        (tuple(_feed(f, "samples()") for f in ([x] if isinstance(x, Mapping) else x)), label)
-        for x, label in found
-    ]
+    return [_sample(item, i) for i, item in enumerate(found)]
+
+
+def _sample(item: Any, i: int) -> tuple[tuple[Feed, ...], Any]:
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise UsageError(
+            f"samples() must yield (inputs, label); item {i} is {type(item).__name__}."
+        )
+    inputs, label = item
+    calls = inputs if isinstance(inputs, (tuple, list)) else [inputs]
+    return tuple(feeds.checked(call, "samples()") for call in calls), label
 
 
 def rows(workload: Workload, outputs: Sequence[Sequence[Feed]], labels: Sequence[Any]) -> Any:
@@ -213,8 +224,6 @@ def rows(workload: Workload, outputs: Sequence[Sequence[Feed]], labels: Sequence
 
 def call(module: Any, feed: Mapping[str, Any]) -> Any:
     """module(**feed) where its forward has those parameters, else by position."""
-    import inspect
-
     names = inspect.signature(module.forward).parameters
     return module(**feed) if set(feed) <= set(names) else module(*feed.values())
 

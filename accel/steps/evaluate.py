@@ -54,9 +54,9 @@ def evaluate(
 
 def default_feeds(workload: Workload) -> list[Feed]:
     """What fidelity is measured on when nothing else is named: the requests, else the example."""
-    if workload.requests is not None:
-        return [feed for _, _, feed in workload.requests()]
-    return [workload.inputs()] if workload.inputs is not None else []
+    if workload.requests is None and workload.inputs is None:
+        return []
+    return [request.inputs for request in workloads.requests(workload)]
 
 
 def fidelity_metric(rows: Any) -> float:
@@ -123,16 +123,18 @@ def _value(workload: Workload, rows: Any, plan: Plan) -> float:
 
     if workload.metric is None:
         raise UsageError(f"{workload.source} has samples but no metric(rows). Add it.")
-    value = float(workload.metric(rows))
+    metric = workload.metric
+    value = workloads.guarded("metric()", lambda: float(metric(rows)))
     if not np.isfinite(value):
         raise CandidateBroken(f"{plan.engine}: {workload.metric_name} came out as {value}.")
     return value
 
 
 def _clusters(workload: Workload, split: Split, count: int, out: Path) -> Path | None:
-    if workload.clusters is None:
+    clusters = workload.clusters
+    if clusters is None:
         return None
-    ids = list(workload.clusters(split))
+    ids = workloads.guarded("clusters()", lambda: list(clusters(split)))
     if len(ids) != count:
         raise UsageError(
             f"{workload.source}: clusters({split!r}) gives {len(ids)} ids for {count} samples."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from accel import graph, workload
 from accel.errors import AccelError, CandidateBroken
+from accel.steps import _proof
 from accel.values import Feed, Model, Workload
 
 EXPORTERS = ("torch_export", "torchscript")
@@ -23,10 +25,7 @@ OPSETS = {
     "torch_export": 23,  # native Attention and Gelu; the newest that OpenVINO and ONNX Runtime read
     "torchscript": 17,  # the tracer's last with LayerNormalization; it gets no new ones
 }
-# fp32 rounding of another summation order is of the size of eager's own distance from float64;
-# kernels that block differently were seen at up to a few times that.
-NOISE_FACTOR = 20.0
-NOISE_FLOOR = 1e-6  # of the output's largest value, for modules that are exact by luck
+TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # torch colours its messages
 
 
 def roots(problem: Workload) -> tuple[str, ...]:
@@ -78,14 +77,19 @@ def export(problem: Workload, exporter: str, out: Path) -> Model:
             raise CandidateBroken(f"{exporter} failed: {_chain(error)}") from None
     model = graph.describe(path)
     _still_dynamic(problem, model, exporter)
-    worst, allowed = _compare(module, problem, path, names)
-    if not worst <= allowed:
+    with _quiet():  # a tracer's check warns of what the comparison measures
+        found = _proof.compare(module, problem, path, names)
+    if not found.error <= found.allowed:
         raise CandidateBroken(
-            f"{exporter}: outputs are off by {worst:.3g} from eager; {allowed:.3g} is its noise. "
+            f"{exporter}: {found.output!r} is off by {found.error:.3g} from eager at "
+            f"{_proof.sizes_text(found.sizes)}; {found.allowed:.3g} is its noise. "
             f"{chatter.getvalue()[-500:]}"
         )
-    line = f"{exporter} opset {OPSETS[exporter]}, off by {worst:.1e} (allowed {allowed:.1e})"
-    return graph.describe(path, (line,))
+    line = (
+        f"{exporter} opset {OPSETS[exporter]}, "
+        f"off by {found.error:.1e} (allowed {found.allowed:.1e})"
+    )
+    return graph.describe(path, (line, *([found.note] if found.note else [])))
 
 
 def _copy(source: Path, path: Path) -> Model:
@@ -110,7 +114,8 @@ def _quiet() -> Iterator[io.StringIO]:
 def _chain(error: BaseException | None) -> str:
     parts = []
     while error is not None:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        plain = TERMINAL_COLOURS.sub("", str(error))
+        lines = [line.strip() for line in plain.splitlines() if line.strip()]
         parts.append(f"{type(error).__name__}: {' '.join(lines[:3])[:400]}")
         error = error.__cause__ or error.__context__
     return " <- ".join(parts)
@@ -178,61 +183,3 @@ def _still_dynamic(problem: Workload, model: Model, exporter: str) -> None:
                     f"{port.shape[axis]}. torch.export specialises size 1: let inputs() give 2 or "
                     f"more, and look for int() or .item() on that size in the model."
                 )
-
-
-def _compare(
-    module: Any, problem: Workload, path: Path, names: tuple[str, ...]
-) -> tuple[float, float]:
-    """Worst error over outputs and shapes, and the worst that eager's own noise explains."""
-    import copy
-
-    import numpy as np
-    import onnxruntime
-    import torch
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    exact = copy.deepcopy(module).double()
-    worst, noise, scale = 0.0, 0.0, 0.0
-    for feed in shapes(problem):
-        tensors = {k: torch.from_numpy(v) for k, v in feed.items()}
-        doubles = {k: v.double() if v.is_floating_point() else v for k, v in tensors.items()}
-        with torch.inference_mode():
-            eager = workload.named_outputs(workload.call(module, tensors), problem)
-            ideal = workload.named_outputs(workload.call(exact, doubles), problem)
-        for name, found in zip(names, session.run(list(names), dict(feed)), strict=True):
-            want = eager[name].numpy()
-            worst = max(worst, float(np.abs(found - want).max(initial=0.0)))
-            noise = max(noise, float(np.abs(ideal[name].numpy() - want).max(initial=0.0)))
-            scale = max(scale, float(np.abs(want).max(initial=0.0)))
-    return worst, NOISE_FACTOR * noise + NOISE_FLOOR * scale
-
-
-def shapes(problem: Workload) -> list[Feed]:
-    """The example, the example at batch 1, and at another size of every dynamic axis."""
-    feed = workload.example(problem)
-    sizes = {
-        name: feed[port].shape[axis]
-        for port, axes in problem.dynamic.items()
-        for axis, name in axes.items()
-        if port in feed
-    }
-    first = {n for axes in problem.dynamic.values() for a, n in axes.items() if a == 0}
-    ones = {n: 1 if n in first else size for n, size in sizes.items()}
-    other = {n: size + 1 + (size % 2) for n, size in sizes.items()}
-    wanted = [ones, other] if sizes else []
-    return [feed, *(_resize(problem, feed, chosen) for chosen in wanted)]
-
-
-def _resize(problem: Workload, feed: Feed, sizes: Mapping[str, int]) -> Feed:
-    """Every dynamic axis cut or tiled to its size."""
-    import numpy as np
-
-    found = {}
-    for port, value in feed.items():
-        array = value
-        for axis, name in problem.dynamic.get(port, {}).items():
-            array = np.take(array, np.arange(sizes[name]) % array.shape[axis], axis=axis)
-        found[port] = np.ascontiguousarray(array)
-    return found

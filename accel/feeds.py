@@ -1,0 +1,94 @@
+"""Feeds that users give: arrays of numbers that fit the graph, or one clear error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accel import arrays
+from accel.errors import UsageError
+from accel.values import Feed, Port
+
+SEED = 20_261  # of the random feeds for an .onnx that came without data; any fixed number
+
+
+def checked(found: Any, what: str) -> Feed:
+    """A user's mapping as arrays of numbers or booleans; `what` is who gave it.
+
+    Raises UsageError for anything else."""
+    if not isinstance(found, Mapping) or not found:
+        seen = "an empty one" if isinstance(found, Mapping) else type(found).__name__
+        raise UsageError(f"{what} must give a dict of name -> array, not {seen}.")
+    return {str(k): _array(v, what, str(k)) for k, v in found.items()}
+
+
+def _array(value: Any, what: str, name: str) -> Any:
+    import numpy as np
+
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # a ragged list, a tensor that wants a gradient, ...
+        raise UsageError(f"{what}: {name!r} is not an array: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise UsageError(f"{what}: {name!r} is {array.dtype}; numbers or booleans are needed.")
+    return array
+
+
+def numeric(path: Path, ports: Sequence[Port]) -> None:
+    """Raise UsageError unless every input of a graph is a tensor of numbers or booleans."""
+    import numpy as np
+
+    for port in ports:
+        if port.dtype in ("unknown", "object") or np.dtype(port.dtype).kind not in "fiub":
+            what = "not a tensor" if port.dtype == "unknown" else f"{port.dtype}"
+            raise UsageError(f"{path}: input {port.name!r} is {what}; numbers or booleans are fed.")
+
+
+def given(data: str, ports: Sequence[Port]) -> list[Feed]:
+    """The feeds of --data. Raises UsageError where they do not fit the graph they are for."""
+    feeds = arrays.load(Path(data))
+    if not feeds:
+        raise UsageError(f"{data} holds no arrays.")
+    wanted = {port.name: port for port in ports}
+    for i, feed in enumerate(feeds):
+        if set(feed) != set(wanted):
+            raise UsageError(
+                f"{data}: feed {i} has {', '.join(sorted(feed))}; the graph takes "
+                f"{', '.join(sorted(wanted))}. See: accel inspect"
+            )
+        for name, array in feed.items():
+            _fits(f"{data}: feed {i}", array, wanted[name])
+    return feeds
+
+
+def _fits(what: str, array: Any, port: Port) -> None:
+    shape = [d if isinstance(d, int) else n for d, n in zip(port.shape, array.shape, strict=False)]
+    if str(array.dtype) != port.dtype or len(port.shape) != array.ndim or shape != [*array.shape]:
+        raise UsageError(
+            f"{what}: {port.name!r} is {array.dtype} {list(array.shape)}; the graph takes "
+            f"{port.dtype} {list(port.shape)}."
+        )
+    no_nan(what, port.name, array)
+
+
+def no_nan(what: str, name: str, array: Any) -> None:
+    """Raise UsageError for NaN: ranges and distances read from it are NaN too."""
+    import numpy as np
+
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise UsageError(f"{what}: {name!r} holds {int(np.isnan(array).sum())} NaN.")
+
+
+def random(ports: Sequence[Port]) -> Feed:
+    """Seeded normal numbers (ones for other dtypes); every open axis is 1."""
+    import numpy as np
+
+    draw = np.random.default_rng(SEED)
+    feed = {}
+    for port in ports:
+        shape = [d if isinstance(d, int) else 1 for d in port.shape]
+        kind = np.dtype(port.dtype)
+        values = draw.standard_normal(shape) if kind.kind == "f" else np.ones(shape)
+        feed[port.name] = values.astype(kind)
+    return feed

@@ -1,0 +1,205 @@
+"""Is an exported graph what eager computes? Compared output by output, at several shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accel import workload
+from accel.errors import CandidateBroken
+from accel.values import Feed, Workload
+
+# fp32 rounding of another summation order is of the size of eager's own distance from float64;
+# kernels that block differently were seen at up to a few times that.
+NOISE_FACTOR = 20.0
+NOISE_FLOOR = 1e-6  # of the output's largest value, for modules that are exact by luck
+SILENT = 4  # ONNX Runtime's log severity: what it would print is in the error
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far an output is from eager's, and how far eager's own rounding may take it."""
+
+    output: str
+    error: float  # largest absolute difference over all shapes; inf: NaN on one side only
+    allowed: float
+    sizes: Mapping[str, int]  # of the dynamic axes, where the error is largest
+    note: str = ""
+
+
+def compare(module: Any, problem: Workload, path: Path, names: tuple[str, ...]) -> Distance:
+    """The output that is worst off, in units of what it is allowed, over the shapes.
+
+    Each output has its own allowance: one of large values must not excuse the others.
+    Raises CandidateBroken where the graph does not run, or answers in another shape."""
+    session, precise = _session(path), _Precise(module)
+    errors: dict[str, list[tuple[float, Feed]]] = {name: [] for name in names}
+    allowed = dict.fromkeys(names, 0.0)
+    for feed in shapes(problem):
+        found = _run(session, names, feed, problem)
+        eager, ideal = _outputs(module, feed, problem), precise(feed, problem)
+        for name, got in zip(names, found, strict=True):
+            _same_shape(name, got, eager[name], sizes_of(problem, feed))
+            errors[name].append((_distance(got, eager[name]), feed))
+            allowed[name] = max(allowed[name], _allowance(eager[name], ideal[name]))
+    worst = max(_distances(problem, errors, allowed), key=_excess)
+    return dataclasses.replace(worst, note=precise.note)
+
+
+def _excess(distance: Distance) -> float:
+    if distance.allowed:
+        return distance.error / distance.allowed
+    return math.inf if distance.error else 0.0
+
+
+def _distances(
+    problem: Workload,
+    errors: Mapping[str, list[tuple[float, Feed]]],
+    allowed: Mapping[str, float],
+) -> Iterator[Distance]:
+    for name, found in errors.items():
+        error, feed = max(found, key=lambda pair: pair[0])
+        yield Distance(name, error, allowed[name], sizes_of(problem, feed))
+
+
+def _allowance(eager: Any, ideal: Any) -> float:
+    """What rounding explains: eager's own distance from the ideal, where both are finite."""
+    import numpy as np
+
+    x, y = np.asarray(eager, np.float64), np.asarray(ideal, np.float64)
+    finite = np.isfinite(x) & np.isfinite(y)
+    noise = float(np.abs(x - y)[finite].max(initial=0.0))
+    if eager.dtype.kind != "f":  # a class or a truth value is off only where rounding turns it
+        return noise
+    return NOISE_FACTOR * noise + NOISE_FLOOR * float(np.abs(x[finite]).max(initial=0.0))
+
+
+class _Precise:
+    """The module in float64, or, where it does not run so, with weights that are one ulp off."""
+
+    def __init__(self, module: Any) -> None:
+        import copy
+
+        self._module, self._exact, self.note = module, copy.deepcopy(module).double(), ""
+
+    def __call__(self, feed: Feed, problem: Workload) -> dict[str, Any]:
+        if not self.note:
+            try:
+                return _outputs(self._exact, _wide(feed), problem)
+            except Exception:  # torch raises anything where a module holds its own dtypes
+                self.note = "the module does not run in float64: noise is of weights one ulp off"
+                self._exact = _nudged(self._module)
+        return _outputs(self._exact, feed, problem)
+
+
+def _nudged(module: Any) -> Any:
+    import copy
+
+    import torch
+
+    made, draw = copy.deepcopy(module), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in made.parameters():
+            if weight.is_floating_point():
+                sign = torch.randint(0, 2, weight.shape, generator=draw) * 2.0 - 1.0
+                weight.mul_(1 + sign.to(weight.dtype) * torch.finfo(weight.dtype).eps)
+    return made
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = SILENT
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen types of its own
+        raise CandidateBroken(f"ONNX Runtime refuses the exported graph: {error}") from None
+
+
+def _run(session: Any, names: tuple[str, ...], feed: Feed, problem: Workload) -> Any:
+    try:
+        return session.run(list(names), {p.name: feed[p.name] for p in session.get_inputs()})
+    except Exception as error:  # as above
+        first = str(error).strip().partition("\n")[0][:400]
+        raise CandidateBroken(
+            f"the exported graph does not run at {sizes_text(sizes_of(problem, feed))}: {first}. "
+            f"Look for int() or .item() on such a size in the model: it became a constant."
+        ) from None
+
+
+def _outputs(module: Any, feed: Feed, problem: Workload) -> dict[str, Any]:
+    import torch
+
+    tensors = {k: torch.from_numpy(v) for k, v in feed.items()}
+    with torch.inference_mode():
+        found = workload.named_outputs(workload.call(module, tensors), problem)
+    return {name: value.numpy() for name, value in found.items()}
+
+
+def _wide(feed: Feed) -> Feed:
+    import numpy as np
+
+    return {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in feed.items()}
+
+
+def _same_shape(name: str, got: Any, want: Any, sizes: Mapping[str, int]) -> None:
+    if got.shape != want.shape:
+        raise CandidateBroken(
+            f"the exported graph gives {name!r} as {got.shape} at {sizes_text(sizes)}; eager "
+            f"gives {want.shape}. Look for int() or .item() on such a size in the model."
+        )
+
+
+def _distance(a: Any, b: Any) -> float:
+    """Largest |a - b|; equal infinities and NaN on both sides are no distance, on one inf."""
+    import numpy as np
+
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    with np.errstate(invalid="ignore"):
+        gaps = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
+    return float(np.nan_to_num(gaps, nan=np.inf, posinf=np.inf).max(initial=0.0))
+
+
+def shapes(problem: Workload) -> list[Feed]:
+    """The example, the example at batch 1, and at another size of every dynamic axis."""
+    feed = workload.example(problem)
+    sizes = sizes_of(problem, feed)
+    first = {n for axes in problem.dynamic.values() for a, n in axes.items() if a == 0}
+    ones = {n: 1 if n in first else size for n, size in sizes.items()}
+    other = {n: size + 1 + (size % 2) for n, size in sizes.items()}
+    wanted = [ones, other] if sizes else []
+    return [feed, *(_resize(problem, feed, chosen) for chosen in wanted)]
+
+
+def sizes_of(problem: Workload, feed: Feed) -> dict[str, int]:
+    """The size that each dynamic axis has in a feed."""
+    return {
+        name: feed[port].shape[axis]
+        for port, axes in problem.dynamic.items()
+        for axis, name in axes.items()
+        if port in feed
+    }
+
+
+def sizes_text(sizes: Mapping[str, int]) -> str:
+    """As a message says it: batch 2, sequence 7."""
+    return ", ".join(f"{name} {size}" for name, size in sizes.items()) or "the example"
+
+
+def _resize(problem: Workload, feed: Feed, sizes: Mapping[str, int]) -> Feed:
+    """Every dynamic axis cut or tiled to its size."""
+    import numpy as np
+
+    found = {}
+    for port, value in feed.items():
+        array = value
+        for axis, name in problem.dynamic.get(port, {}).items():
+            array = np.take(array, np.arange(sizes[name]) % array.shape[axis], axis=axis)
+        found[port] = np.ascontiguousarray(array)
+    return found
