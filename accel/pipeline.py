@@ -42,8 +42,8 @@ def optimize(
     *,
     target: str = "cpu-local",
     constraints: Constraints = DEFAULT,
-    out: Path = Path("release"),
-    work: Path = Path(".accel"),
+    out: str | Path = "release",
+    work: str | Path = ".accel",
     data: str | None = None,
     seed: int = 0,
     progress: Progress = quiet,
@@ -55,7 +55,7 @@ def optimize(
     steps stay in `work`: the same call resumes after any interruption."""
     device = targets.load(target)
     search.validate(constraints, device)
-    job = jobs.prepare(source, device, data, work, seed)
+    job = jobs.prepare(source, device, data, Path(work), seed)
     roots = export(job, progress)
     yardstick = trials.yardstick(job, next(iter(roots.values())))
     table = screen(job, roots, constraints, yardstick, progress)
@@ -64,7 +64,7 @@ def optimize(
     table, winner, proof = choose(job, table, baselines, constraints, yardstick, progress)
     progress(Event("phase", f"pack {out}"))
     again = command(source, target, constraints, data)
-    return finals.pack(job, winner, baselines, table, proof, yardstick, again, out)
+    return finals.pack(job, winner, baselines, table, proof, yardstick, again, Path(out))
 
 
 def export(job: Job, progress: Progress) -> Mapping[str, Model]:
