@@ -64,7 +64,9 @@ def optimize(
     table, winner, proof = choose(job, table, baselines, constraints, yardstick, progress)
     progress(Event("phase", f"pack {out}"))
     again = command(source, target, constraints, data)
-    return finals.pack(job, winner, baselines, table, proof, yardstick, again, Path(out))
+    release = finals.pack(job, winner, baselines, table, proof, yardstick, again, Path(out))
+    progress(Event("note", job.ledger.text()))
+    return release
 
 
 def export(job: Job, progress: Progress) -> Mapping[str, Model]:
