@@ -4,17 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from accel import arrays, store, workload
+from accel.errors import AccelError
 from accel.measure import child, machine
 from accel.values import Feed, Options, Request, Split, Target, Workload
 
 T = TypeVar("T")
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "numpy")
 READ_LIMIT_S = 900.0
+
+
+@dataclass
+class Ledger:
+    """Which steps a run asked for, and which it found finished: what makes a resume visible.
+
+    A step's first answer counts: one that was made and then read again in the same run was made."""
+
+    reused: dict[Path, bool] = field(default_factory=dict)  # step folder -> was already there
+    failed: int = 0  # a failure is not stored: the next run tries again
+
+    def add(self, step: store.Step[Any]) -> None:
+        """Note a finished step."""
+        self.reused.setdefault(step.folder, step.reused)
+
+    def text(self) -> str:
+        """One line: "reused 41 of 41 steps, 0 made"."""
+        kept = sum(self.reused.values())
+        made = len(self.reused) - kept
+        tried = f", {self.failed} tried and failed" if self.failed else ""
+        return f"reused {kept} of {len(self.reused)} steps, {made} made{tried}"
 
 
 @dataclass(frozen=True)
@@ -30,6 +52,7 @@ class Job:
     machine_class: str
     work: Path
     seed: int = 0
+    ledger: Ledger = field(default_factory=Ledger, compare=False)  # this run's own, only added to
 
     def log(self, name: str) -> Path:
         """Where a child's output goes; its path stands in the child's error."""
@@ -42,7 +65,14 @@ def step(
     job: Job, verb: str, key: Mapping[str, Any], kind: type[T], make: Callable[[Path], T]
 ) -> store.Step[T]:
     """One stored step; library versions are part of every key."""
-    return store.run(job.work / "store", verb, {**key, "versions": job.versions}, kind, make)
+    full = {**key, "versions": job.versions}
+    try:
+        done = store.run(job.work / "store", verb, full, kind, make)
+    except AccelError:
+        job.ledger.failed += 1
+        raise
+    job.ledger.add(done)
+    return done
 
 
 def prepare(source: str, target: Target, data: str | None, work: Path, seed: int = 0) -> Job:

@@ -44,7 +44,9 @@ def optimize(
     table, baselines, winner, proof = stages.decide(job, table, constraints, yardstick, progress)
     progress(Event("phase", f"pack {out}"))
     again = command(str(source), target, constraints, data)
-    return finals.pack(job, winner, baselines, table, proof, yardstick, again, Path(out))
+    release = finals.pack(job, winner, baselines, table, proof, yardstick, again, Path(out))
+    progress(Event("note", job.ledger.text()))
+    return release
 
 
 def pack(
@@ -75,7 +77,9 @@ def pack(
     table, baselines, winner, proof = stages.decide(job, table, only, yardstick, progress)
     progress(Event("phase", f"pack {out}"))
     again = command(str(source), target, only, data, ("pack", str(graph), "--workload"))
-    return finals.pack(job, winner, baselines, table, proof, yardstick, again, Path(out))
+    release = finals.pack(job, winner, baselines, table, proof, yardstick, again, Path(out))
+    progress(Event("note", job.ledger.text()))
+    return release
 
 
 def command(

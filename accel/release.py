@@ -25,13 +25,39 @@ from accel.errors import (
     UsageError,
 )
 from accel.protocols import Engine, Session
-from accel.values import Candidate, Plan, Release, Request, Target
+from accel.values import Candidate, Feed, Plan, Release, Request, Target
 
 T = TypeVar("T")
 MANIFEST, KIND = "accel.json", "accel/release"
 KINDS_OF_FILE = ("artefacts", "measurements")
 UNSIGNED = ("digest", "signatures")  # what the manifest's own digest leaves out
 STRANGE = "not in the manifest"
+
+
+class Loaded:
+    """An engine that passed its smoke test: call it with a dict of arrays; close it, or use `with`.
+
+    Engines offer no more than protocols.Session; `with` is added here, once for all of them."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __call__(self, feed: Feed) -> dict[str, Any]:
+        return self._session(feed)
+
+    def bind(self, feed: Feed) -> Any:
+        """A zero-argument callable that runs on these preallocated inputs."""
+        return self._session.bind(feed)
+
+    def close(self) -> None:
+        """Give the engine's memory back."""
+        self._session.close()
+
+    def __enter__(self) -> Loaded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def read(path: str | Path) -> Release:
@@ -118,7 +144,7 @@ def _wrong(path: Path, digest: str) -> str:
     return "" if found == digest else f"sha256 {found[:12]}, packed as {digest[:12]}"
 
 
-def load(path: str | Path, *, portable: bool = False) -> Session:
+def load(path: str | Path, *, portable: bool = False) -> Loaded:
     """The winner, ready to be called with a dict of arrays; `portable` takes model.onnx instead.
 
     Raises CandidateBroken when a file differs or the golden outputs do not come back,
@@ -140,7 +166,7 @@ def load(path: str | Path, *, portable: bool = False) -> Session:
     except BaseException:
         session.close()
         raise
-    return session
+    return Loaded(session)
 
 
 def start(candidate: Candidate) -> Session:

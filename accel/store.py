@@ -168,6 +168,8 @@ def _quarantine(folder: Path) -> None:
 
 
 def _make(folder: Path, key: Mapping[str, Any], make: Callable[[Path], Any]) -> Any:
+    for left in folder.parent.glob(f".tmp-{folder.name}-*"):
+        shutil.rmtree(left, ignore_errors=True)  # of a killed process: the caller holds the lock
     temporary = folder.parent / f".tmp-{folder.name}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     temporary.mkdir()
     try:

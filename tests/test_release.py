@@ -37,6 +37,16 @@ def test_loads_and_answers(packed: Pack) -> None:
     session.close()
 
 
+def test_closes_at_the_end_of_with(packed: Pack) -> None:
+    """`with accel.load(...)` answers inside, also bound to its inputs, and is closed after."""
+    root = packed().path
+    feed = golden.read(root)[0][0]
+    with release.load(root) as run:
+        np.testing.assert_array_equal(run.bind(feed)()[0], run(feed)["y"])
+    with pytest.raises(CandidateBroken):
+        run(feed)
+
+
 def test_flipped_byte_is_named(packed: Pack) -> None:
     """One flipped byte is found, the file named, and nothing is loaded."""
     root = packed().path

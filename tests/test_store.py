@@ -73,6 +73,22 @@ def test_a_failed_step_leaves_nothing(tmp_path: Path) -> None:
     assert [p.suffix for p in tmp_path.iterdir()] == [".lock"]
 
 
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+    """A step that was cut off by kill -9 is made afresh, and its half-written files are gone."""
+    context = multiprocessing.get_context("fork")
+    run = context.Process(target=_slow, args=(tmp_path, tmp_path / "mark"))
+    run.start()
+    while not list(tmp_path.glob(".tmp-*")):
+        time.sleep(0.005)
+    run.kill()
+    run.join()
+    (half,) = tmp_path.glob(".tmp-*")
+    (half / "half").write_text("x")
+    step = store.run(tmp_path, "export", {"k": 1}, Model, _model)
+    assert {p.name for p in step.folder.iterdir()} == {"model.onnx", "record.json"}
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
 def test_two_processes_make_a_step_once(tmp_path: Path) -> None:
     """The second process waits for the first and reads its result."""
     context = multiprocessing.get_context("fork")
