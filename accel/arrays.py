@@ -83,7 +83,8 @@ def fit(feed: Feed, ports: Sequence[Port], what: str = "the feed") -> None:
     if differing:
         raise UsageError(
             f"{what} and the model differ in {', '.join(sorted(differing))}: "
-            f"given {_listed(feed)}, needed {_listed(p.name for p in ports)}."
+            f"given {_listed(feed)}, needed {_listed(p.name for p in ports)}. "
+            "See: accel inspect"
         )
     sizes: dict[str, int] = {}
     for port in ports:

@@ -50,26 +50,12 @@ def given(data: str, ports: Sequence[Port]) -> list[Feed]:
     feeds = arrays.load(Path(data))
     if not feeds:
         raise UsageError(f"{data} holds no arrays.")
-    wanted = {port.name: port for port in ports}
     for i, feed in enumerate(feeds):
-        if set(feed) != set(wanted):
-            raise UsageError(
-                f"{data}: feed {i} has {', '.join(sorted(feed))}; the graph takes "
-                f"{', '.join(sorted(wanted))}. See: accel inspect"
-            )
+        what = f"{data}: feed {i}"
+        arrays.fit(feed, ports, what)
         for name, array in feed.items():
-            _fits(f"{data}: feed {i}", array, wanted[name])
+            no_nan(what, name, array)
     return feeds
-
-
-def _fits(what: str, array: Any, port: Port) -> None:
-    shape = [d if isinstance(d, int) else n for d, n in zip(port.shape, array.shape, strict=False)]
-    if str(array.dtype) != port.dtype or len(port.shape) != array.ndim or shape != [*array.shape]:
-        raise UsageError(
-            f"{what}: {port.name!r} is {array.dtype} {list(array.shape)}; the graph takes "
-            f"{port.dtype} {list(port.shape)}."
-        )
-    no_nan(what, port.name, array)
 
 
 def no_nan(what: str, name: str, array: Any) -> None:
