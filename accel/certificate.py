@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from accel import stats
+from accel import intervals
 from accel.values import Certificate, Score
 
 LEVEL = 0.95
@@ -31,7 +31,7 @@ def certificate(
 
     rows_a, rows_b = np.load(baseline.rows), np.load(score.rows)  # [N] or [N, K]
     clusters = None if score.clusters is None else np.load(score.clusters)
-    level = stats.bonferroni(LEVEL, looks)
+    level = intervals.bonferroni(LEVEL, looks)
     method, found = _interval(rows_a, rows_b, clusters, metric, score, level)
     return Certificate(
         grade=_grade(found.drop, found.upper, budget),
@@ -69,14 +69,14 @@ def _interval(
     metric: Callable[[Any], float],
     score: Score,
     level: float,
-) -> tuple[str, stats.Drop]:
+) -> tuple[str, intervals.Drop]:
     factor = right_or_wrong(rows_a, metric) if clusters is None else None
     if factor is not None and right_or_wrong(rows_b, metric) is not None:
         pair = (rows_a, rows_b) if score.higher_is_better else (rows_b, rows_a)
-        found = stats.tango(*pair, level)
-        return "Tango score interval", stats.Drop(*(factor * x for x in found))
+        found = intervals.tango(*pair, level)
+        return "Tango score interval", intervals.Drop(*(factor * x for x in found))
     kind = "paired bootstrap" if clusters is None else "paired cluster bootstrap"
-    return kind, stats.paired_bootstrap_drop(
+    return kind, intervals.paired_bootstrap_drop(
         metric, rows_a, rows_b, clusters, score.higher_is_better, level=level
     )
 

@@ -9,7 +9,16 @@ from typing import Any, NoReturn
 
 import click
 
-from accel.cli_steps import bench, build, check, evaluate, export, quantize
+from accel.cli_steps import (
+    bench,
+    beside_fp32,
+    build,
+    check,
+    evaluate,
+    export,
+    quantize,
+    trouble,
+)
 from accel.errors import ConstraintError
 from accel.shell import Amount, emit, output_options, run
 
@@ -157,9 +166,9 @@ def verify(path: Path, as_json: bool, **_: Any) -> None:
     from accel.questions import verify as question
 
     found = question.verify(path)
-    emit("verify", found, list(found.differences) or [f"{path}: intact"], as_json)
-    if not found.intact:
-        raise ConstraintError(f"{path} differs from what was packed.")
+    lines = list(found.differences) or [f"{path}: intact"]
+    bad = None if found.intact else ConstraintError(f"{path} differs from what was packed.")
+    emit("verify", found, lines, as_json, bad)
 
 
 @cli.command("list")
@@ -187,9 +196,8 @@ def doctor(as_json: bool, **_: Any) -> None:
             f"usable, {probe.version}" if probe.usable else f"no: {probe.reason} Run: {probe.fix}"
         )
         lines.append(f"engine {name}: {state}")
-    emit("doctor", found, lines, as_json)
-    if not found.healthy:
-        raise EnvironmentProblem("No engine can run here.")
+    bad = None if found.healthy else EnvironmentProblem("No engine can run here.")
+    emit("doctor", found, lines, as_json, bad)
 
 
 for verb in (export, quantize, build, check, bench, evaluate):
@@ -198,12 +206,14 @@ for verb in (export, quantize, build, check, bench, evaluate):
 
 @click.command(params=optimize.params, help="accel optimize, then its release beside fp32.")
 def both(source: str, **words: Any) -> None:
-    """The second console script's command."""
+    """The second console script's command: one document, or one table, for the two."""
+    from accel.report import timing
+
     release = _optimize(source, words)
-    emit("release", release, _story(release), words["as_json"])
-    click.get_current_context().invoke(
-        bench, models=(release.path, release.path / "model.onnx"), as_json=words["as_json"]
-    )
+    found = beside_fp32(release, words["work"])
+    lines = [*_story(release), *timing.table(found)]
+    value = {"release": release, "bench": found}
+    emit("optimize-and-benchmark", value, lines, words["as_json"], trouble(found))
 
 
 def main() -> NoReturn:

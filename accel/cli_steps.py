@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from accel.errors import UsageError
+from accel.errors import AccelError, UsageError
 from accel.shell import emit, output_options
 
 
@@ -127,9 +127,8 @@ def check(
         expected = outputs(yardstick, feeds, Path(folder, "c"))
         found = step.check(plan, expected, feeds, Path(folder, "d"))
     lines = [f"{o.name}: max abs {o.max_abs:.3g}, cosine {o.cosine_min:.6f}, SQNR {o.sqnr_db:.1f} dB" for o in found.outputs]  # fmt: skip
-    emit("check", found, lines, as_json)
-    if found.gross:
-        raise CandidateBroken("; ".join(found.reasons))
+    bad = CandidateBroken("; ".join(found.reasons)) if found.gross else None
+    emit("check", found, lines, as_json, bad)
 
 
 @click.command()
@@ -137,34 +136,68 @@ def check(
 @click.option("--engine", default="onnxruntime_cpu", show_default=True)
 @click.option("--data", help=".npz of feeds")
 @click.option("--epochs", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--out", type=Path, help="a folder for every sample; without it they are dropped")
 @output_options
-def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, as_json: bool, **_: Any) -> None:  # fmt: skip
-    """Time MODELS (.onnx or releases) side by side: interleaved, in fresh processes."""
-    from accel import release as releases
-    from accel import stats
+def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, out: Path | None, as_json: bool, **_: Any) -> None:  # fmt: skip
+    """Time MODELS (.onnx or releases) side by side: interleaved, in fresh processes; exit 6 when
+    one breaks."""
+    from accel import store
+    from accel.report import timing
     from accel.steps import bench as step
-    from accel.values import Measurement
 
+    if out is not None:
+        with store.disk(out):
+            out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:
-        plans, requests = {}, None
+        plans, requests = {}, ()
         for i, model in enumerate(models):
-            if model.is_dir():
-                found = releases.read(model)
-                plans[str(model)] = found.winner.plan
-                requests = requests or releases.requests(model)
-            else:
-                plans[str(model)], given = _plan(
-                    model, engine, "cpu-local", Path(folder, str(i)), data
-                )
-                requests = requests or given
-        timed = step.bench(plans, requests or (), Path(folder, "bench"), epochs=epochs)  # type: ignore[arg-type]
-        lines = [
-            f"{m.arm}: " + ", ".join(f"{g} p50 {s * 1e3:.3f} ms" for g, s in stats.group_medians(m).items())
-            if isinstance(m, Measurement)
-            else f"{m.what}: {m.reason}"
-            for m in timed
-        ]  # fmt: skip
-    emit("bench", timed, lines, as_json)
+            plan, asked = _arm(model, engine, data, Path(folder, str(i)))
+            again = f" ({i + 1})" if str(model) in plans else ""  # a model beside itself: A/A
+            plans[f"{model}{again}"] = plan
+            requests = requests or asked
+        timed = step.bench(plans, requests, out or Path(folder, "bench"), epochs=epochs)
+        found = timing.arms(timed, kept=out is not None)
+    emit("bench", found, timing.table(found), as_json, trouble(found))
+
+
+def _arm(model: Path, engine: str, data: str | None, out: Path) -> tuple[Any, Any]:
+    """The plan of a release's winner, or of an .onnx; and the requests that belong to it."""
+    from accel import release as releases
+
+    if not model.is_dir():
+        return _plan(model, engine, "cpu-local", out, data)
+    return releases.read(model).winner.plan, releases.requests(model)
+
+
+def beside_fp32(release: Any, work: Path) -> Any:
+    """The release timed beside its fp32 baseline, which lies in the store of finished steps."""
+    from accel import release as releases
+    from accel.report import timing
+    from accel.steps import bench as step
+
+    fp32 = [b for b in release.baselines if b.plan is not None and b.engine != "torch_eager"]
+    plans = {b.name: _stored(b.plan, work.absolute() / "store") for b in fp32[-1:]}
+    plans["release"] = release.winner.plan
+    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
+        timed = step.bench(plans, releases.requests(release.path), Path(folder))
+        return timing.arms(timed, kept=False)
+
+
+def _stored(plan: Any, root: Path) -> Any:
+    """A release names what it does not hold by its step and file: the plan, at that place."""
+    import dataclasses
+
+    model = dataclasses.replace(plan.model, path=root / plan.model.path)
+    return dataclasses.replace(plan, path=root / plan.path, model=model)
+
+
+def trouble(found: Any) -> AccelError | None:
+    """What ends a command whose arms broke."""
+    from accel.errors import CandidateBroken
+    from accel.report import timing
+
+    reasons = timing.broken(found)
+    return CandidateBroken(reasons) if reasons else None
 
 
 @click.command()

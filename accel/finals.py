@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from accel import arrays, padding, stats, trials
+from accel import arrays, artefacts, padding, stats, trials
+from accel.artefacts import build
 from accel.certificate import certificate
 from accel.constraints import Constraints
 from accel.errors import AccelError
@@ -16,7 +17,7 @@ from accel.measure import instrument
 from accel.search import portable
 from accel.steps import evaluate as evaluate_step
 from accel.steps import pack as pack_step
-from accel.trials import build, identity, outputs, score
+from accel.trials import identity, outputs, score
 from accel.values import (
     Candidate,
     Certificate,
@@ -109,7 +110,7 @@ def baselines(job: Job, table: Sequence[Candidate], yardstick: Plan) -> tuple[Ca
 
 def _plain(job: Job, root: Model) -> tuple[Candidate, ...]:
     """fp32 in ONNX Runtime, where the search was told to leave that engine out."""
-    engine, _ = trials.engine(job, BASELINE_ENGINE)
+    engine, _ = artefacts.engine(job, BASELINE_ENGINE)
     if engine is None:
         return ()
     options = engine.options("fp32", job.target, job.requests, job.workload.padding)[0]

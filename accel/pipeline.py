@@ -7,7 +7,7 @@ import dataclasses
 import shlex
 from pathlib import Path
 
-from accel import finals, stages, trials
+from accel import artefacts, finals, stages
 from accel import graph as graphs
 from accel import job as jobs
 from accel import target as targets
@@ -38,7 +38,7 @@ def optimize(
     validate(constraints, device)
     job = jobs.prepare(str(source), device, data, Path(work), seed)
     roots = stages.export(job, progress)
-    yardstick = trials.yardstick(job, next(iter(roots.values())))
+    yardstick = artefacts.yardstick(job, next(iter(roots.values())))
     table = stages.screen(job, roots, constraints, yardstick, progress)
     table = stages.score(job, table, constraints, yardstick, progress)
     table, baselines, winner, proof = stages.decide(job, table, constraints, yardstick, progress)
@@ -71,7 +71,7 @@ def pack(
     only = dataclasses.replace(constraints, recipes=(), engines=(engine,))
     validate(only, device)
     job = jobs.prepare(str(source), device, data, Path(work), seed)
-    yardstick = trials.yardstick(job, next(iter(stages.export(job, progress).values())))
+    yardstick = artefacts.yardstick(job, next(iter(stages.export(job, progress).values())))
     table = stages.screen_given(job, given, engine, yardstick, progress)
     table = stages.score(job, table, only, yardstick, progress)
     table, baselines, winner, proof = stages.decide(job, table, only, yardstick, progress)

@@ -27,14 +27,22 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def emit(kind: str, value: Any, lines: list[str], as_json: bool) -> None:
-    """The answer: a JSON document on stdout and the text on stderr, or the text on stdout."""
+def emit(
+    kind: str, value: Any, lines: list[str], as_json: bool, bad: AccelError | None = None
+) -> None:
+    """The answer: a JSON document on stdout and the text on stderr, or the text on stdout.
+
+    `bad`: what is wrong with what was found. It ends the command with its exit code, and with no
+    second document: the answer itself says what is wrong."""
     if as_json:
         from accel import manifest
 
         click.echo(manifest.document(kind, value))
     for line in lines:
         click.echo(line, err=as_json)
+    if bad is not None:
+        click.echo(f"accel: {bad}", err=True)
+        click.get_current_context().exit(bad.exit_code)
 
 
 class Amount(click.ParamType):  # type: ignore[type-arg]

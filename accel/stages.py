@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from accel import finals, search, trials
+from accel import artefacts, finals, search, trials
 from accel.constraints import Constraints
 from accel.errors import AccelError, CandidateBroken, ConstraintError, EnvironmentProblem
 from accel.job import Job
@@ -36,11 +36,11 @@ def quiet(event: Event) -> None:
 def export(job: Job, progress: Progress) -> Mapping[str, Model]:
     """Every root graph that works. Raises CandidateBroken, with every error, when none does."""
     roots, errors = {}, []
-    names = trials.exporters(job)
+    names = artefacts.exporters(job)
     for i, name in enumerate(names):
         progress(Event("phase", f"export with {name}", done=i, total=len(names)))
         try:
-            done = trials.export(job, name)
+            done = artefacts.export(job, name)
         except AccelError as error:
             errors.append(f"{name}: {error}")
             progress(Event("note", errors[-1]))
@@ -80,7 +80,7 @@ def screen_given(
     """Try one graph as it is, with every setting of one engine.
 
     Raises EnvironmentProblem where that engine cannot run here."""
-    found, why = trials.engine(job, engine)
+    found, why = artefacts.engine(job, engine)
     if found is None:
         raise EnvironmentProblem(f"Engine {engine} cannot run here: {why}")
     settings = found.options("fp32", job.target, job.requests, job.workload.padding)
@@ -101,7 +101,7 @@ def screen_given(
 def _engines(job: Job, constraints: Constraints) -> tuple[dict[str, Engine], tuple[Candidate, ...]]:
     usable, absent = {}, []
     for name in constraints.engines or job.target.engines:
-        found, why = trials.engine(job, name)
+        found, why = artefacts.engine(job, name)
         if found is None:
             absent.append(Candidate(name, "any", "any", name, status="refused", reason=why))
         else:

@@ -1,4 +1,4 @@
-"""What samples can carry: quantiles, ratios and drops, each with an interval. Pure functions.
+"""What timings can carry: quantiles, weighted sums, and ratios with an interval. Pure functions.
 
 Random draws are seeded, so the same samples always give the same interval.
 """
@@ -9,14 +9,12 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from accel.intervals import LEVEL, RESAMPLES, SEED
 from accel.values import Measurement
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SEED = 20_261  # any fixed number
-RESAMPLES = 2000  # Efron & Tibshirani 1993, section 12.5: 1000 or more for a percentile interval
-LEVEL = 0.95
 TAIL_SAMPLES = 10  # n(1-q) from which the binomial count beyond a quantile is near normal, so that
 # the quantile has an interval of order statistics: Le Boudec, Performance Evaluation (2010), 2.2
 
@@ -27,15 +25,6 @@ class Ratio(NamedTuple):
     point: float
     low: float
     high: float
-
-
-class Drop(NamedTuple):
-    """How much worse, positive is worse; a two-sided interval and a one-sided upper bound."""
-
-    drop: float
-    low: float
-    high: float
-    upper: float
 
 
 def quantile_if_carried(samples: Any, q: float) -> float | None:
@@ -132,92 +121,6 @@ def tie(a: Measurement, b: Measurement, group: str | None = None) -> bool:
     return found.low <= 1.0 <= found.high
 
 
-def paired_bootstrap_drop(
-    metric: Callable[[Any], float],
-    rows_a: Any,
-    rows_b: Any,
-    clusters: Any = None,
-    higher_is_better: bool = True,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-) -> Drop:
-    """Drop of a metric from rows a (baseline) to rows b, [N] or [N, K], paired by row.
-
-    Rows, or whole clusters where rows are not independent, are drawn with replacement, the same
-    for both (percentile bootstrap: Efron & Tibshirani 1993, chapter 13; clusters: Davison & Hinkley
-    1997, section 3.8). Draws on which the metric is not finite are left out."""
-    import numpy as np
-
-    a, b = np.asarray(rows_a), np.asarray(rows_b)
-    if len(a) != len(b) or not len(a):
-        raise ValueError(f"rows must be paired: {len(a)} and {len(b)} were given")
-    sign = 1.0 if higher_is_better else -1.0
-    draw = np.random.default_rng(SEED)
-    ids = np.arange(len(a)) if clusters is None else np.asarray(clusters)
-    members = _members(ids)
-    drops = np.empty(resamples)
-    for k in range(resamples):
-        rows = np.concatenate([members[i] for i in draw.integers(len(members), size=len(members))])
-        drops[k] = sign * (metric(a[rows]) - metric(b[rows]))
-    drops = drops[np.isfinite(drops)]
-    drop = sign * (metric(a) - metric(b))
-    if not len(drops):
-        return Drop(drop, math.nan, math.nan, math.nan)
-    low, high, upper = np.quantile(drops, [(1 - level) / 2, (1 + level) / 2, level])
-    return Drop(drop, float(low), float(high), float(upper))
-
-
-def tango(right_a: Any, right_b: Any, level: float = LEVEL) -> Drop:
-    """Drop of the share of right answers from a to b (booleans [N], paired), as fractions.
-
-    Score interval of Tango, Statistics in Medicine 17:891 (1998): it keeps its level where the two
-    hardly ever disagree, and never collapses to a point when they never do."""
-    import numpy as np
-    from scipy.stats import norm
-
-    a, b = np.asarray(right_a, bool), np.asarray(right_b, bool)
-    if a.shape != b.shape or not a.size:
-        raise ValueError(f"rows must be paired: {a.shape} and {b.shape} were given")
-    n, lost, won = a.size, int((a & ~b).sum()), int((b & ~a).sum())
-    two, one = float(norm.ppf((1 + level) / 2)), float(norm.ppf(level))
-    return Drop(
-        (lost - won) / n,
-        _tango_limit(n, lost, won, two),
-        _tango_limit(n, lost, won, -two),
-        _tango_limit(n, lost, won, -one),
-    )
-
-
-def bonferroni(level: float, looks: int) -> float:
-    """The level that each of `looks` intervals needs so that all hold together (Dunn 1961)."""
-    return 1 - (1 - level) / max(1, looks)
-
-
-def _tango_limit(n: int, lost: int, won: int, z: float) -> float:
-    """The difference at which the score statistic equals z (it falls as the difference grows)."""
-    from scipy.optimize import brentq
-
-    def gap(difference: float) -> float:
-        return _tango_score(n, lost, won, difference) - z
-
-    edge = 1 - 1e-9
-    if gap(-edge) <= 0:
-        return -1.0
-    return 1.0 if gap(edge) >= 0 else float(brentq(gap, -edge, edge, xtol=1e-10))
-
-
-def _tango_score(n: int, lost: int, won: int, d: float) -> float:
-    """Tango's (1998) T at difference d; `p` is the restricted estimate of P(won)."""
-    a, b = 2 * n, -lost - won + (2 * n - lost + won) * d
-    c = -won * d * (1 - d)
-    p = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
-    variance = n * (2 * p + d * (1 - d))
-    excess = lost - won - n * d
-    if variance <= 0:
-        return math.copysign(math.inf, excess) if excess else 0.0
-    return excess / math.sqrt(variance)
-
-
 def _columns(measurement: Measurement) -> dict[str, NDArray[Any]]:
     import numpy as np
 
@@ -303,12 +206,3 @@ def _widening(n: int) -> float:
 
     tail = (1 + LEVEL) / 2
     return float(math.sqrt(n / (n - 1)) * t.ppf(tail, n - 1) / norm.ppf(tail))
-
-
-def _members(ids: Any) -> list[Any]:
-    """Row numbers of each cluster."""
-    import numpy as np
-
-    order = np.argsort(ids, kind="stable")
-    cuts = np.flatnonzero(np.diff(ids[order])) + 1
-    return list(np.split(order, cuts))

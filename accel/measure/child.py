@@ -38,7 +38,7 @@ class Spawned:
     """A running child, and the parent's end of its leash (closing it kills the group)."""
 
     process: subprocess.Popen[bytes]
-    leash: int
+    leash: typing.IO[bytes]  # a file knows that it is closed; a bare number is soon another file's
 
 
 def call(
@@ -88,7 +88,7 @@ def spawn(module: str, words: Sequence[str], log: Path, fds: Sequence[int] = ())
         raise
     finally:
         os.close(read)
-    return Spawned(process, write)
+    return Spawned(process, os.fdopen(write, "wb"))
 
 
 def environment() -> dict[str, str]:
@@ -107,11 +107,10 @@ def environment() -> dict[str, str]:
 
 def end(spawned: Spawned) -> None:
     """Kill whatever is left of a child and its descendants, and reap it. Safe to call twice."""
+    if spawned.leash.closed:
+        return
     kill_tree(spawned.process.pid)
-    try:
-        os.close(spawned.leash)
-    except OSError:
-        return  # ended before
+    spawned.leash.close()
     spawned.process.wait()
 
 

@@ -178,29 +178,29 @@ def _epoch(setup: _Setup, arms: dict[int, Arm], tallies: list[Tally], epoch: int
     try:
         for i, arm in arms.items():
             workers[i] = Worker(arm.name, setup.out / f"{_file(i, arm)}.log")
-            _guarded(tallies[i], partial(_start, setup, workers[i], arm, tallies[i]))
+            start = partial(_start, setup, workers[i], arm, tallies[i])
+            _guarded(workers[i], tallies[i], start)
         for number in range(setup.rounds):
             order = [i for i in workers if not tallies[i].dead]
             setup.coin.shuffle(order)
             for i in order:
-                _guarded(
-                    tallies[i],
-                    partial(_turn, setup, workers[i], tallies[i], epoch, number),
-                )
+                turn = partial(_turn, setup, workers[i], tallies[i], epoch, number)
+                _guarded(workers[i], tallies[i], turn)
         for i, worker in workers.items():
             if not tallies[i].dead:
-                _guarded(tallies[i], partial(_peak, worker, tallies[i]))
+                _guarded(worker, tallies[i], partial(_peak, worker, tallies[i]))
     finally:
         for worker in workers.values():
             worker.close()
 
 
-def _guarded(tally: Tally, action: Callable[[], None]) -> None:
-    """A worker that dies loses its arm, not the others'."""
+def _guarded(worker: Worker, tally: Tally, action: Callable[[], None]) -> None:
+    """A worker in trouble loses its arm, not the others', and no longer runs beside them."""
     try:
         action()
     except CandidateBroken as error:
         tally.dead = str(error)
+        worker.close()
 
 
 def _start(setup: _Setup, worker: Worker, arm: Arm, tally: Tally) -> None:

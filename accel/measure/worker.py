@@ -70,6 +70,8 @@ class Worker:
 
         Raises the worker's own AccelError; CandidateBroken when it died or took too long."""
         line = json.dumps({"verb": verb, **manifest.dump(words)}) + "\n"
+        if self._orders.closed:
+            raise self._dead(verb)
         try:
             self._orders.write(line.encode())
             self._orders.flush()
@@ -123,6 +125,7 @@ class Worker:
         while b"\n" not in self._rest:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._answers], [], [], left)[0]:
+                self.close()
                 raise CandidateBroken(
                     f"{self.name}: {verb} did not end within {timeout_s:g} s; the worker was "
                     f"killed. What it printed: less {self.log}"

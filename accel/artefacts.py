@@ -1,0 +1,132 @@
+"""What a candidate is made of: a probed engine, a root graph, a recipe's graph, a plan.
+
+Each runs in a child process with limits; all but the probe are stored steps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accel import catalog, store
+from accel.errors import AccelError
+from accel.job import Job, pick, step
+from accel.measure import child
+from accel.protocols import Engine, Probe, Quantized
+from accel.steps import build as build_step
+from accel.steps import export as export_step
+from accel.values import Candidate, Model, Options, Plan
+
+EXPORT_LIMIT_S, QUANTIZE_LIMIT_S, BUILD_LIMIT_S, PROBE_LIMIT_S = 900.0, 1800.0, 600.0, 120.0
+YARDSTICK = "reference"  # the engine that every check and every score is compared with
+
+
+def exporters(job: Job) -> tuple[str, ...]:
+    """The ways to get a root graph out of this workload."""
+    return export_step.roots(job.workload)
+
+
+def yardstick(job: Job, root: Model) -> Plan:
+    """The fp32 graph in the plainest engine: what every check and score is compared with."""
+    return build(job, root, YARDSTICK, {}).value
+
+
+def engine(job: Job, name: str) -> tuple[Engine | None, str]:
+    """An engine that was seen to run here, or None with the reason and the line that mends it."""
+    try:
+        seen = probe(job, name)
+        return (catalog.load("engines", name), "") if seen.usable else (None, _fixable(seen))
+    except AccelError as error:
+        return None, str(error)
+
+
+def _fixable(seen: Probe) -> str:
+    return f"{seen.reason} {seen.fix}".strip()
+
+
+def probe(job: Job, engine: str) -> Probe:
+    """Ask an engine, in a child process, whether it can run here."""
+    return child.call(
+        f"accel.engines.{engine}:probe",
+        {},
+        Probe,
+        log=job.log(f"probe-{engine}"),
+        timeout_s=PROBE_LIMIT_S,
+    )
+
+
+def export(job: Job, exporter: str) -> store.Step[Model]:
+    """One root graph. Raises CandidateBroken with the exporter's own error."""
+    key = {"exporter": exporter, **pick(job, "source", "weights", "example")}
+
+    def make(folder: Path) -> Model:
+        return child.call(
+            "accel.steps.export:export_source",
+            {
+                "source": job.workload.source,
+                "data": job.workload.data,
+                "exporter": exporter,
+                "out": folder,
+            },
+            Model,
+            log=job.log(f"export-{exporter}"),
+            timeout_s=EXPORT_LIMIT_S,
+        )
+
+    return step(job, "export", key, Model, make)
+
+
+def quantize(job: Job, root: Model, candidate: Candidate, engine: Engine) -> store.Step[Quantized]:
+    """The candidate's graph: its recipe applied to its root in its engine's style."""
+    style = engine.style(job.target)
+    recipe = catalog.load("recipes", candidate.recipe)
+    data = job.calibration_file if recipe.NEEDS_CALIBRATION else None
+    key = {
+        "root": root.digest,
+        "recipe": candidate.recipe,
+        "options": candidate.recipe_options,
+        "style": style if candidate.recipe.startswith("int8") else None,
+        "calibration": job.digests["calibration"] if recipe.NEEDS_CALIBRATION else None,
+    }
+
+    def make(folder: Path) -> Quantized:
+        return child.call(
+            "accel.steps.quantize:quantize",
+            {
+                "model": root,
+                "recipe": candidate.recipe,
+                "calibration": data,
+                "style": style,
+                "options": candidate.recipe_options,
+                "out": folder,
+            },
+            Quantized,
+            log=job.log(f"quantize-{store.digest_json(key)[:10]}"),
+            timeout_s=QUANTIZE_LIMIT_S,
+        )
+
+    return step(job, "quantize", key, Quantized, make)
+
+
+def build(job: Job, model: Model, engine: str, options: Options) -> store.Step[Plan]:
+    """What the engine makes of a graph."""
+    key = {
+        "model": model.digest,
+        "engine": engine,
+        "options": options,
+        "requests": job.digests["requests"],
+        "machine": job.machine_class,
+    }
+
+    def make(folder: Path) -> Plan:
+        return build_step.build(
+            model,
+            engine,
+            job.target,
+            options,
+            job.requests,
+            folder,
+            log=job.log(f"build-{store.digest_json(key)[:10]}"),
+            timeout_s=BUILD_LIMIT_S,
+        )
+
+    return step(job, "build", key, Plan, make)

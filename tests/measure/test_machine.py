@@ -1,0 +1,134 @@
+"""The machine: which cores count, what is remembered of it, and who else is on it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from accel.measure import child, load, machine
+
+
+def test_every_process_sees_the_same_machine(tmp_path: Path) -> None:
+    """Fingerprint and class are the same in another process, and hold no host's name."""
+    here = machine.fingerprint()
+    words = {"log": tmp_path / "log", "timeout_s": 60.0}
+    there = child.call("accel.measure.machine:fingerprint", {}, dict, **words)
+    assert there == here
+    assert machine.machine_class(there) == machine.machine_class(here)
+    assert os.uname().nodename not in here.values()
+
+
+def test_a_fingerprint_holds_what_a_latency_depends_on() -> None:
+    """Processor, instruction set, cores, memory, frequency policy, kernel and Python."""
+    found = machine.fingerprint()
+    assert found.keys() >= {
+        "architecture", "cpu", "cpu_name", "isa", "cores", "smt", "hypervisor", "governor",
+        "no_turbo", "memory_bytes", "kernel", "python",
+    }  # fmt: skip
+    assert found["cores"] == machine.cores() >= 1
+    assert found["memory_bytes"] > 1 << 28
+    assert found["isa"] == sorted(set(found["isa"]))
+
+
+@pytest.mark.parametrize("key", machine.CLASS_KEYS)
+def test_another_machine_is_another_class(key: str) -> None:
+    """Each part of the class changes it."""
+    here = machine.fingerprint()
+    assert machine.machine_class({**here, key: "other"}) != machine.machine_class(here)
+
+
+@pytest.mark.parametrize("key", ["kernel", "python", "memory_bytes", "governor"])
+def test_what_an_upgrade_changes_is_not_of_the_class(key: str) -> None:
+    """A new kernel or Python leaves old times comparable in name; versions are kept apart."""
+    here = machine.fingerprint()
+    assert machine.machine_class({**here, key: "other"}) == machine.machine_class(here)
+
+
+def test_threads_follow_the_allowed_cores() -> None:
+    """A process held to one core counts one, and gives its children one thread."""
+    code = (
+        "import os; os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})\n"
+        "from accel.measure import child, machine\n"
+        "print(machine.cores(), *(child.environment()[n] for n in child.THREADS))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["1"] * (1 + len(child.THREADS))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("max 100000", 8),
+        ("400000 100000", 4),
+        ("250000 100000", 2),
+        ("50000 100000", 1),
+        ("6400000 100000", 8),
+        ("nonsense", 8),
+        ("", 8),
+    ],
+)
+def test_a_containers_quota_limits_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: int
+) -> None:
+    """Rounded down, one at least, never above the affinity; unreadable means none."""
+    (tmp_path / "cpu.max").write_text(text)
+    monkeypatch.setattr(machine, "CGROUP_V2", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert machine.cores() == expected
+
+
+@pytest.mark.parametrize(("quota_us", "expected"), [("-1", 8), ("300000", 3)])
+def test_the_older_cgroup_is_read_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota_us: str, expected: int
+) -> None:
+    """Version 1 keeps quota and period in two files; -1 is no limit."""
+    (tmp_path / "cpu.cfs_quota_us").write_text(quota_us)
+    (tmp_path / "cpu.cfs_period_us").write_text("100000")
+    monkeypatch.setattr(machine, "CGROUP_V2", tmp_path / "absent")
+    monkeypatch.setattr(machine, "CGROUP_V1", tmp_path / "cpu.cfs_quota_us")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert machine.cores() == expected
+
+
+def test_foreign_load_is_what_our_processes_did_not_use() -> None:
+    """Of 1.5 busy core-seconds in 1 s, 0.9 were ours: others held 0.6 cores; never below none."""
+    before, after = load.Moment(0.0, 10.0), load.Moment(1.0, 11.5)
+    assert load.foreign_cores(before, after, 0.9) == pytest.approx(0.6)
+    assert load.foreign_cores(before, after, 5.0) == 0.0
+
+
+def test_short_blocks_are_allowed_the_ticks_own_error() -> None:
+    """0.3 foreign cores disturb a second, and are within the error of 10 ticks on two cores."""
+    assert load.disturbed(0.3, 1.0, 2)
+    assert not load.disturbed(0.3, 10 * load.TICK_S, 2)
+    assert not load.disturbed(load.LIMIT_CORES, 1.0, 2)
+
+
+def test_only_the_cores_we_may_use_are_watched(tmp_path: Path) -> None:
+    """Idle and waiting time do not count, steal does; other cores do not; no file, nobody seen."""
+    stat = tmp_path / "stat"
+    stat.write_text(
+        "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 3 900 900 4 5 6 0 0\ncpu1 100 0 0 0 0 0 0 0 0 0\nintr 1\n"
+    )
+    assert load._busy_s(stat, {0}) == pytest.approx(21 * load.TICK_S)
+    assert load._busy_s(stat, {0, 1}) == pytest.approx(121 * load.TICK_S)
+    assert load._busy_s(tmp_path / "absent", {0}) == 0.0
+
+
+def test_a_burning_process_is_seen() -> None:
+    """A loop beside us is foreign load; our own processor time is not."""
+    burner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        before, used = load.now(), time.process_time()
+        while (after := load.now()).wall_s - before.wall_s < 1.0:
+            pass
+        own_s = time.process_time() - used
+        assert load.foreign_cores(before, after, own_s) > load.LIMIT_CORES
+    finally:
+        burner.kill()
+        burner.wait()

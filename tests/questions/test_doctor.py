@@ -1,0 +1,66 @@
+"""accel doctor: engines are probed for real, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from accel import catalog
+from accel.questions.doctor import Diagnosis, doctor
+
+ROOT = Path(__file__).parents[2]
+
+
+def ask(folder: Path, *stubs: tuple[str, str]) -> subprocess.CompletedProcess[str]:
+    """`accel doctor --json` where these modules hide the real ones."""
+    for name, code in stubs:
+        (folder / f"{name}.py").write_text(code)
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    return subprocess.run(
+        [sys.executable, "-m", "accel", "doctor", "--json"],
+        cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def absent(name: str) -> tuple[str, str]:
+    return name, f"raise ModuleNotFoundError('absent', name={name!r})\n"
+
+
+@pytest.fixture(scope="module")
+def here() -> Diagnosis:
+    return doctor()
+
+
+def test_every_engine_is_probed(here: Diagnosis) -> None:
+    """The answer has them all, each with a version, or with a reason and the line that mends it."""
+    assert tuple(here.engines) == catalog.names("engines")
+    for probe in here.engines.values():
+        assert probe.version if probe.usable else probe.reason
+
+
+def test_the_portable_engine_runs_here(here: Diagnosis) -> None:
+    """With ONNX Runtime installed the machine is healthy, and its fingerprint is told."""
+    assert here.engines["onnxruntime_cpu"].usable
+    assert here.healthy
+    assert here.machine["cores"] >= 1
+
+
+def test_nothing_usable_ends_with_7_and_says_how_to_mend_it(tmp_path: Path) -> None:
+    """Without a runtime: one document, code 7, and the line to type for each engine; a library
+    that crashes when it is imported is an answer too."""
+    crash = ("openvino", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    found = ask(tmp_path, absent("onnxruntime"), crash)
+    assert found.returncode == 7, found.stderr
+    assert "Traceback" not in found.stderr
+    assert "accel: No engine can run here." in found.stderr
+    data = json.loads(found.stdout)["data"]
+    assert data["healthy"] is False
+    missing = data["engines"]["onnxruntime_cpu"]
+    assert missing["fix"] == "pip install 'accel-inference[cpu]'"
+    assert "SIGSEGV" in data["engines"]["openvino"]["reason"]
