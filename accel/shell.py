@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from accel.errors import AccelError
+from accel.errors import AccelError, EnvironmentProblem
 
 BUG = 70
 
@@ -86,6 +86,13 @@ def run(command: click.Command) -> NoReturn:
         _fail("Terminated. Finished steps are kept: run the same command to go on.", 143, words)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        text = (
+            f"{error.filename or 'The machine'}: {error.strerror or error}. Nothing was answered."
+        )
+        _fail(text, EnvironmentProblem.exit_code, words)
     except Exception as error:
         if "--debug" in words:
             traceback.print_exc()
