@@ -13,6 +13,7 @@ from accel import job as jobs
 from accel import target as targets
 from accel.constraints import Constraints, validate
 from accel.stages import Event, Progress, quiet
+from accel.steps.pack import claim
 from accel.values import Release
 
 DEFAULT = Constraints()
@@ -36,6 +37,7 @@ def optimize(
     steps stay in `work`: the same call resumes after any interruption."""
     device = targets.load(target)
     validate(constraints, device)
+    claim(Path(out), Path(work))
     job = jobs.prepare(str(source), device, data, Path(work), seed)
     roots = stages.export(job, progress)
     yardstick = trials.yardstick(job, next(iter(roots.values())))
@@ -70,6 +72,7 @@ def pack(
     device = targets.load(target)
     only = dataclasses.replace(constraints, recipes=(), engines=(engine,))
     validate(only, device)
+    claim(Path(out), Path(work))
     job = jobs.prepare(str(source), device, data, Path(work), seed)
     yardstick = trials.yardstick(job, next(iter(stages.export(job, progress).values())))
     table = stages.screen_given(job, given, engine, yardstick, progress)
