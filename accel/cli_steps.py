@@ -27,16 +27,21 @@ def export(
     from accel.steps import export as step
 
     problem = workload.load(source, data)
-    with _folder(out) as folder:
+    with _folder(out, Path(problem.source.partition(":")[0])) as folder:
         model = step.export(problem, step.roots(problem)[0] if data else exporter, folder)
         model = _keep(model, out)
     emit("model", model, [*model.trail, str(model.path)], as_json)
 
 
 @contextlib.contextmanager
-def _folder(out: Path) -> Any:
+def _folder(out: Path, source: Path) -> Any:
+    """A folder beside `out` to work in. Raises UsageError where `out` is what is read, or no file."""
     from accel import store
 
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; --out names a file: {out / 'model.onnx'}")
+    if out.exists() and out.samefile(source):
+        raise UsageError(f"{out} is what is read; it is left as it is. Choose another --out.")
     with store.disk(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".accel-", dir=out.parent) as folder:
@@ -49,7 +54,14 @@ def _keep(model: Any, out: Path) -> Any:
     from accel import graph, store
 
     with store.disk(out):
-        for name in graph.external_data(model.path):
+        beside = graph.external_data(model.path)
+        for name in beside:
+            found = out.parent / name
+            if found.exists() and store.digest_file(found) != store.digest_file(model.path.parent / name):  # fmt: skip
+                raise UsageError(
+                    f"{found} exists and belongs to another model. Choose another --out."
+                )
+        for name in beside:
             (out.parent / name).parent.mkdir(parents=True, exist_ok=True)
             (model.path.parent / name).replace(out.parent / name)
         model.path.replace(out)
@@ -76,7 +88,7 @@ def quantize(model: Path, recipe: str, engine: str, variant: int, target: str, d
     variants = catalog.load("recipes", recipe).variants(style)
     if not 0 <= variant < len(variants):
         raise UsageError(f"--variant {variant}: {recipe} has 0 to {len(variants) - 1}: {variants}")
-    with _folder(out) as folder:
+    with _folder(out, model) as folder:
         made = step.quantize(described, recipe, data, style, variants[variant], folder)
         kept = _keep(made.model, out)
     emit("model", kept, [*kept.trail, f"{dict(made.facts)}", str(out)], as_json)
@@ -87,10 +99,10 @@ def _plan(model: Path, engine: str, target: str, out: Path, data: str | None) ->
     from accel import target as targets
     from accel.steps import build as step
 
-    device = targets.load(target)
+    device, described = targets.load(target), graph.describe(model)
     requests = workload.requests(workload.load(str(model), data))
     options = catalog.load("engines", engine).options("fp32", device, requests, {})[-1]
-    return step.build(graph.describe(model), engine, device, options, requests, out), requests
+    return step.build(described, engine, device, options, requests, out), requests
 
 
 @click.command()
@@ -149,8 +161,7 @@ def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, 
         plans, requests = {}, None
         for i, model in enumerate(models):
             if model.is_dir():
-                found = releases.read(model)
-                plans[str(model)] = found.winner.plan
+                plans[str(model)] = releases.intact(model)
                 requests = requests or releases.requests(model)
             else:
                 plans[str(model)], given = _plan(

@@ -152,11 +152,7 @@ def load(path: str | Path, *, portable: bool = False) -> Loaded:
         candidate = manifest.load(Candidate, data[which], root)
         allowed = _tolerance(data["tolerance"].get(which, {}))
         asked = requests(root)
-    if candidate.plan is None:
-        raise Unmeasured(
-            f"{root} was packed unmeasured: nothing is built. Run: accel finish {root}"
-        )
-    _inside(root, candidate.plan)
+    _built(root, candidate)
     session = start_portable(candidate, asked) if portable else start(candidate)
     try:
         _smoke(root, session, allowed)
@@ -168,6 +164,25 @@ def load(path: str | Path, *, portable: bool = False) -> Loaded:
 
 def _tolerance(told: Any) -> dict[str, float]:
     return {str(name): float(most) for name, most in told.items()}
+
+
+def intact(path: str | Path) -> Plan:
+    """The winner's plan of a release whose every digest holds: what may be timed.
+
+    Raises CandidateBroken when a file differs, Unmeasured when nothing was built yet."""
+    root = Path(path).absolute()
+    found = read(root)
+    _intact(root)
+    return _built(root, found.winner)
+
+
+def _built(root: Path, candidate: Candidate) -> Plan:
+    if candidate.plan is None:
+        raise Unmeasured(
+            f"{root} was packed unmeasured: nothing is built. Run: accel finish {root}"
+        )
+    _inside(root, candidate.plan)
+    return candidate.plan
 
 
 def start(candidate: Candidate) -> Session:

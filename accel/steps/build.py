@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from accel import arrays, catalog
+from accel import arrays, catalog, store
 from accel.measure import child
 from accel.values import Model, Options, Plan, Request, Target
 
@@ -29,9 +29,10 @@ def build(
 
     The default log stands beside `out`, not in it: it differs from run to run, the plan should not.
     Raises CandidateBroken when the engine refuses, crashes or passes a limit, MissingExtra when its
-    library is absent, UsageError for an unknown engine."""
+    library is absent, UsageError for an unknown engine or an `out` that is a file."""
     catalog.require("engines", engine)
-    out.mkdir(parents=True, exist_ok=True)
+    with store.disk(out):
+        out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:
         feeds = Path(folder, "requests.npz")
         arrays.save(feeds, (r.inputs for r in requests))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from accel import graph, workload
-from accel.errors import AccelError, CandidateBroken
+from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.steps import _proof
 from accel.values import Feed, Model, Workload
 
@@ -63,6 +63,8 @@ def export(problem: Workload, exporter: str, out: Path) -> Model:
 
     Raises CandidateBroken when the exporter fails, a declared dynamic axis came out constant, or
     outputs are off by more than the noise of eager itself; UsageError for a wrong workload."""
+    if exporter not in (*EXPORTERS, *roots(problem)):
+        raise UsageError(f"No exporter named {exporter!r}. Known: {', '.join(EXPORTERS)}.")
     path = out / "model.onnx"
     made = workload.guarded("model()", problem.model)
     if isinstance(made, (str, Path)):
