@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from accel import finals, search, trials
+from accel import arrays, finals, search, trials
 from accel.constraints import Constraints
 from accel.errors import AccelError, CandidateBroken, ConstraintError, EnvironmentProblem
 from accel.job import Job
@@ -49,7 +49,17 @@ def export(job: Job, progress: Progress) -> Mapping[str, Model]:
         progress(Event("reused" if done.reused else "note", "; ".join(done.value.trail)))
     if not roots:
         raise CandidateBroken("No exporter could export this model.\n" + "\n".join(errors))
+    _fitting(job, next(iter(roots.values())))
     return roots
+
+
+def _fitting(job: Job, root: Model) -> None:
+    """Raise UsageError where what production sends, or calibration(), does not fit the graph."""
+    for i, request in enumerate(job.requests):
+        arrays.fit(request.inputs, root.inputs, f"item {i} of requests()")
+    if job.calibration_file is not None:
+        for i, feed in enumerate(arrays.load(job.calibration_file)):
+            arrays.fit(feed, root.inputs, f"item {i} of calibration()")
 
 
 def screen(
