@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from accel import arrays, finals, search, trials
 from accel.constraints import Constraints
-from accel.errors import AccelError, CandidateBroken, ConstraintError, EnvironmentProblem
+from accel.errors import (
+    AccelError,
+    CandidateBroken,
+    ConstraintError,
+    EnvironmentProblem,
+    MissingExtra,
+)
 from accel.job import Job
 from accel.protocols import Engine
 from accel.values import Candidate, Certificate, Model, Plan
@@ -42,6 +48,8 @@ def export(job: Job, progress: Progress) -> Mapping[str, Model]:
         try:
             done = trials.export(job, name)
         except AccelError as error:
+            if isinstance(error, EnvironmentProblem) and not isinstance(error, MissingExtra):
+                raise  # the disk is full: no other exporter can help
             errors.append(f"{name}: {error}")
             progress(Event("note", errors[-1]))
             continue

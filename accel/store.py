@@ -27,6 +27,7 @@ from accel import manifest
 from accel.errors import EnvironmentProblem, UsageError
 
 T = TypeVar("T")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABOVE_THE_STEPS = {
     "cli.py",
     "cli_steps.py",
@@ -126,7 +127,7 @@ def disk(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in FULL:
             free = shutil.disk_usage(_existing(place)).free
             raise EnvironmentProblem(
                 f"The disk of {place} is full, or a limit on file sizes is reached ({free / 1e6:.0f} MB "
