@@ -72,12 +72,12 @@ def _keep(model: Any, out: Path) -> Any:
 @click.argument("model", type=Path)
 @click.option("--recipe", required=True)
 @click.option("--engine", default="onnxruntime_cpu", show_default=True, help="whose style to use")
-@click.option("--variant", type=int, default=0, show_default=True, help="which of its variants")
+@click.option("--variant", type=int, help="which of its variants; default: the first that applies")
 @click.option("--target", default="cpu-local", show_default=True)
 @click.option("--data", type=Path, help=".npz of calibration feeds")
 @click.option("--out", type=Path, default=Path("quantized.onnx"), show_default=True)
 @output_options
-def quantize(model: Path, recipe: str, engine: str, variant: int, target: str, data: Path | None, out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
+def quantize(model: Path, recipe: str, engine: str, variant: int | None, target: str, data: Path | None, out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
     """Apply a recipe to MODEL (.onnx)."""
     from accel import catalog, graph
     from accel import target as targets
@@ -86,12 +86,27 @@ def quantize(model: Path, recipe: str, engine: str, variant: int, target: str, d
     described = graph.describe(model)
     style = catalog.load("engines", engine).style(targets.load(target))
     variants = catalog.load("recipes", recipe).variants(style)
-    if not 0 <= variant < len(variants):
+    if variant is not None and not 0 <= variant < len(variants):
         raise UsageError(f"--variant {variant}: {recipe} has 0 to {len(variants) - 1}: {variants}")
+    wanted = variants if variant is None else (variants[variant],)
     with _folder(out, model) as folder:
-        made = step.quantize(described, recipe, data, style, variants[variant], folder)
+        made = _first(
+            wanted, lambda one: step.quantize(described, recipe, data, style, one, folder)
+        )
         kept = _keep(made.model, out)
     emit("model", kept, [*kept.trail, f"{dict(made.facts)}", str(out)], as_json)
+
+
+def _first(variants: Any, make: Any) -> Any:
+    """What the first variant that applies makes; the last one's error where none does."""
+    from accel.errors import CandidateBroken
+
+    for one in variants[:-1]:
+        try:
+            return make(one)
+        except CandidateBroken as error:
+            click.echo(f"note: {one} does not apply: {error}", err=True)
+    return make(variants[-1])
 
 
 def _plan(model: Path, engine: str, target: str, out: Path, data: str | None) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from accel import arrays, finals, search, trials
+from accel import arrays, finals, padding, search, trials
 from accel.constraints import Constraints
 from accel.errors import (
     AccelError,
@@ -16,6 +16,7 @@ from accel.errors import (
 )
 from accel.job import Job
 from accel.protocols import Engine
+from accel.steps.check import comparable
 from accel.values import Candidate, Certificate, Model, Plan
 
 GIVEN = "given"  # the root of a graph that was not exported here
@@ -77,7 +78,10 @@ def screen(
     yardstick: Plan,
     progress: Progress,
 ) -> tuple[Candidate, ...]:
-    """Try every candidate briefly: first each recipe's best guess, then its other settings."""
+    """Try every candidate briefly: first each recipe's best guess, then its other settings.
+
+    Raises NoBaseline where the reference itself gives nothing finite."""
+    _answering(job, yardstick)
     engines, absent = _engines(job, constraints)
     planned = search.plan(
         engines, tuple(roots), job.target, job.requests, job.workload.padding, constraints.recipes
@@ -97,7 +101,8 @@ def screen_given(
 ) -> tuple[Candidate, ...]:
     """Try one graph as it is, with every setting of one engine.
 
-    Raises EnvironmentProblem where that engine cannot run here."""
+    Raises EnvironmentProblem where that engine cannot run here, and what `screen` raises."""
+    _answering(job, yardstick)
     found, why = trials.engine(job, engine)
     if found is None:
         raise EnvironmentProblem(f"Engine {engine} cannot run here: {why}")
@@ -114,6 +119,11 @@ def screen_given(
         for options in settings
     ]
     return _try(job, {GIVEN: given}, {engine: found}, planned, yardstick, progress)
+
+
+def _answering(job: Job, yardstick: Plan) -> None:
+    feeds = padding.varied(job.requests, trials.CHECKED_FEEDS)
+    comparable(arrays.load(trials.outputs(job, yardstick, feeds)))
 
 
 def _engines(job: Job, constraints: Constraints) -> tuple[dict[str, Engine], tuple[Candidate, ...]]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from accel import job, stages, testing, workload
-from accel.errors import UsageError
+from accel import Constraints, job, stages, testing, trials, workload
+from accel.errors import NoBaseline, UsageError
 from accel.job import Job
 from accel.target import load
 
@@ -120,3 +120,19 @@ def test_what_does_not_fit_the_graph_ends_the_run(tmp_path: Path, text: str, sai
     run = prepare(write(tmp_path, text), tmp_path / "work")
     with pytest.raises(UsageError, match=said):
         stages.export(run, stages.quiet)
+
+
+@pytest.mark.parametrize(
+    ("feed", "said"),
+    [("np.full((2, 8), np.inf, 'f4')", "only NaN or Inf"), ("np.ones((0, 8), 'f4')", "no values")],
+)
+def test_a_reference_without_a_finite_value_ends_the_run(
+    tmp_path: Path, feed: str, said: str
+) -> None:
+    """Every candidate would agree with it: it is no baseline."""
+    source = write(tmp_path, f"def inputs(): return {{'x': {feed}}}")
+    run = prepare(source, tmp_path / "work")
+    root = next(iter(stages.export(run, stages.quiet).values()))
+    yardstick = trials.yardstick(run, root)
+    with pytest.raises(NoBaseline, match=said):
+        stages.screen(run, {"onnx": root}, Constraints(), yardstick, stages.quiet)

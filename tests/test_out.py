@@ -163,3 +163,14 @@ def test_only_an_intact_release_is_timed(packed: Callable[..., Release]) -> None
         stream.write(b"x")
     with pytest.raises(CandidateBroken, match="accel verify"):
         release.intact(root)
+
+
+def test_quantize_takes_the_first_variant_that_applies(tmp_path: Path) -> None:
+    """A model without attention is quantized with no more words, and the skipped way is told."""
+    model = testing.mlp(tmp_path / "mlp.onnx").path
+    done = run("quantize", model, "--recipe", "int8_dynamic", "--out", "q.onnx", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to fuse" in done.stderr
+    assert (tmp_path / "q.onnx").is_file()
+    asked = run("quantize", model, "--recipe", "int8_dynamic", "--variant", 0, cwd=tmp_path)
+    assert asked.returncode == CandidateBroken.exit_code
