@@ -148,6 +148,8 @@ def test_swapped_and_misspelt_words_are_told(tmp_path: Path) -> None:
     for words, said in (
         (("build", "w.py"), "accel export w.py"),
         (("export", model, "--exporter", "torch_exprot"), "Known: torch_export, torchscript"),
+        (("frobnicate",), "accel --help"),
+        (("optimize", model, "--max-drop", "0.5"), "accel optimize --help"),
         (("export", "w.py", "--exporter", "torch_exprot"), "Known: torch_export, torchscript"),
     ):
         done = run(*words, cwd=tmp_path)
