@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 from accel import Constraints, optimize, release, store, testing
@@ -18,8 +19,6 @@ from accel.errors import BadModel, CandidateBroken, EnvironmentProblem, UsageErr
 from accel.replacing import replacing
 from accel.target import load
 from accel.values import Release
-
-from .conftest import tiny_graph
 
 
 def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -122,7 +121,9 @@ def test_threads_may_wait_for_one_folder(tmp_path: Path) -> None:
 
 def test_a_command_never_writes_over_what_it_reads(tmp_path: Path) -> None:
     """--out that is the source, a folder, or another model's weights is refused, all left alone."""
-    graph = tiny_graph(tmp_path / "m", external=True).path
+    graph = testing.mlp(tmp_path / "mlp.onnx").path
+    proto = onnx.load(graph)
+    onnx.save(proto, graph, save_as_external_data=True, location="w.bin", size_threshold=0)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "w.bin").write_bytes(b"another model's")
     before = graph.read_bytes()
