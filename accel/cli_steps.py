@@ -183,7 +183,7 @@ def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, 
                     model, engine, "cpu-local", Path(folder, str(i)), data
                 )
                 requests = requests or given
-        timed = step.bench(plans, requests or (), Path(folder, "bench"), epochs=epochs)  # type: ignore[arg-type]
+        timed = step.bench(plans, requests or (), Path(folder, "bench"), epochs=epochs)
         lines = [
             f"{m.arm}: " + ", ".join(f"{g} p50 {s * 1e3:.3f} ms" for g, s in stats.group_medians(m).items())
             if isinstance(m, Measurement)
