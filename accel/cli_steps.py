@@ -27,16 +27,21 @@ def export(
     from accel.steps import export as step
 
     problem = workload.load(source, data)
-    with _folder(out) as folder:
+    with _folder(out, Path(problem.source.partition(":")[0])) as folder:
         model = step.export(problem, step.roots(problem)[0] if data else exporter, folder)
         model = _keep(model, out)
     emit("model", model, [*model.trail, str(model.path)], as_json)
 
 
 @contextlib.contextmanager
-def _folder(out: Path) -> Any:
+def _folder(out: Path, source: Path) -> Any:
+    """A folder beside `out` to work in. Raises UsageError where `out` is what is read, or no file."""
     from accel import store
 
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; --out names a file: {out / 'model.onnx'}")
+    if out.exists() and out.samefile(source):
+        raise UsageError(f"{out} is what is read; it is left as it is. Choose another --out.")
     with store.disk(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".accel-", dir=out.parent) as folder:
@@ -49,7 +54,14 @@ def _keep(model: Any, out: Path) -> Any:
     from accel import graph, store
 
     with store.disk(out):
-        for name in graph.external_data(model.path):
+        beside = graph.external_data(model.path)
+        for name in beside:
+            found = out.parent / name
+            if found.exists() and store.digest_file(found) != store.digest_file(model.path.parent / name):  # fmt: skip
+                raise UsageError(
+                    f"{found} exists and belongs to another model. Choose another --out."
+                )
+        for name in beside:
             (out.parent / name).parent.mkdir(parents=True, exist_ok=True)
             (model.path.parent / name).replace(out.parent / name)
         model.path.replace(out)
@@ -60,12 +72,12 @@ def _keep(model: Any, out: Path) -> Any:
 @click.argument("model", type=Path)
 @click.option("--recipe", required=True)
 @click.option("--engine", default="onnxruntime_cpu", show_default=True, help="whose style to use")
-@click.option("--variant", type=int, default=0, show_default=True, help="which of its variants")
+@click.option("--variant", type=int, help="which of its variants; default: the first that applies")
 @click.option("--target", default="cpu-local", show_default=True)
 @click.option("--data", type=Path, help=".npz of calibration feeds")
 @click.option("--out", type=Path, default=Path("quantized.onnx"), show_default=True)
 @output_options
-def quantize(model: Path, recipe: str, engine: str, variant: int, target: str, data: Path | None, out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
+def quantize(model: Path, recipe: str, engine: str, variant: int | None, target: str, data: Path | None, out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
     """Apply a recipe to MODEL (.onnx)."""
     from accel import catalog, graph
     from accel import target as targets
@@ -74,12 +86,27 @@ def quantize(model: Path, recipe: str, engine: str, variant: int, target: str, d
     described = graph.describe(model)
     style = catalog.load("engines", engine).style(targets.load(target))
     variants = catalog.load("recipes", recipe).variants(style)
-    if not 0 <= variant < len(variants):
+    if variant is not None and not 0 <= variant < len(variants):
         raise UsageError(f"--variant {variant}: {recipe} has 0 to {len(variants) - 1}: {variants}")
-    with _folder(out) as folder:
-        made = step.quantize(described, recipe, data, style, variants[variant], folder)
+    wanted = variants if variant is None else (variants[variant],)
+    with _folder(out, model) as folder:
+        made = _first(
+            wanted, lambda one: step.quantize(described, recipe, data, style, one, folder)
+        )
         kept = _keep(made.model, out)
     emit("model", kept, [*kept.trail, f"{dict(made.facts)}", str(out)], as_json)
+
+
+def _first(variants: Any, make: Any) -> Any:
+    """What the first variant that applies makes; the last one's error where none does."""
+    from accel.errors import CandidateBroken
+
+    for one in variants[:-1]:
+        try:
+            return make(one)
+        except CandidateBroken as error:
+            click.echo(f"note: {one} does not apply: {error}", err=True)
+    return make(variants[-1])
 
 
 def _plan(model: Path, engine: str, target: str, out: Path, data: str | None) -> tuple[Any, Any]:
@@ -87,10 +114,10 @@ def _plan(model: Path, engine: str, target: str, out: Path, data: str | None) ->
     from accel import target as targets
     from accel.steps import build as step
 
-    device = targets.load(target)
+    device, described = targets.load(target), graph.describe(model)
     requests = workload.requests(workload.load(str(model), data))
     options = catalog.load("engines", engine).options("fp32", device, requests, {})[-1]
-    return step.build(graph.describe(model), engine, device, options, requests, out), requests
+    return step.build(described, engine, device, options, requests, out), requests
 
 
 @click.command()
@@ -166,7 +193,7 @@ def _arm(model: Path, engine: str, data: str | None, out: Path) -> tuple[Any, An
 
     if not model.is_dir():
         return _plan(model, engine, "cpu-local", out, data)
-    return releases.read(model).winner.plan, releases.requests(model)
+    return releases.intact(model), releases.requests(model)
 
 
 def beside_fp32(release: Any, work: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,7 +60,7 @@ def validate(constraints: Constraints, target: Target) -> None:
         )
     for name in ("max_drop", "min_speedup", "max_latency_s", "max_memory_bytes"):
         value = getattr(constraints, name)
-        if value is not None and not value >= 0:
+        if value is not None and not 0 <= value < math.inf:
             raise UsageError(f"{name} must be a number of at least 0, not {value!r}.")
 
 

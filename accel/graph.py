@@ -54,7 +54,11 @@ def _first(error: BaseException) -> str:
 
 def _sniff(path: Path) -> None:
     if not path.is_file():
-        raise BadModel(f"{path} is not a file.")
+        inside = path / "model.onnx"
+        hint = f" Did you mean {inside}?" if inside.is_file() else ""
+        raise BadModel(f"{path} is not a file.{hint}")
+    if path.suffix == ".py":
+        raise BadModel(f"{path} is Python, not an ONNX model. Make one with: accel export {path}")
     with path.open("rb") as stream:
         head = stream.read(32)
     if not head:

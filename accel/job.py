@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from accel import arrays, store, workload
-from accel.errors import AccelError
+from accel.errors import AccelError, UsageError
 from accel.measure import child, machine
 from accel.values import Feed, Options, Request, Split, Target, Workload
 
@@ -125,11 +126,29 @@ def versions() -> dict[str, str]:
 
 def _samples_digest(problem: Workload, split: Split) -> str | None:
     found = workload.samples(problem, split)
+    if found is not None and not found and split == "search":
+        raise UsageError(f"{problem.source}: samples('search') yields nothing; 1 is the least.")
     if not found:
         return None
     feeds = [feed for inputs, _ in found for feed in inputs]
-    labels = [{"label": label} for _, label in found]
-    return store.digest_json([arrays.digest(feeds), arrays.digest(labels)])
+    labels = [_plainly(label) for _, label in found]
+    return store.digest_json([arrays.digest(feeds), labels])
+
+
+def _plainly(label: Any) -> Any:
+    """A label as JSON data that is the same in every process: an object's address is not."""
+    import numpy as np
+
+    if label is None or isinstance(label, (str, bytes, int, float)):
+        return repr(label)
+    if isinstance(label, Mapping):
+        return {repr(k): _plainly(v) for k, v in label.items()}
+    if isinstance(label, (list, tuple)):
+        return [_plainly(v) for v in label]
+    array = workload.guarded("a label of samples()", lambda: np.asarray(label))
+    if array.dtype.kind != "O":
+        return arrays.digest([{"label": array}])
+    return workload.guarded("a label of samples()", lambda: pickle.dumps(label, 4).hex())
 
 
 def _feeds_file(folder: Path, name: str, feeds: Sequence[Feed]) -> Path:

@@ -13,6 +13,7 @@ from accel import job as jobs
 from accel import target as targets
 from accel.constraints import Constraints, validate
 from accel.stages import Event, Progress, quiet
+from accel.steps.pack import claim
 from accel.values import Release
 
 DEFAULT = Constraints()
@@ -36,7 +37,9 @@ def optimize(
     steps stay in `work`: the same call resumes after any interruption."""
     device = targets.load(target)
     validate(constraints, device)
-    job = jobs.prepare(str(source), device, data, Path(work), seed)
+    out, work = Path(out).absolute(), Path(work).absolute()  # the user's code may change the folder
+    claim(out, work)
+    job = jobs.prepare(str(source), device, data, work, seed)
     roots = stages.export(job, progress)
     yardstick = artefacts.yardstick(job, next(iter(roots.values())))
     table = stages.screen(job, roots, constraints, yardstick, progress)
@@ -44,7 +47,7 @@ def optimize(
     table, baselines, winner, proof = stages.decide(job, table, constraints, yardstick, progress)
     progress(Event("phase", f"pack {out}"))
     again = command(str(source), target, constraints, data)
-    release = finals.pack(job, winner, baselines, table, proof, yardstick, again, Path(out))
+    release = finals.pack(job, winner, baselines, table, proof, yardstick, again, out)
     progress(Event("note", job.ledger.text()))
     return release
 
@@ -70,14 +73,16 @@ def pack(
     device = targets.load(target)
     only = dataclasses.replace(constraints, recipes=(), engines=(engine,))
     validate(only, device)
-    job = jobs.prepare(str(source), device, data, Path(work), seed)
+    out, work = Path(out).absolute(), Path(work).absolute()  # the user's code may change the folder
+    claim(out, work)
+    job = jobs.prepare(str(source), device, data, work, seed)
     yardstick = artefacts.yardstick(job, next(iter(stages.export(job, progress).values())))
     table = stages.screen_given(job, given, engine, yardstick, progress)
     table = stages.score(job, table, only, yardstick, progress)
     table, baselines, winner, proof = stages.decide(job, table, only, yardstick, progress)
     progress(Event("phase", f"pack {out}"))
     again = command(str(source), target, only, data, ("pack", str(graph), "--workload"))
-    release = finals.pack(job, winner, baselines, table, proof, yardstick, again, Path(out))
+    release = finals.pack(job, winner, baselines, table, proof, yardstick, again, out)
     progress(Event("note", job.ledger.text()))
     return release
 

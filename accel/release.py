@@ -12,7 +12,8 @@ import dataclasses
 import functools
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -24,8 +25,9 @@ from accel.errors import (
     Unmeasured,
     UsageError,
 )
+from accel.loaded import Loaded
 from accel.protocols import Engine, Session
-from accel.values import Candidate, Feed, Plan, Release, Request, Target
+from accel.values import Candidate, Plan, Release, Request, Target
 
 T = TypeVar("T")
 MANIFEST, KIND = "accel.json", "accel/release"
@@ -34,43 +36,25 @@ UNSIGNED = ("digest", "signatures")  # what the manifest's own digest leaves out
 STRANGE = "not in the manifest"
 
 
-class Loaded:
-    """An engine that passed its smoke test: call it with a dict of arrays; close it, or use `with`.
-
-    Engines offer no more than protocols.Session; `with` is added here, once for all of them."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __call__(self, feed: Feed) -> dict[str, Any]:
-        return self._session(feed)
-
-    def bind(self, feed: Feed) -> Any:
-        """A zero-argument callable that runs on these preallocated inputs."""
-        return self._session.bind(feed)
-
-    def close(self) -> None:
-        """Give the engine's memory back."""
-        self._session.close()
-
-    def __enter__(self) -> Loaded:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 def read(path: str | Path) -> Release:
     """The release in a folder, paths made absolute.
 
     Raises UsageError when the folder is not a release that this accel can read."""
     root = Path(path).absolute()
     data = document(root)
-    try:
+    with _complete(root):
         found = {k: data[k] for k in ("winner", "baselines", "table", "certificate", "verdict")}
         return manifest.load(Release, {"path": "./.", "files": files(data), **found}, root)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{root / MANIFEST} is not complete: {error}. Pack it again.") from None
+
+
+@contextmanager
+def _complete(root: Path) -> Iterator[None]:
+    """Whatever a manifest that lacks a part, or holds another kind of thing there, leads to."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"{type(error).__name__} {error}"
+        raise UsageError(f"{root / MANIFEST} is not complete: {what}. Pack it again.") from None
 
 
 def document(root: Path) -> dict[str, Any]:
@@ -123,7 +107,7 @@ def differences(path: str | Path) -> tuple[str, ...]:
     root = Path(path).absolute()
     data = document(root)
     expected = files(data)
-    actual = {p.relative_to(root).as_posix(): p for p in root.rglob("*") if not p.is_dir()}
+    actual = {p.relative_to(root).as_posix(): p for p in root.rglob("*") if _counts(p)}
     actual.pop(MANIFEST)
     lines = [f"{name}: missing" for name in expected if name not in actual]
     lines += [f"{name}: {STRANGE}" for name in actual if name not in expected]
@@ -137,10 +121,19 @@ def differences(path: str | Path) -> tuple[str, ...]:
     return tuple(sorted(lines))
 
 
+def _counts(path: Path) -> bool:
+    return path.is_symlink() or not path.is_dir()  # a link to a folder is a stranger too
+
+
 def _wrong(path: Path, digest: str) -> str:
     if path.is_symlink():
         return "a link, not a file"
-    found = store.digest_file(path)
+    if not path.is_file():
+        return "not a plain file"  # reading a pipe would wait for ever
+    try:
+        found = store.digest_file(path)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
     return "" if found == digest else f"sha256 {found[:12]}, packed as {digest[:12]}"
 
 
@@ -152,21 +145,44 @@ def load(path: str | Path, *, portable: bool = False) -> Loaded:
     root = Path(path).absolute()
     data = document(root)
     _intact(root)
-    if not portable:
-        _same_class(root, data)
-    candidate = manifest.load(Candidate, data["portable" if portable else "winner"], root)
+    which = "portable" if portable else "winner"
+    with _complete(root):
+        if not portable:
+            _same_class(root, data)
+        candidate = manifest.load(Candidate, data[which], root)
+        allowed = _tolerance(data["tolerance"].get(which, {}))
+        asked = requests(root)
+    _built(root, candidate)
+    session = start_portable(candidate, asked) if portable else start(candidate)
+    try:
+        _smoke(root, session, allowed)
+    except BaseException:
+        session.close()
+        raise
+    return Loaded(session)
+
+
+def _tolerance(told: Any) -> dict[str, float]:
+    return {str(name): float(most) for name, most in told.items()}
+
+
+def intact(path: str | Path) -> Plan:
+    """The winner's plan of a release whose every digest holds: what may be timed.
+
+    Raises CandidateBroken when a file differs, Unmeasured when nothing was built yet."""
+    root = Path(path).absolute()
+    found = read(root)
+    _intact(root)
+    return _built(root, found.winner)
+
+
+def _built(root: Path, candidate: Candidate) -> Plan:
     if candidate.plan is None:
         raise Unmeasured(
             f"{root} was packed unmeasured: nothing is built. Run: accel finish {root}"
         )
     _inside(root, candidate.plan)
-    session = start_portable(candidate, requests(root)) if portable else start(candidate)
-    try:
-        _smoke(root, session, data["tolerance"]["portable" if portable else "winner"])
-    except BaseException:
-        session.close()
-        raise
-    return Loaded(session)
+    return candidate.plan
 
 
 def start(candidate: Candidate) -> Session:
@@ -196,8 +212,10 @@ def start_portable(candidate: Candidate, asked: Sequence[Request]) -> Session:
 def requests(path: str | Path) -> tuple[Request, ...]:
     """What latency was measured at, with groups and weights."""
     root = Path(path)
-    feeds, rows = arrays.load(root / "requests.npz"), document(root)["requests"]
-    return tuple(Request(r["group"], r["weight"], f) for r, f in zip(rows, feeds, strict=True))
+    feeds = arrays.load(root / "requests.npz")
+    with _complete(root):
+        rows = document(root)["requests"]
+        return tuple(Request(r["group"], r["weight"], f) for r, f in zip(rows, feeds, strict=True))
 
 
 def table(path: str | Path, name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,16 +14,32 @@ from pathlib import Path
 def replacing(out: Path, may_replace: Callable[[Path], None]) -> Iterator[Path]:
     """A folder beside `out` to write into; when the block ends well, it stands at `out`.
 
-    `may_replace` raises for what must be kept. What a killed process left is cleared first."""
-    _sweep(out)
+    `may_replace` raises for what must be kept; it is asked again at the end, for what came since.
+    What a killed process left is cleared first. Of two processes the later one stands."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(out.parent):
+        _sweep(out)
     may_replace(out)
     folder = out.parent / f".{out.name}.packing-{os.getpid()}"
-    folder.mkdir(parents=True)
+    folder.mkdir()
     try:
         yield folder
-        _place(folder, out)
+        with _alone(out.parent):
+            may_replace(out)
+            _place(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """The lock of a folder itself: no file is left behind, and it ends with its process."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _sweep(out: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from accel.errors import AccelError
+from accel.errors import AccelError, EnvironmentProblem
 
 BUG = 70
 
@@ -83,7 +83,7 @@ def run(command: click.Command) -> NoReturn:
         code = command.main(words, standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
-        _fail(error.format_message(), 2, words)
+        _fail(_pointed(error), 2, words)
     except AccelError as error:
         if "--debug" in words:
             traceback.print_exc()
@@ -94,11 +94,26 @@ def run(command: click.Command) -> NoReturn:
         _fail("Terminated. Finished steps are kept: run the same command to go on.", 143, words)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        text = (
+            f"{error.filename or 'The machine'}: {error.strerror or error}. Nothing was answered."
+        )
+        _fail(text, EnvironmentProblem.exit_code, words)
     except Exception as error:
         if "--debug" in words:
             traceback.print_exc()
         text = f"This is a bug in accel: {type(error).__name__}: {error}. See it with --debug."
         _fail(text, BUG, words)
+
+
+def _pointed(error: click.ClickException) -> str:
+    """click's own words, and where the right ones stand."""
+    text, context = error.format_message(), getattr(error, "ctx", None)
+    if context is None or "\n" in text:  # help itself has many lines
+        return text
+    return f"{text} See: {context.command_path} --help"
 
 
 def _fail(message: str, code: int, words: list[str]) -> NoReturn:

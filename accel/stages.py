@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from accel import artefacts, finals, search, trials
+from accel import arrays, artefacts, finals, padding, search, trials
 from accel.constraints import Constraints
-from accel.errors import AccelError, CandidateBroken, ConstraintError, EnvironmentProblem
+from accel.errors import (
+    AccelError,
+    CandidateBroken,
+    ConstraintError,
+    EnvironmentProblem,
+    MissingExtra,
+)
 from accel.job import Job
 from accel.protocols import Engine
+from accel.steps.check import comparable
 from accel.values import Candidate, Certificate, Model, Plan
 
 GIVEN = "given"  # the root of a graph that was not exported here
@@ -42,6 +49,8 @@ def export(job: Job, progress: Progress) -> Mapping[str, Model]:
         try:
             done = artefacts.export(job, name)
         except AccelError as error:
+            if isinstance(error, EnvironmentProblem) and not isinstance(error, MissingExtra):
+                raise  # the disk is full: no other exporter can help
             errors.append(f"{name}: {error}")
             progress(Event("note", errors[-1]))
             continue
@@ -49,7 +58,17 @@ def export(job: Job, progress: Progress) -> Mapping[str, Model]:
         progress(Event("reused" if done.reused else "note", "; ".join(done.value.trail)))
     if not roots:
         raise CandidateBroken("No exporter could export this model.\n" + "\n".join(errors))
+    _fitting(job, next(iter(roots.values())))
     return roots
+
+
+def _fitting(job: Job, root: Model) -> None:
+    """Raise UsageError where what production sends, or calibration(), does not fit the graph."""
+    for i, request in enumerate(job.requests):
+        arrays.fit(request.inputs, root.inputs, f"item {i} of requests()")
+    if job.calibration_file is not None:
+        for i, feed in enumerate(arrays.load(job.calibration_file)):
+            arrays.fit(feed, root.inputs, f"item {i} of calibration()")
 
 
 def screen(
@@ -59,7 +78,10 @@ def screen(
     yardstick: Plan,
     progress: Progress,
 ) -> tuple[Candidate, ...]:
-    """Try every candidate briefly: first each recipe's best guess, then its other settings."""
+    """Try every candidate briefly: first each recipe's best guess, then its other settings.
+
+    Raises NoBaseline where the reference itself gives nothing finite."""
+    _answering(job, yardstick)
     engines, absent = _engines(job, constraints)
     planned = search.plan(
         engines, tuple(roots), job.target, job.requests, job.workload.padding, constraints.recipes
@@ -79,7 +101,8 @@ def screen_given(
 ) -> tuple[Candidate, ...]:
     """Try one graph as it is, with every setting of one engine.
 
-    Raises EnvironmentProblem where that engine cannot run here."""
+    Raises EnvironmentProblem where that engine cannot run here, and what `screen` raises."""
+    _answering(job, yardstick)
     found, why = artefacts.engine(job, engine)
     if found is None:
         raise EnvironmentProblem(f"Engine {engine} cannot run here: {why}")
@@ -96,6 +119,11 @@ def screen_given(
         for options in settings
     ]
     return _try(job, {GIVEN: given}, {engine: found}, planned, yardstick, progress)
+
+
+def _answering(job: Job, yardstick: Plan) -> None:
+    feeds = padding.varied(job.requests, trials.CHECKED_FEEDS)
+    comparable(arrays.load(trials.outputs(job, yardstick, feeds)))
 
 
 def _engines(job: Job, constraints: Constraints) -> tuple[dict[str, Engine], tuple[Candidate, ...]]:

@@ -27,6 +27,7 @@ from accel import manifest
 from accel.errors import EnvironmentProblem, UsageError
 
 T = TypeVar("T")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABOVE_THE_STEPS = {
     "cli.py",
     "cli_steps.py",
@@ -126,20 +127,23 @@ def disk(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             free = shutil.disk_usage(_existing(place)).free
             raise EnvironmentProblem(
-                f"The disk of {place} is full ({free / 1e6:.0f} MB free). Finished steps are kept: "
-                f"free some room and run the same command again."
+                f"The disk of {place} is full, or a limit on file sizes is reached ({free / 1e6:.0f} MB "
+                f"free). Finished steps are kept: free some room and run the same command again."
             ) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise EnvironmentProblem(
                 f"{error.filename or place} cannot be written ({error.strerror}). "
-                f"Choose another folder with --work."
+                f"Choose another folder with --work or --out."
             ) from None
         if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
-            raise UsageError(f"{error.filename or place}: {error.strerror}.") from None
-        raise
+            raise UsageError(
+                f"{error.filename or place}: {error.strerror}. Choose another with --work or --out."
+            ) from None
+        what = f"{error.filename or place}: {error.strerror or error}"
+        raise EnvironmentProblem(f"{what}. The machine refused it; look at that place.") from error
 
 
 def _existing(place: Path) -> Path:

@@ -15,7 +15,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accel import feeds, graph
+from accel import declared, feeds, graph
 from accel.errors import AccelError, UsageError
 from accel.values import Feed, Request, Split, Workload
 
@@ -39,8 +39,10 @@ def load(source: str, data: str | None = None) -> Workload:
         raise UsageError(f"{name}: a workload is a .py or an .onnx, not {found}.")
     if data:
         raise UsageError("--data goes with an .onnx; a workload file yields its own data.")
+    home = path.absolute()  # before the user's code runs: it may change the folder
     module = _import(path)
-    return _from(module if not attribute else _attribute(module, attribute, name), source, path)
+    found = module if not attribute else _attribute(module, attribute, name)
+    return _from(found, attribute, path, home)
 
 
 def _attribute(module: Any, attribute: str, name: str) -> Any:
@@ -61,7 +63,7 @@ def _import(path: Path) -> Any:
     return module
 
 
-def _from(found: Any, source: str, path: Path) -> Workload:
+def _from(found: Any, attribute: str, path: Path, home: Path) -> Workload:
     given = {n: getattr(found, n) for n in (*FUNCTIONS, *PLAIN) if hasattr(found, n)}
     _near_misses(found, path)
     if "model" not in given:
@@ -71,9 +73,9 @@ def _from(found: Any, source: str, path: Path) -> Workload:
             raise UsageError(
                 f"{path}: {name} must be a function, not {type(given[name]).__name__}."
             )
-    _, colon, attribute = source.partition(":")
-    absolute = f"{path.absolute()}{colon}{attribute}"  # "./w.py" is longer than its Path
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    declared.checked(given, path)
+    absolute = f"{home}:{attribute}" if attribute else str(home)
+    digest = hashlib.sha256(home.read_bytes()).hexdigest()
     return Workload(source=absolute, name=path.stem, digest=digest, **given)
 
 
@@ -121,7 +123,11 @@ def guarded(what: str, call: Callable[[], T]) -> T:
     except SyntaxError as error:
         file = Path(error.filename).name if error.filename else what
         raise UsageError(f"{file}:{error.lineno or 1}: {error.msg}") from None
-    except (Exception, SystemExit) as error:  # exit() in a user's file must not end a run with 0
+    except (
+        Exception,
+        SystemExit,
+        GeneratorExit,
+    ) as error:  # exit() in a user's file must not end a run with 0
         text = f"{what} failed at {_place(error)}: {type(error).__name__}: {error}"
         raise UsageError(text) from None
 
@@ -200,6 +206,8 @@ def _sample(item: Any, i: int) -> tuple[tuple[Feed, ...], Any]:
         )
     inputs, label = item
     calls = inputs if isinstance(inputs, (tuple, list)) else [inputs]
+    if not calls:
+        raise UsageError(f"samples() must yield (inputs, label); item {i} has no inputs.")
     return tuple(feeds.checked(call, "samples()") for call in calls), label
 
 
@@ -210,7 +218,7 @@ def rows(workload: Workload, outputs: Sequence[Sequence[Feed]], labels: Sequence
     row = workload.row
     if row is None:
         raise UsageError(f"{workload.source} has samples() but no row(outputs, label). Add it.")
-    return guarded(
+    found = guarded(
         "row()",
         lambda: np.asarray(
             [
@@ -220,6 +228,10 @@ def rows(workload: Workload, outputs: Sequence[Sequence[Feed]], labels: Sequence
             np.float64,
         ),
     )
+    if found.ndim not in (1, 2):
+        shape = list(found.shape[1:])
+        raise UsageError(f"row() must give a number or a list of numbers, not an array {shape}.")
+    return found
 
 
 def call(module: Any, feed: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,7 @@ class Session:
         self._static = [self._compile_static(b) for b in found if isinstance(b, dict)]
         self._dynamic: Any = None if self._static else self._compile_dynamic()
         self._routes: dict[Any, Route] = {}
+        self._turn = threading.Lock()  # buffers are shared: a call holds them until it has copied
 
     def _compile_static(self, sizes: pad.Sizes) -> _Static:
         model = self._model.clone()  # shares the weights
@@ -85,7 +87,8 @@ class Session:
 
     def __call__(self, feed: Feed) -> dict[str, Any]:
         try:
-            return {name: value.copy() for name, value in self._run(feed).items()}
+            with self._turn:
+                return {name: value.copy() for name, value in self._run(feed).items()}
         except RuntimeError as error:  # OpenVINO's, for whatever happens while it runs
             raise CandidateBroken(f"OpenVINO could not run: {str(error).strip()[:400]}") from None
 
@@ -149,7 +152,8 @@ class Session:
         return run
 
     def close(self) -> None:
-        self._static, self._dynamic, self._model, self._routes = [], None, None, {}
+        with self._turn:
+            self._static, self._dynamic, self._model, self._routes = [], None, None, {}
 
 
 def _place(shape: Sequence[int | str], sizes: pad.Sizes) -> tuple[slice, ...]:

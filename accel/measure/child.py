@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accel import errors, manifest
+from accel import errors, manifest, store
 from accel.errors import AccelError, CandidateBroken
 from accel.measure import machine
 
@@ -218,7 +218,13 @@ def _run(job: Mapping[str, Any]) -> Any:
     function = getattr(importlib.import_module(module), name)
     hints = typing.get_type_hints(function)
     words = {k: manifest.load(hints.get(k, Any), v) for k, v in job["arguments"].items()}
-    return function(**words)
+    try:
+        return function(**words)
+    except OSError as error:
+        if error.errno not in store.FULL:
+            raise
+        with store.disk(Path(job["arguments"].get("out", tempfile.gettempdir()))):
+            raise
 
 
 def main(leash: str, job: str, result: str) -> None:

@@ -8,6 +8,7 @@ By ONNX Runtime's calibrators (MinMax, Percentile, Entropy) or by NNCF, whose tr
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from accel.values import Feed, Model, Options, QuantStyle
 
 NEEDS_CALIBRATION = True
 MOST_FEEDS = 300  # NNCF's own default; ranges had settled well before on the models tried
+PER_CHANNEL_OPSET = 13  # QuantizeLinear and DequantizeLinear take an axis from here on (ONNX)
 HISTOGRAM_FEEDS = 64  # histogram calibrators keep every activation in memory
 
 
@@ -46,18 +48,44 @@ def apply(
     proto = graph.open_model(model.path)
     transformer = _fuse.is_transformer(proto)
     path = out / "model.onnx"
+    raised = _raised(proto, out / "raised.onnx")
+    model = model if raised is None else dataclasses.replace(model, path=raised)
     with quiet(f"int8_static's {options['tool']}"):
         if options["tool"] == "onnxruntime":
             used = _onnxruntime(model, feeds, style, str(options["method"]), path)
         else:
             used = _nncf(model, feeds, transformer, path)
     line = f"int8_static {options['tool']} {options.get('method', '')} on {used} feeds"
+    if raised is not None:
+        raised.unlink()
+        line += f", raised to opset {PER_CHANNEL_OPSET}"
     facts: dict[str, Any] = {"calibration feeds": used}
     made = graph.operators(graph.open_model(path))
     facts["QuantizeLinear"] = made.get("QuantizeLinear", 0)
     if not facts["QuantizeLinear"]:
         raise CandidateBroken("nothing was quantized: no operator with weights in this graph")
     return Quantized(graph.describe(path, (*model.trail, line)), facts)
+
+
+def _raised(proto: Any, path: Path) -> Path | None:
+    """The graph at an opset whose Q/DQ nodes may have an axis, or None where it has one already."""
+    import onnx
+
+    if _opset(proto) >= PER_CHANNEL_OPSET:
+        return None
+    try:
+        graph.save(onnx.version_converter.convert_version(proto, PER_CHANNEL_OPSET), path)
+    except Exception as error:  # the converter raises whatever its C++ does
+        found = f"opset {_opset(proto)} is below {PER_CHANNEL_OPSET}, which Q/DQ needs"
+        raise CandidateBroken(f"{found}, and it cannot be converted: {error}") from None
+    return path
+
+
+def _opset(proto: Any) -> int:
+    """The version of the standard operators that a graph is written in."""
+    return max(
+        (int(o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=1
+    )
 
 
 def _checked(calibration: Iterable[Feed] | None, model: Model) -> list[Feed]:

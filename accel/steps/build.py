@@ -29,7 +29,8 @@ def build(
 
     The default log stands beside `out`, not in it: it differs from run to run, the plan should not.
     Raises CandidateBroken when the engine refuses, crashes or passes a limit, MissingExtra when its
-    library is absent, UsageError for an unknown engine, EnvironmentProblem where `out` cannot be."""
+    library is absent, UsageError for an unknown engine or an `out` that is a file,
+    EnvironmentProblem for one that cannot be written."""
     catalog.require("engines", engine)
     with store.disk(out):
         out.mkdir(parents=True, exist_ok=True)

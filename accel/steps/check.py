@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from accel import arrays
+from accel.errors import NoBaseline
 from accel.measure.outputs import outputs
 from accel.values import Feed, Plan
 
@@ -39,12 +40,16 @@ class CheckResult:
 def check(plan: Plan, expected: Path, feeds: Sequence[Feed], out: Path) -> CheckResult:
     """Run the feeds in a fresh process and compare with `expected`, an .npz of outputs per feed.
 
-    Raises CandidateBroken when the plan does not load or run, UsageError for a broken .npz."""
+    Raises CandidateBroken when the plan does not load or run, UsageError for a broken .npz,
+    NoBaseline where that holds no finite value."""
     return compare(arrays.load(expected), arrays.load(outputs(plan, feeds, out)))
 
 
 def compare(reference: Sequence[Feed], actual: Sequence[Feed]) -> CheckResult:
-    """The same on outputs already at hand, one mapping per feed."""
+    """The same on outputs already at hand, one mapping per feed.
+
+    Raises NoBaseline like `comparable`."""
+    comparable(reference)
     reasons = _shape_reasons(reference, actual)
     if reasons:
         return CheckResult((), True, reasons)
@@ -54,6 +59,19 @@ def compare(reference: Sequence[Feed], actual: Sequence[Feed]) -> CheckResult:
     )
     reasons = tuple(reason for one in found for reason in _reasons(one))
     return CheckResult(found, bool(reasons), reasons)
+
+
+def comparable(reference: Sequence[Feed]) -> None:
+    """Raise NoBaseline where the reference holds no finite value at all: anything would pass."""
+    import numpy as np
+
+    values = [array for feed in reference for array in feed.values()]
+    if values and not any(np.isfinite(np.asarray(v, np.float64)).any() for v in values):
+        seen = "only NaN or Inf" if any(v.size for v in values) else "no values"
+        raise NoBaseline(
+            f"The reference's outputs hold {seen}, so nothing can be compared with them. Look for "
+            f"NaN among the model's weights, and for empty or huge values among its inputs."
+        )
 
 
 def _shape_reasons(reference: Sequence[Feed], actual: Sequence[Feed]) -> tuple[str, ...]:

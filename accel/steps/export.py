@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from accel import graph, workload
-from accel.errors import AccelError, CandidateBroken
+from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.steps import _proof
 from accel.values import Feed, Model, Workload
 
@@ -41,7 +41,7 @@ def export_source(source: str, data: str | None, exporter: str, out: Path) -> Mo
 def weights_digest(source: str, data: str | None) -> str:
     """sha256 of the module's state, or of the graph of a plain .onnx."""
     problem = workload.load(source, data)
-    made = workload.guarded("model()", problem.model)
+    made = _made(problem)
     if isinstance(made, (str, Path)):
         return graph.digest(graph.open_model(Path(made)))
     total = hashlib.sha256()
@@ -50,6 +50,15 @@ def weights_digest(source: str, data: str | None) -> str:
         total.update(f"{name} {array.dtype} {tuple(array.shape)};".encode())
         total.update(array.flatten().view(_bytes_dtype()).numpy().tobytes())
     return total.hexdigest()
+
+
+def _made(problem: Workload) -> Any:
+    """What model() gives: a module, or the path of an .onnx."""
+    made = workload.guarded("model()", problem.model)
+    if isinstance(made, (str, Path)) or all(hasattr(made, n) for n in ("state_dict", "forward")):
+        return made
+    seen = type(made).__name__
+    raise UsageError(f"model() must give a torch.nn.Module or the path of an .onnx, not {seen}.")
 
 
 def _bytes_dtype() -> Any:
@@ -63,8 +72,10 @@ def export(problem: Workload, exporter: str, out: Path) -> Model:
 
     Raises CandidateBroken when the exporter fails, a declared dynamic axis came out constant, or
     outputs are off by more than the noise of eager itself; UsageError for a wrong workload."""
+    if exporter not in (*EXPORTERS, *roots(problem)):
+        raise UsageError(f"No exporter named {exporter!r}. Known: {', '.join(EXPORTERS)}.")
     path = out / "model.onnx"
-    made = workload.guarded("model()", problem.model)
+    made = _made(problem)
     if isinstance(made, (str, Path)):
         return _copy(Path(made), path)
     module, feed = made.eval(), workload.example(problem)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -75,6 +76,23 @@ def pack(
         }
         _finish(folder, data)
     return release.read(out)
+
+
+def claim(out: Path, work: Path) -> None:
+    """Raise what `pack` would raise for this place at its end, before hours are spent.
+
+    Raises UsageError where something else stands at `out` or `work` lies in it, EnvironmentProblem
+    where nothing can be written beside it."""
+    out, work = out.resolve(), work.resolve()
+    if work.is_relative_to(out):
+        raise UsageError(
+            f"The finished steps ({work}) would lie in the release ({out}), which is replaced as a "
+            f"whole. Choose another folder with --out or --work."
+        )
+    with store.disk(out):
+        _refuse_strangers(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(prefix=".accel-", dir=out.parent).cleanup()
 
 
 def _graphs(

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from accel.errors import CandidateBroken, NoBaseline
+from accel.errors import CandidateBroken, EnvironmentProblem, NoBaseline
 from accel.measure import child
 from accel.values import Port
 
@@ -43,6 +43,7 @@ def chatter() -> int:
     return 5
 def refuse() -> None: raise NoBaseline("nothing to compare with: run X")
 def raises() -> None: raise RuntimeError("first line\\nlast line\\n")
+def fills() -> None: open("/dev/full", "wb", 0).write(b"x")
 def quits() -> None: sys.exit(2)
 """
 
@@ -154,3 +155,9 @@ def test_no_orphans_when_the_parent_dies(faults: Path, how: signal.Signals) -> N
     finally:
         parent.kill()
         parent.wait()
+
+
+def test_a_full_disk_is_the_environments_problem(faults: Path) -> None:
+    """What the child could not write is no fault of the candidate: exit 7, not 6."""
+    with pytest.raises(EnvironmentProblem, match="is full"):
+        call("fills", faults)

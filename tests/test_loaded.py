@@ -1,0 +1,100 @@
+"""What accel.load answers with, as a service uses it: many threads, forks, wrong calls."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from accel import catalog, release, testing
+from accel.errors import CandidateBroken, UsageError
+from accel.loaded import Loaded
+from accel.values import Release, Request, Target
+
+ENGINES = ("onnxruntime_cpu", "openvino")
+
+
+@pytest.fixture(params=ENGINES)
+def loaded(request: Any, tmp_path: Path) -> Loaded:
+    """A tiny perceptron in an engine, with a static shape of its own where the engine has them."""
+    pytest.importorskip(request.param.removesuffix("_cpu"))
+    model = testing.mlp(tmp_path / "mlp.onnx")
+    engine = catalog.load("engines", request.param)
+    here = Target("here", "this machine", (request.param,), local=True)
+    asked = [Request("all", 1.0, feed(2))]
+    out = tmp_path / "plan"
+    out.mkdir()
+    options = engine.options("fp32", here, asked, {})
+    chosen = next((o for o in options if o.get("buckets")), options[0])
+    return Loaded(engine.load(engine.build(model, here, chosen, asked, out)))
+
+
+def feed(rows: int, value: float = 1.0) -> dict[str, Any]:
+    return {"x": np.full((rows, 8), value, np.float32)}
+
+
+def test_threads_never_see_each_others_answers(loaded: Loaded) -> None:
+    """Eight threads call one engine at once, at two shapes: each gets its own answer."""
+    asked = [feed(rows, value) for rows in (2, 3) for value in (-2.0, -1.0, 1.0, 2.0)]
+    alone = [loaded(one) for one in asked]
+
+    def often(i: int) -> bool:
+        return all(
+            np.array_equal(loaded(asked[i])[name], alone[i][name])
+            for _ in range(300)
+            for name in alone[i]
+        )
+
+    with ThreadPoolExecutor(len(asked)) as pool:
+        assert all(pool.map(often, range(len(asked))))
+    loaded.close()
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 5, [1], "x", {}, {"y": 1}, {"x": None}, {"x": [[1.0] * 8]}]
+)
+def test_a_wrong_feed_is_one_usage_error(loaded: Loaded, wrong: Any) -> None:
+    """Anything that is not a dict of the right arrays is refused, before and after a right call."""
+    for _ in range(2):
+        for call in (loaded, loaded.bind):
+            with pytest.raises(UsageError):
+                call(wrong)
+        loaded(feed(2))
+
+
+def test_a_closed_engine_says_so(loaded: Loaded) -> None:
+    """After close, a shape seen before and a new one are both refused; closing twice is fine."""
+    loaded(feed(2))
+    loaded.close()
+    loaded.close()
+    for rows in (2, 5):
+        with pytest.raises(CandidateBroken, match="closed"):
+            loaded(feed(rows))
+
+
+def _called_in_a_fork(call: Callable[[], Any], answer: Any) -> None:
+    try:
+        call()
+    except CandidateBroken as error:
+        answer.put(str(error))
+    else:
+        answer.put("answered")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_is_told_to_load_again(packed: Callable[..., Release]) -> None:
+    """The engine's threads do not exist in a forked process: it refuses rather than hang."""
+    context = multiprocessing.get_context("fork")
+    with release.load(packed().path) as run:
+        answer = context.SimpleQueue()
+        call = lambda: run({"x": np.ones((2, 4), np.float32)})  # noqa: E731
+        process = context.Process(target=_called_in_a_fork, args=(call, answer))
+        process.start()
+        process.join(30)
+        assert process.exitcode == 0
+        assert "after the fork" in answer.get()
