@@ -13,7 +13,7 @@ from typing import Any
 
 from accel import arrays, graph, padding, stats
 from accel.artefacts import build, quantize
-from accel.errors import AccelError
+from accel.errors import AccelError, EnvironmentProblem, MissingExtra
 from accel.job import Job, pick, step
 from accel.measure import instrument
 from accel.protocols import Engine
@@ -66,7 +66,7 @@ def trial(
             peak_memory_bytes=quick.peak_memory_bytes,
         )
     except AccelError as error:
-        return lost(candidate, "failed", str(error))
+        return failed(candidate, error)
 
 
 def check(job: Job, plan: Plan, yardstick: Plan) -> str:
@@ -122,6 +122,14 @@ def score(job: Job, plan: Plan, split: Split, yardstick: Plan) -> Score:
     return step(job, "evaluate", key, Score, make).value
 
 
+def failed(candidate: Candidate, error: AccelError) -> Candidate:
+    """The candidate, lost with its error; but a full disk is the machine's and ends the run: every
+    later candidate would be lost to it too."""
+    if isinstance(error, EnvironmentProblem) and not isinstance(error, MissingExtra):
+        raise error
+    return lost(candidate, "failed", str(error))
+
+
 def scored(job: Job, candidate: Candidate, baseline: Score, yardstick: Plan) -> Candidate:
     """The candidate with its score on the search split, or lost with the reason."""
     if candidate.plan is None:
@@ -129,7 +137,7 @@ def scored(job: Job, candidate: Candidate, baseline: Score, yardstick: Plan) -> 
     try:
         found = score(job, candidate.plan, "search", yardstick)
     except AccelError as error:
-        return lost(candidate, "failed", str(error))
+        return failed(candidate, error)
     worse = baseline.value - found.value if found.higher_is_better else found.value - baseline.value
     return dataclasses.replace(candidate, score=found, drop=worse)
 
