@@ -54,6 +54,9 @@ def export(job: Job, progress: Progress) -> Mapping[str, Model]:
             errors.append(f"{name}: {error}")
             progress(Event("note", errors[-1]))
             continue
+        if done.value.digest in {root.digest for root in roots.values()}:
+            progress(Event("note", f"{name} gives the same graph again"))
+            continue
         roots[name] = done.value
         progress(Event("reused" if done.reused else "note", "; ".join(done.value.trail)))
     if not roots:

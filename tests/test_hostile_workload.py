@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from accel import Constraints, job, stages, testing, trials, workload
+from accel import Constraints, artefacts, job, stages, testing, workload
 from accel.errors import NoBaseline, UsageError
 from accel.job import Job
 from accel.target import load
@@ -133,6 +133,6 @@ def test_a_reference_without_a_finite_value_ends_the_run(
     source = write(tmp_path, f"def inputs(): return {{'x': {feed}}}")
     run = prepare(source, tmp_path / "work")
     root = next(iter(stages.export(run, stages.quiet).values()))
-    yardstick = trials.yardstick(run, root)
+    yardstick = artefacts.yardstick(run, root)
     with pytest.raises(NoBaseline, match=said):
         stages.screen(run, {"onnx": root}, Constraints(), yardstick, stages.quiet)

@@ -59,7 +59,7 @@ def test_the_release_verifies_and_loads(
         (["optimize", str(EXAMPLE), "--max-drop", "0.5"], 2, "needs one of the units pt, %"),
         (["optimize", str(EXAMPLE), "--target", "cpu-locl"], 2, "Did you mean 'cpu-local'?"),
         (["optimize", str(EXAMPLE), "--objective", "energy"], 2, "no energy counter"),
-        (["inspect", str(EXAMPLE)], 2, "is not a whole ONNX model"),
+        (["inspect", str(EXAMPLE)], 2, "is Python, not an ONNX model"),
         (["verify", "."], 2, "is not a release"),
         (["list", "engines"], 0, ""),
         (["frobnicate"], 2, "No such command"),

@@ -259,14 +259,14 @@ def test_a_graph_is_its_own_root(tmp_path: Path) -> None:
     """A path from model() is copied and named; a broken one is a BadModel, a crash a UsageError."""
     given = testing.mlp(tmp_path / "given.onnx")
     (tmp_path / "out").mkdir()
-    model = export.export(problem(lambda: given.path), "onnx", tmp_path / "out")  # type: ignore[arg-type,return-value]
+    model = export.export(problem(lambda: given.path), export.EXPORTERS[0], tmp_path / "out")  # type: ignore[arg-type,return-value]
     assert model.digest == graph.describe(given.path).digest
     assert model.trail == ("given as given.onnx",)
     (tmp_path / "bad.onnx").write_bytes(b"")
     with pytest.raises(BadModel, match="is empty"):
-        export.export(problem(lambda: tmp_path / "bad.onnx"), "onnx", tmp_path)  # type: ignore[arg-type,return-value]
+        export.export(problem(lambda: tmp_path / "bad.onnx"), export.EXPORTERS[0], tmp_path)  # type: ignore[arg-type,return-value]
     with pytest.raises(UsageError, match=r"model\(\) failed at test_export\.py:\d+ in .*: ZeroDiv"):
-        export.export(problem(lambda: 1 / 0), "onnx", tmp_path)  # type: ignore[arg-type,return-value]
+        export.export(problem(lambda: 1 / 0), export.EXPORTERS[0], tmp_path)  # type: ignore[arg-type,return-value]
 
 
 def test_names_must_fit_the_outputs(tmp_path: Path) -> None:
