@@ -75,6 +75,8 @@ def pack(
             **RESERVED,
         }
         _finish(folder, data)
+        if chosen.plan is not None:
+            release.load(folder).close()  # as its user will, before it takes its place
     return release.read(out)
 
 
@@ -125,7 +127,7 @@ def _copy_plan(plan: Plan, graph: Path, folder: Path) -> Plan:
     elif plan.path.is_dir() and plan.model.path.is_relative_to(plan.path):
         source = path / plan.model.path.relative_to(plan.path)
     else:
-        source = path if plan.model.path == plan.path else _story(plan.model.path)
+        source = path  # the graph that it was made of is not packed: the plan stands for it
     return dataclasses.replace(plan, path=path, model=dataclasses.replace(plan.model, path=source))
 
 
