@@ -42,7 +42,8 @@ def quiet(event: Event) -> None:
 
 def export(job: Job, progress: Progress) -> Mapping[str, Model]:
     """Every root graph that works. Raises CandidateBroken, with every error, when none does."""
-    roots, errors = {}, []
+    roots: dict[str, Model] = {}
+    errors: list[str] = []
     names = artefacts.exporters(job)
     for i, name in enumerate(names):
         progress(Event("phase", f"export with {name}", done=i, total=len(names)))
