@@ -111,7 +111,7 @@ class Session:
     def _route(self, feed: Feed) -> Route:
         arrays.fit(feed, self._plan.model.inputs)
         if self._model is None:
-            raise CandidateBroken("this session was closed")
+            raise CandidateBroken("the engine is closed: load it again")
         if len(self._routes) >= MOST_ROUTES:
             self._routes.clear()
         wanted = pad.sizes_of(self._plan.model, feed)

@@ -163,7 +163,7 @@ class Session:
     def _run(self, feed: Feed) -> Any:
         arrays.fit(feed, self._ports)
         if self._inner is None:
-            raise CandidateBroken("this session was closed")
+            raise CandidateBroken("the engine is closed: load it again")
         try:
             return self._inner.run(self._outputs, feed)
         except Exception as error:  # as above

@@ -106,7 +106,7 @@ class Session:
         """A call in inference mode on tensors made beforehand."""
         arrays.fit(feed, self._ports)
         if self._module is None:
-            raise CandidateBroken("this session was closed")
+            raise CandidateBroken("the engine is closed: load it again")
         tensors = {k: torch.from_numpy(numpy.ascontiguousarray(v)) for k, v in feed.items()}
 
         def run() -> Any:
