@@ -45,6 +45,7 @@ DEMANDS = (
     ),
     click.option("--out", type=Path, default=Path("release"), show_default=True),
     click.option("--seed", type=int, default=0),
+    click.option("--epochs", type=click.IntRange(2), help="of the final, at most; default 8"),
 )
 
 
@@ -89,8 +90,9 @@ def _constrained(words: dict[str, Any]) -> dict[str, Any]:
         objective=words["objective"],
         certify=words["certify"],
     )
-    plain = {k: words[k] for k in ("target", "out", "work", "data", "seed")}
-    return {"constraints": constraints, **plain}
+    plain = ("target", "out", "work", "data", "seed", "epochs")
+    given = {k: words[k] for k in plain if words[k] is not None}
+    return {"constraints": constraints, **given}
 
 
 def _story(release: Any) -> list[str]:

@@ -31,7 +31,7 @@ from accel.values import (
 )
 
 BASELINE_ENGINE = "onnxruntime_cpu"
-EPOCHS, MOST_EPOCHS, ROUNDS, BLOCK_S = 4, 8, 16, 0.05
+EPOCHS, ROUNDS, BLOCK_S = 4, 16, 0.05
 TIE = 1.03  # half an interval, as a factor: rivals that overlap 1 within it tie in earnest
 SPEED_UP = 1.10  # the same for baselines, whose ratio is reported and decides nothing
 WARM_CALLS = 200  # passes over the requests until an arm has run about this many calls
@@ -54,6 +54,7 @@ def measure(
         "arms": {name: identity(plan) for name, plan in arms.items()},
         "machine": job.machine_class,
         "seed": job.seed,
+        "epochs": job.epochs,
         **pick(job, "requests"),
     }
 
@@ -62,8 +63,8 @@ def measure(
             [instrument.Arm(n, p) for n, p in arms.items()],
             job.requests,
             folder,
-            epochs=EPOCHS,
-            most_epochs=MOST_EPOCHS,
+            epochs=min(EPOCHS, job.epochs),
+            most_epochs=job.epochs,
             enough=lambda found: settled(found, rivals),
             rounds=ROUNDS,
             block_s=BLOCK_S,

@@ -17,6 +17,7 @@ from accel.values import Feed, Options, Request, Split, Target, Workload
 T = TypeVar("T")
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "numpy")
 READ_LIMIT_S = 900.0
+EPOCHS, LEAST_EPOCHS = 8, 2  # one epoch cannot tell what another would differ by
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Job:
     machine_class: str
     work: Path
     seed: int = 0
+    epochs: int = EPOCHS  # of a final, at most
     ledger: Ledger = field(default_factory=Ledger, compare=False)  # this run's own, only added to
 
     def log(self, name: str) -> Path:
@@ -76,10 +78,19 @@ def step(
     return done
 
 
-def prepare(source: str, target: Target, data: str | None, work: Path, seed: int = 0) -> Job:
+def prepare(
+    source: str,
+    target: Target,
+    data: str | None,
+    work: Path,
+    seed: int = 0,
+    epochs: int = EPOCHS,
+) -> Job:
     """Load the workload and everything that it yields, and digest it.
 
     Raises UsageError for anything wrong with the workload or its data."""
+    if epochs < LEAST_EPOCHS:
+        raise UsageError(f"epochs must be at least {LEAST_EPOCHS}, not {epochs}.")
     problem = workload.load(source, data)
     requests = workload.requests(problem)
     calibration = workload.calibration(problem)
@@ -107,6 +118,7 @@ def prepare(source: str, target: Target, data: str | None, work: Path, seed: int
         machine_class=machine.machine_class(machine.fingerprint()),
         work=work.absolute(),
         seed=seed,
+        epochs=epochs,
     )
     return dataclasses.replace(job, digests={**digests, "weights": _weights(job)})
 

@@ -28,25 +28,29 @@ def optimize(
     work: str | Path = ".accel",
     data: str | None = None,
     seed: int = 0,
+    epochs: int = jobs.EPOCHS,
     progress: Progress = quiet,
 ) -> Release:
     """Turn a workload into the fastest release that keeps its accuracy on a target.
 
     Raises ConstraintError (with the nearest candidates) when nothing meets the constraints,
     UsageError for a wrong workload, EnvironmentProblem for a machine that cannot do it. Finished
-    steps stay in `work`: the same call resumes after any interruption."""
+    steps stay in `work`: the same call resumes after any interruption.
+
+    `epochs`: how many times the final starts its processes anew, at most; fewer take less time and
+    give wider intervals."""
     device = targets.load(target)
     validate(constraints, device)
     out, work = Path(out).absolute(), Path(work).absolute()  # the user's code may change the folder
     claim(out, work)
-    job = jobs.prepare(str(source), device, data, work, seed)
+    job = jobs.prepare(str(source), device, data, work, seed, epochs)
     roots = stages.export(job, progress)
     yardstick = artefacts.yardstick(job, next(iter(roots.values())))
     table = stages.screen(job, roots, constraints, yardstick, progress)
     table = stages.score(job, table, constraints, yardstick, progress)
     table, baselines, winner, proof = stages.decide(job, table, constraints, yardstick, progress)
     progress(Event("phase", f"pack {out}"))
-    again = command(str(source), target, constraints, data)
+    again = command(job, str(source), target, constraints)
     release = finals.pack(job, winner, baselines, table, proof, yardstick, again, out)
     progress(Event("note", job.ledger.text()))
     return release
@@ -63,6 +67,7 @@ def pack(
     work: str | Path = ".accel",
     data: str | None = None,
     seed: int = 0,
+    epochs: int = jobs.EPOCHS,
     progress: Progress = quiet,
 ) -> Release:
     """Make a release of one graph that was made elsewhere: it is held to the workload's fp32
@@ -75,23 +80,23 @@ def pack(
     validate(only, device)
     out, work = Path(out).absolute(), Path(work).absolute()  # the user's code may change the folder
     claim(out, work)
-    job = jobs.prepare(str(source), device, data, work, seed)
+    job = jobs.prepare(str(source), device, data, work, seed, epochs)
     yardstick = artefacts.yardstick(job, next(iter(stages.export(job, progress).values())))
     table = stages.screen_given(job, given, engine, yardstick, progress)
     table = stages.score(job, table, only, yardstick, progress)
     table, baselines, winner, proof = stages.decide(job, table, only, yardstick, progress)
     progress(Event("phase", f"pack {out}"))
-    again = command(str(source), target, only, data, ("pack", str(graph), "--workload"))
+    again = command(job, str(source), target, only, ("pack", str(graph), "--workload"))
     release = finals.pack(job, winner, baselines, table, proof, yardstick, again, out)
     progress(Event("note", job.ledger.text()))
     return release
 
 
 def command(
+    job: jobs.Job,
     source: str,
     target: str,
     constraints: Constraints,
-    data: str | None,
     verb: tuple[str, ...] = ("optimize",),
 ) -> str:
     """The shell line that gives this release again."""
@@ -108,4 +113,7 @@ def command(
     words += [w for r in constraints.recipes for w in ("--recipe", r)]
     words += [w for e in constraints.engines for w in ("--engine", e)]
     words += ["--certify"] if constraints.certify else []
-    return shlex.join([*words, *(["--data", data] if data else []), "--out", "release"])
+    words += ["--data", job.workload.data] if job.workload.data else []
+    words += ["--seed", str(job.seed)] if job.seed else []
+    words += ["--epochs", str(job.epochs)] if job.epochs != jobs.EPOCHS else []
+    return shlex.join([*words, "--out", "release"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -29,6 +32,9 @@ from accel.values import (
     Verdict,
 )
 
+ROOT = Path(__file__).parents[1]
+QUICK = ["examples/digits.py", "--max-drop", "2pt", "--engine", "onnxruntime_cpu"]
+QUICK += ["--recipe", "int8_static", "--epochs", "2"]
 HERE = Target("here", "this machine", ("onnxruntime_cpu",), local=True)
 CERTIFICATE = Certificate(
     "certified", "accuracy", "pt", 91.0, 90.9, 0.1, 0.3, (-0.2, 0.4), 0.5, 100, "made up", "certify"
@@ -87,6 +93,19 @@ def tiny_golden(model: Model) -> tuple[list[Feed], list[Feed]]:
     rng = np.random.default_rng(0)
     feeds: list[Feed] = [{"x": rng.normal(size=(n, 4)).astype(np.float32)} for n in (1, 3)]
     return feeds, [{"y": session.run(None, dict(feed))[0]} for feed in feeds]
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """The main job with one engine and a short final: its folder, its words, and how it ended.
+
+    Its finished steps serve who runs it again in the same folder, which keeps the suite short;
+    each takes an --out of its own."""
+    folder = tmp_path_factory.mktemp("digits-run")
+    (folder / "examples").symlink_to(ROOT / "examples")
+    command = [sys.executable, "-m", "accel", "optimize", *QUICK, "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return SimpleNamespace(folder=folder, words=QUICK, done=done)
 
 
 @pytest.fixture

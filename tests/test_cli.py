@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -24,7 +25,6 @@ from accel.cli import both, cli
 from accel.values import Release
 
 ROOT = Path(__file__).parents[1]
-EXAMPLE = ROOT / "examples" / "digits.py"
 COMMANDS = sorted(cli.commands)
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
 PAGE = "<!DOCTYPE html><html><body>404</body></html>"
@@ -373,24 +373,18 @@ def test_both_take_the_words_of_optimize() -> None:
     assert {p.name for p in both.params} == {p.name for p in cli.commands["optimize"].params}
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the small example was optimised once; a second run finds its steps finished."""
-    return tmp_path_factory.mktemp("both")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("as_json", [True, False])
-def test_optimize_and_benchmark_is_one_answer(digits: Path, as_json: bool) -> None:
+def test_optimize_and_benchmark_is_one_answer(
+    digits_run: SimpleNamespace, tmp_path: Path, as_json: bool
+) -> None:
     """One document with the release and its times beside fp32, or one table of the same."""
-    (digits / "accel_both.py").write_text(
+    (tmp_path / "accel_both.py").write_text(
         "from accel.cli import optimize_and_benchmark\noptimize_and_benchmark()\n"
     )
-    text = EXAMPLE.read_text(encoding="utf-8").replace("range(12)", "range(3)")
-    (digits / "digits.py").write_text(text, encoding="utf-8")
-    words = ["digits.py", "--engine", "onnxruntime_cpu", "--recipe", "int8_static"]
-    words += ["--max-drop", "5pt", "--quiet", *(["--json"] if as_json else [])]
-    found = accel(*words, cwd=digits, path=digits, module="accel_both")
+    words = [*digits_run.words, "--out", str(tmp_path / "release"), "--quiet"]
+    words += ["--json"] if as_json else []
+    found = accel(*words, cwd=digits_run.folder, path=tmp_path, module="accel_both")
     assert found.returncode == 0, found.stderr
     table = (found.stderr if as_json else found.stdout).splitlines()
     assert sum(line.startswith("arm ") for line in table) == 1
@@ -413,12 +407,12 @@ def test_optimize_and_benchmark_is_one_answer(digits: Path, as_json: bool) -> No
 
 
 @pytest.mark.slow
-def test_quiet_says_nothing_but_the_answer(digits: Path, files: Path) -> None:
+def test_quiet_says_nothing_but_the_answer(tmp_path: Path, files: Path) -> None:
     """Progress goes to stderr, and --quiet leaves it out."""
     words = ["optimize", str(files / "good.onnx"), "--engine", "onnxruntime_cpu"]
     words += ["--recipe", "fp32", "--objective", "size", "--out", "plain"]
-    told = accel(*words, cwd=digits)
-    quiet = accel(*words, "--quiet", cwd=digits)
+    told = accel(*words, cwd=tmp_path)
+    quiet = accel(*words, "--quiet", cwd=tmp_path)
     assert (told.returncode, quiet.returncode) == (0, 0), told.stderr + quiet.stderr
     assert "phase: " in told.stderr
     assert quiet.stderr == ""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from accel.errors import CandidateBroken
-from accel.job import Job, Ledger, step
+from accel.errors import CandidateBroken, UsageError
+from accel.job import Job, Ledger, prepare, step
 from accel.values import Target, Workload
 
 HERE = Target("here", "this machine", ("onnxruntime_cpu",), local=True)
@@ -45,3 +45,9 @@ def test_runs_do_not_share_a_ledger(tmp_path: Path) -> None:
     """Each job begins with an empty one."""
     step(_job(tmp_path), "check", {"k": 1}, int, lambda _: 1)
     assert _job(tmp_path).ledger.text() == Ledger().text() == "reused 0 of 0 steps, 0 made"
+
+
+def test_one_epoch_is_refused() -> None:
+    """It could not tell what another one would differ by; nothing is read before."""
+    with pytest.raises(UsageError, match="epochs must be at least 2, not 1"):
+        prepare("nothing.py", HERE, None, Path("nowhere"), epochs=1)

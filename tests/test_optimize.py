@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,20 +17,10 @@ def _accel(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """`accel optimize` of the digits example, ONNX Runtime only, to stay quick."""
-    folder = tmp_path_factory.mktemp("run")
-    words = ["optimize", str(EXAMPLE), "--max-drop", "2pt", "--engine", "onnxruntime_cpu"]
-    return folder, _accel(*words, "--recipe", "int8_static", "--json", cwd=folder)
-
-
-def test_optimize_packs_a_certified_release(
-    run: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
+def test_optimize_packs_a_certified_release(digits_run: SimpleNamespace) -> None:
     """The winner kept its accuracy, and every loser has its reason."""
-    assert run[1].returncode == 0, run[1].stderr
-    document = json.loads(run[1].stdout)
+    assert digits_run.done.returncode == 0, digits_run.done.stderr
+    document = json.loads(digits_run.done.stdout)
     assert document["schema"] == "accel/release"
     release = document["data"]
     assert release["certificate"]["grade"] == "certified"
@@ -37,19 +28,26 @@ def test_optimize_packs_a_certified_release(
     assert all(c["reason"] for c in release["table"] if c["status"] in ("pruned", "refused"))
 
 
-def test_the_release_verifies_and_loads(
-    run: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
+def test_the_command_that_makes_it_again_is_whole(digits_run: SimpleNamespace) -> None:
+    """Every word that decides anything is in it."""
+    told = (digits_run.folder / "release" / "reproduce.sh").read_text(encoding="utf-8")
+    assert f"accel optimize {digits_run.words[0]} " in told
+    for option, value in zip(digits_run.words[1::2], digits_run.words[2::2], strict=True):
+        assert f"{option} {value}" in told
+
+
+def test_the_release_verifies_and_loads(digits_run: SimpleNamespace) -> None:
     """What was packed is intact, loads after its smoke test, and answers."""
     import accel
 
-    assert _accel("verify", "release", cwd=run[0]).returncode == 0
-    session = accel.load(run[0] / "release")
+    folder = digits_run.folder
+    assert _accel("verify", "release", cwd=folder).returncode == 0
+    session = accel.load(folder / "release")
     assert session({"image": np.zeros((3, 1, 8, 8), np.float32)})["logits"].shape == (3, 10)
     session.close()
-    graph = run[0] / "release" / "model.onnx"
+    graph = folder / "release" / "model.onnx"
     graph.write_bytes(graph.read_bytes() + b"x")
-    assert _accel("verify", "release", cwd=run[0]).returncode == 1
+    assert _accel("verify", "release", cwd=folder).returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -58,6 +56,7 @@ def test_the_release_verifies_and_loads(
         (["optimize", "nothing.py"], 2, "nothing.py is not a file"),
         (["optimize", str(EXAMPLE), "--max-drop", "0.5"], 2, "needs one of the units pt, %"),
         (["optimize", str(EXAMPLE), "--target", "cpu-locl"], 2, "Did you mean 'cpu-local'?"),
+        (["optimize", str(EXAMPLE), "--epochs", "1"], 2, "x>=2"),
         (["optimize", str(EXAMPLE), "--objective", "energy"], 2, "no energy counter"),
         (["inspect", str(EXAMPLE)], 2, "is Python, not an ONNX model"),
         (["verify", "."], 2, "is not a release"),

@@ -9,6 +9,7 @@ import sys
 import typing
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,18 +55,18 @@ BLOCKS = [Block(TEXT.count("\n", 0, m.start()) + 1, m[1], m[2]) for m in FENCE.f
 
 
 @pytest.mark.slow
-def test_every_block_runs(tmp_path: Path) -> None:
+def test_every_block_runs(digits_run: SimpleNamespace) -> None:
     """In order, with examples/ beside them; the later ones use what the earlier ones wrote."""
+    folder = digits_run.folder
     for needed in ("torch", "sklearn"):
         pytest.importorskip(needed)
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     for block in BLOCKS:
         if set(block.commands) <= NOT_RUN:
             continue
         found = subprocess.run(
-            block.words(tmp_path), cwd=tmp_path, env=environment, capture_output=True, text=True
+            block.words(folder), cwd=folder, env=environment, capture_output=True, text=True
         )
         assert found.returncode == 0, f"README.md:{block.line}\n{found.stdout}\n{found.stderr}"
 

@@ -27,6 +27,8 @@ WORDS = [
     "size",
     "--max-drop",
     "2pt",
+    "--epochs",
+    "2",
 ]
 
 pytestmark = pytest.mark.slow
