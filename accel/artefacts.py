@@ -5,7 +5,9 @@ Each runs in a child process with limits; all but the probe are stored steps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 from accel import catalog, store
 from accel.errors import AccelError
@@ -17,6 +19,7 @@ from accel.steps import export as export_step
 from accel.values import Candidate, Model, Options, Plan
 
 EXPORT_LIMIT_S, QUANTIZE_LIMIT_S, BUILD_LIMIT_S, PROBE_LIMIT_S = 900.0, 1800.0, 600.0, 120.0
+T = TypeVar("T")
 YARDSTICK = "reference"  # the engine that every check and every score is compared with
 
 
@@ -58,21 +61,13 @@ def export(job: Job, exporter: str) -> store.Step[Model]:
     """One root graph. Raises CandidateBroken with the exporter's own error."""
     key = {"exporter": exporter, **pick(job, "source", "weights", "example")}
 
-    def make(folder: Path) -> Model:
-        return child.call(
-            "accel.steps.export:export_source",
-            {
-                "source": job.workload.source,
-                "data": job.workload.data,
-                "exporter": exporter,
-                "out": folder,
-            },
-            Model,
-            log=job.log(f"export-{exporter}"),
-            timeout_s=EXPORT_LIMIT_S,
-        )
-
-    return step(job, "export", key, Model, make)
+    words = {
+        "source": job.workload.source,
+        "data": job.workload.data,
+        "exporter": exporter,
+    }
+    verb = "accel.steps.export:export_source"
+    return _in_child(job, "export", key, Model, verb, words, EXPORT_LIMIT_S)
 
 
 def quantize(job: Job, root: Model, candidate: Candidate, engine: Engine) -> store.Step[Quantized]:
@@ -87,24 +82,33 @@ def quantize(job: Job, root: Model, candidate: Candidate, engine: Engine) -> sto
         "style": style if candidate.recipe.startswith("int8") else None,
         "calibration": job.digests["calibration"] if recipe.NEEDS_CALIBRATION else None,
     }
+    words = {
+        "model": root,
+        "recipe": candidate.recipe,
+        "calibration": data,
+        "style": style,
+        "options": candidate.recipe_options,
+    }
+    verb = "accel.steps.quantize:quantize"
+    return _in_child(job, "quantize", key, Quantized, verb, words, QUANTIZE_LIMIT_S)
 
-    def make(folder: Path) -> Quantized:
-        return child.call(
-            "accel.steps.quantize:quantize",
-            {
-                "model": root,
-                "recipe": candidate.recipe,
-                "calibration": data,
-                "style": style,
-                "options": candidate.recipe_options,
-                "out": folder,
-            },
-            Quantized,
-            log=job.log(f"quantize-{store.digest_json(key)[:10]}"),
-            timeout_s=QUANTIZE_LIMIT_S,
-        )
 
-    return step(job, "quantize", key, Quantized, make)
+def _in_child(
+    job: Job,
+    name: str,
+    key: Mapping[str, Any],
+    kind: type[T],
+    verb: str,
+    words: Mapping[str, Any],
+    limit_s: float,
+) -> store.Step[T]:
+    """A step that a process of its own makes, with these words and its folder as `out`."""
+
+    def make(folder: Path) -> T:
+        log = job.log(f"{name}-{store.digest_json(key)[:10]}")
+        return child.call(verb, {**words, "out": folder}, kind, log=log, timeout_s=limit_s)
+
+    return step(job, name, key, kind, make)
 
 
 def build(job: Job, model: Model, engine: str, options: Options) -> store.Step[Plan]:

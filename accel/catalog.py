@@ -45,12 +45,18 @@ def require(family: str, name: str) -> None:
 def load(family: str, name: str) -> Any:
     """The member's module, imported on first use.
 
-    Raises UsageError for an unknown name, MissingExtra for a library that is not installed."""
+    Raises UsageError for an unknown name, MissingExtra for a library that is not installed or
+    does not load."""
     require(family, name)
     try:
         return importlib.import_module(f"accel.{family}.{name}")
     except ModuleNotFoundError as error:
         raise missing(f"{family.removesuffix('s')} {name!r}", error) from None
+    except (ImportError, OSError) as error:  # a half-finished install, or a system library
+        raise MissingExtra(
+            f"{family.removesuffix('s')} {name!r}: one of its libraries is installed for "
+            f"{sys.executable} and does not load: {error}. Reinstall it, or run: accel doctor"
+        ) from error
 
 
 def missing(what: str, error: ModuleNotFoundError) -> MissingExtra:

@@ -69,4 +69,9 @@ class EnvironmentProblem(AccelError):
 
 
 class MissingExtra(EnvironmentProblem):
-    """A family member needs a library that is not installed."""
+    """A family member needs a library that is not installed, or does not load."""
+
+
+def concerns_all(error: AccelError) -> bool:
+    """Is it the machine's, such as a full disk, so that every later candidate would be lost too?"""
+    return isinstance(error, EnvironmentProblem) and not isinstance(error, MissingExtra)

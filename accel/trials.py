@@ -13,7 +13,7 @@ from typing import Any
 
 from accel import arrays, graph, padding, stats
 from accel.artefacts import build, quantize
-from accel.errors import AccelError, EnvironmentProblem, MissingExtra
+from accel.errors import AccelError, concerns_all
 from accel.job import Job, pick, step
 from accel.measure import instrument
 from accel.protocols import Engine
@@ -123,9 +123,8 @@ def score(job: Job, plan: Plan, split: Split, yardstick: Plan) -> Score:
 
 
 def failed(candidate: Candidate, error: AccelError) -> Candidate:
-    """The candidate, lost with its error; but a full disk is the machine's and ends the run: every
-    later candidate would be lost to it too."""
-    if isinstance(error, EnvironmentProblem) and not isinstance(error, MissingExtra):
+    """The candidate, lost with its error, unless that is the machine's and ends the run."""
+    if concerns_all(error):
         raise error
     return lost(candidate, "failed", str(error))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -106,6 +108,35 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     command = [sys.executable, "-m", "accel", "optimize", *QUICK, "--json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return SimpleNamespace(folder=folder, words=QUICK, done=done)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Copy:
+    """A folder with a copy of the package, its links followed, for members to be added to."""
+
+    folder: Path
+
+    def run(self, *words: str) -> str:
+        """What python prints there, with the copy in front of every other accel."""
+        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
+        found = subprocess.run(
+            [sys.executable, *words],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert found.returncode == 0, found.stderr
+        return found.stdout
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> _Copy:
+    """A copy of the package that a test file may add members to."""
+    folder = tmp_path_factory.mktemp("copy")
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "accel", folder / "accel", symlinks=False, ignore=skip)
+    return _Copy(folder)
 
 
 @pytest.fixture

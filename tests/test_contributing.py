@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +29,7 @@ FEEDS = """
 import dataclasses, tempfile
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 import numpy as np
 from accel import catalog, errors, graph, target
 from accel.protocols import Probe
@@ -63,27 +61,15 @@ except errors.CandidateBroken:
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a copy of the package, the shown files in it, and a tiny graph."""
-    folder = tmp_path_factory.mktemp("copy")
-    skip = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "accel", folder / "accel", symlinks=False, ignore=skip)
+def extended(copy: Any) -> Any:
+    """A copy of the package with the shown files in it, and tiny graphs beside it."""
     for place, text in SHOWN.items():
-        path = folder / "accel" / place.removeprefix("accel/")
+        path = copy.folder / "accel" / place.removeprefix("accel/")
         assert not path.exists(), f"{place} is a member already: show another one"
         path.write_text(text, encoding="utf-8")
-    testing.mlp(folder / "mlp.onnx", width=64)
-    testing.mlp(folder / "small.onnx")
-    return folder
-
-
-def _run(copy: Path, *words: str) -> str:
-    """What python prints there, with the copy in front of every other accel."""
-    environment = {**os.environ, "PYTHONPATH": str(copy)}
-    command = [sys.executable, *words]
-    found = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    return found.stdout
+    testing.mlp(copy.folder / "mlp.onnx", width=64)
+    testing.mlp(copy.folder / "small.onnx")
+    return copy
 
 
 def _shown(folder: str) -> str:
@@ -106,9 +92,9 @@ def test_every_block_is_a_file_at_its_place() -> None:
         ("targets", "profiles", "profiles/"),
     ],
 )
-def test_it_is_listed(copy: Path, words: str, family: str, folder: str) -> None:
+def test_it_is_listed(extended: Any, words: str, family: str, folder: str) -> None:
     """`accel list` names it beside all the others."""
-    found = _run(copy, "-m", "accel", "list", words).split()
+    found = extended.run("-m", "accel", "list", words).split()
     assert sorted(found) == sorted({*catalog.names(family), _shown(folder)})
 
 
@@ -117,39 +103,39 @@ def test_it_is_listed(copy: Path, words: str, family: str, folder: str) -> None:
     [("engines", "Engine", "BASELINE"), ("recipes", "Recipe", "NEEDS_CALIBRATION")],
 )
 def test_it_offers_what_the_protocol_lists(
-    copy: Path, family: str, protocol: str, constant: str
+    extended: Any, family: str, protocol: str, constant: str
 ) -> None:
     """The same functions with the same parameters, and the constant."""
-    _run(copy, "-c", PROTOCOL, family, _shown(f"accel/{family}/"), protocol, constant)
+    extended.run("-c", PROTOCOL, family, _shown(f"accel/{family}/"), protocol, constant)
 
 
-def test_the_engine_keeps_its_promises(copy: Path) -> None:
+def test_the_engine_keeps_its_promises(extended: Any) -> None:
     """Probe, answers for the recipes, plan, outputs; wrong feeds and a closed session are refused."""
     name = _shown("accel/engines/")
-    assert _run(copy, "-c", FEEDS.format(name=name)).strip() == "refused"
+    assert extended.run("-c", FEEDS.format(name=name)).strip() == "refused"
 
 
-def test_the_engine_gives_what_the_reference_gives(copy: Path) -> None:
+def test_the_engine_gives_what_the_reference_gives(extended: Any) -> None:
     """`accel check` compares their outputs, each from a process of its own."""
     words = ("mlp.onnx", "--against", "mlp.onnx", "--engine", _shown("accel/engines/"), "--json")
-    [output] = json.loads(_run(copy, "-m", "accel", "check", *words))["data"]["outputs"]
+    [output] = json.loads(extended.run("-m", "accel", "check", *words))["data"]["outputs"]
     assert output["max_abs"] < 1e-5
 
 
-def test_the_recipe_makes_a_smaller_graph_that_is_close(copy: Path) -> None:
+def test_the_recipe_makes_a_smaller_graph_that_is_close(extended: Any) -> None:
     """`accel quantize` applies it for the target that is shown."""
     recipe, target = _shown("accel/recipes/"), _shown("profiles/")
     words = ("--recipe", recipe, "--target", target, "--out", "half.onnx", "--json")
-    trail = json.loads(_run(copy, "-m", "accel", "quantize", "mlp.onnx", *words))["data"]["trail"]
+    trail = json.loads(extended.run("-m", "accel", "quantize", "mlp.onnx", *words))["data"]["trail"]
     assert trail[-1] == "fp16_weights: 2 weights"
-    sizes = [(copy / n).stat().st_size for n in ("half.onnx", "mlp.onnx")]
+    sizes = [(extended.folder / n).stat().st_size for n in ("half.onnx", "mlp.onnx")]
     assert sizes[0] < 0.6 * sizes[1]
-    found = json.loads(_run(copy, "-m", "accel", "check", "half.onnx", "--against", "mlp.onnx", "--json"))  # fmt: skip
+    found = json.loads(extended.run("-m", "accel", "check", "half.onnx", "--against", "mlp.onnx", "--json"))  # fmt: skip
     assert 50 < found["data"]["outputs"][0]["sqnr_db"] < 100
 
 
-def test_a_plan_is_built_for_the_target(copy: Path) -> None:
+def test_a_plan_is_built_for_the_target(extended: Any) -> None:
     """With the threads that it names."""
     words = ("mlp.onnx", "--target", _shown("profiles/"), "--out", "plan", "--json")
-    plan = json.loads(_run(copy, "-m", "accel", "build", *words))["data"]
+    plan = json.loads(extended.run("-m", "accel", "build", *words))["data"]
     assert plan["options"]["threads"] == 2

@@ -36,12 +36,12 @@ def test_the_partition_is_as_good_as_the_best_of_all(most: int, seed: int) -> No
 
 
 def test_each_batch_size_gets_its_own_buckets() -> None:
-    """The batch is never padded; lengths are rounded up to the step."""
+    """The batch is never padded; the longest length of each has its bucket."""
     requests = [_request(1, 7, 0.5), _request(1, 30, 0.3), _request(8, 128, 0.2)]
     found = padding.buckets(MODEL, requests, FILL)
     assert found == [
-        {"batch": 1, "sequence": 8},
-        {"batch": 1, "sequence": 32},
+        {"batch": 1, "sequence": 7},
+        {"batch": 1, "sequence": 30},
         {"batch": 8, "sequence": 128},
     ]
 

@@ -12,8 +12,9 @@ import openvino
 
 from accel import arrays
 from accel import padding as pad
+from accel.engines._openvino_branches import branches, turns
 from accel.errors import CandidateBroken
-from accel.values import Feed, Options, Plan
+from accel.values import Feed, Model, Options, Plan
 
 MOST_ROUTES = 4096  # shapes remembered; a route is small, but traffic may never repeat itself
 
@@ -29,19 +30,58 @@ class Compiled:
 
 
 class _Static:
-    """One compiled shape with input and output buffers of its own."""
+    """The compiled branches, each with input buffers of its own; of outputs, those of one shape."""
 
-    def __init__(self, compiled: Any, fill: Mapping[str, float], sizes: pad.Sizes) -> None:
-        self.sizes, self.request = sizes, compiled.create_infer_request()
-        self.fill = {p.get_any_name(): fill.get(p.get_any_name(), 0) for p in compiled.inputs}
-        self.inputs = {p.get_any_name(): self._buffer(p) for p in compiled.inputs}
-        self.outputs = {p.get_any_name(): self._buffer(p) for p in compiled.outputs}
+    def __init__(
+        self, compiled: Any, model: Model, shapes: Sequence[pad.Sizes], fill: Mapping[str, float]
+    ) -> None:
+        self.shapes, self.request, self.model = shapes, compiled.create_infer_request(), model
+        self.fill = {p.name: fill.get(p.name, 0) for p in model.inputs}
+        buffers = [self._buffer(port) for port in compiled.inputs]
+        names, count = [p.name for p in model.inputs], len(model.inputs)
+        self.inputs = [
+            dict(zip(names, buffers[i * count :], strict=False)) for i in range(len(shapes))
+        ]
+        self.takes = buffers[len(shapes) * count :]
+        self.outputs = dict(zip((p.name for p in model.outputs), compiled.outputs, strict=True))
+        self.buffers = {
+            k: self._buffer(port)
+            for k, port in self.outputs.items()
+            if not port.get_partial_shape().is_dynamic
+        }
 
     def _buffer(self, port: Any) -> Any:
         tensor = openvino.Tensor(port.get_element_type(), port.get_shape())
         tensor.data[...] = 0
         self.request.set_tensor(port, tensor)
         return tensor.data
+
+    def route(self, chosen: int, wanted: pad.Sizes) -> Route:
+        """The way of one shape: into the branch's buffers, padded, and out as views."""
+        model, request = self.model, self.request
+        copies = [
+            (p.name, self.inputs[chosen][p.name], self.fill[p.name], _place(p.shape, wanted))
+            for p in model.inputs
+        ]
+        places = {p.name: _place(p.shape, wanted) for p in model.outputs}
+        views = {name: buffer[places[name]] for name, buffer in self.buffers.items()}
+        changing = [(k, port, places[k]) for k, port in self.outputs.items() if k not in views]
+        exact = wanted == self.shapes[chosen]
+        ways = list(zip(self.takes, turns(chosen, len(self.shapes)), strict=True))
+
+        def run(feed: Feed) -> dict[str, Any]:
+            for take, way in ways:
+                take[...] = way
+            for name, buffer, fill, place in copies:
+                if not exact:
+                    buffer[...] = fill
+                buffer[place] = feed[name]
+            request.infer(share_inputs=True, share_outputs=True)
+            if not changing:
+                return views
+            return views | {k: request.get_tensor(port).data[at] for k, port, at in changing}
+
+        return run
 
 
 class Session:
@@ -54,22 +94,17 @@ class Session:
         self._axes = pad.padded_axes(plan.model, self._fill)
         self._obtained: Options = {}
         found = plan.options.get("buckets") or []
-        self._static = [self._compile_static(b) for b in found if isinstance(b, dict)]
+        self._shapes = [b for b in found if isinstance(b, dict)]
+        self._static = self._compile_static() if self._shapes else None
         self._dynamic: Any = None if self._static else self._compile_dynamic()
         self._routes: dict[Any, Route] = {}
         self._turn = threading.Lock()  # buffers are shared: a call holds them until it has copied
 
-    def _compile_static(self, sizes: pad.Sizes) -> _Static:
-        model = self._model.clone()  # shares the weights
-        model.reshape(
-            {
-                port.name: [sizes.get(d, d) if isinstance(d, str) else d for d in port.shape]
-                for port in self._plan.model.inputs
-            }
-        )
-        compiled = self._compile(model)
+    def _compile_static(self) -> _Static:
+        model = self._plan.model
+        compiled = self._compile(branches(self._model, model.inputs, self._shapes))
         self._obtained = compiled.facts
-        return _Static(compiled.model, self._fill, sizes)
+        return _Static(compiled.model, model, self._shapes, self._fill)
 
     def _compile_dynamic(self) -> Any:
         compiled = self._compile(self._model)
@@ -81,7 +116,7 @@ class Session:
         """What was obtained, for the plan."""
         return {
             **self._obtained,
-            "static_shapes": len(self._static),
+            "static_shapes": len(self._shapes),
             "beyond_buckets": "compiled dynamic on first need",
         }
 
@@ -115,10 +150,10 @@ class Session:
         if len(self._routes) >= MOST_ROUTES:
             self._routes.clear()
         wanted = pad.sizes_of(self._plan.model, feed)
-        chosen = pad.fitting([s.sizes for s in self._static], wanted, self._axes)
-        if chosen is None:
+        chosen = pad.fitting(self._shapes, wanted, self._axes)
+        if chosen is None or self._static is None:
             return self._dynamic_route()
-        return self._static_route(next(s for s in self._static if s.sizes == chosen), wanted)
+        return self._static.route(self._shapes.index(chosen), wanted)
 
     def _dynamic_route(self) -> Route:
         if self._dynamic is None:
@@ -132,28 +167,9 @@ class Session:
 
         return run
 
-    def _static_route(self, static: _Static, wanted: pad.Sizes) -> Route:
-        model, request = self._plan.model, static.request
-        copies = [
-            (p.name, static.inputs[p.name], static.fill[p.name], _place(p.shape, wanted))
-            for p in model.inputs
-        ]
-        views = {p.name: static.outputs[p.name][_place(p.shape, wanted)] for p in model.outputs}
-        exact = wanted == static.sizes
-
-        def run(feed: Feed) -> dict[str, Any]:
-            for name, buffer, fill, place in copies:
-                if not exact:
-                    buffer[...] = fill
-                buffer[place] = feed[name]
-            request.infer(share_inputs=True, share_outputs=True)
-            return views
-
-        return run
-
     def close(self) -> None:
         with self._turn:
-            self._static, self._dynamic, self._model, self._routes = [], None, None, {}
+            self._static, self._dynamic, self._model, self._routes = None, None, None, {}
 
 
 def _place(shape: Sequence[int | str], sizes: pad.Sizes) -> tuple[slice, ...]:

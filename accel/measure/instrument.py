@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accel import arrays
-from accel.errors import CandidateBroken, InstrumentUnfit
+from accel.errors import AccelError, CandidateBroken, InstrumentUnfit, concerns_all
 from accel.measure import load, machine
 from accel.measure.tally import Tally, measurement
 from accel.measure.worker import Block, Worker
@@ -198,7 +198,9 @@ def _guarded(worker: Worker, tally: Tally, action: Callable[[], None]) -> None:
     """A worker in trouble loses its arm, not the others', and no longer runs beside them."""
     try:
         action()
-    except CandidateBroken as error:
+    except AccelError as error:
+        if concerns_all(error):
+            raise
         tally.dead = str(error)
         worker.close()
 

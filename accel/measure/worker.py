@@ -13,6 +13,7 @@ import json
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TIMEOUT_S = 900.0  # for one order; a block of the slowest sane model ends long before
+DEATH_S = 10.0  # for a worker that hung up to be gone
 CAPACITY = 1 << 18  # timed calls in a block, at most: 2 MiB of int64
 WAKE_CALLS, WAKE_NS = 3, 20_000_000  # dropped after SIGCONT: max(3 calls, 20 ms)
 
@@ -138,6 +140,9 @@ class Worker:
         return line
 
     def _dead(self, verb: str) -> CandidateBroken:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._spawned.process.wait(DEATH_S)  # it hung up; it may still be on its way out
+        child.end(self._spawned)
         how = child.exit_text(self._spawned.process.wait())
         return CandidateBroken(
             f"{self.name}: the worker died during {verb} ({how}). What it printed: less {self.log}"

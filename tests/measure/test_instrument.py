@@ -245,6 +245,22 @@ def test_a_hang_loses_its_arm_and_is_not_left_running_beside_the_others(
     assert set(alive) == {1}
 
 
+def test_an_arm_that_refuses_its_requests_is_lost_alone(model: Model, tmp_path: Path) -> None:
+    """An error of any kind inside a worker is its arm's; the other arm is timed."""
+    other = testing.mlp(tmp_path / "other.onnx", width=5)  # its input is not that of the requests
+    found = instrument.compare(
+        [Arm("other", testing.plan(other)), *arms(model, "fine")],
+        requests(model),
+        tmp_path / "out",
+        epochs=1,
+        rounds=2,
+        **SHORT,
+    )
+    assert isinstance(found[0], Refusal)
+    assert "x" in found[0].reason
+    assert measured(found[1]).arm == "fine"
+
+
 def test_nothing_is_left_running(model: Model, tmp_path: Path) -> None:
     """When the comparison is over its workers are gone."""
     one = [testing.request(model)]

@@ -15,6 +15,7 @@ import pytest
 from accel import arrays, testing
 from accel.errors import CandidateBroken, UsageError
 from accel.measure import child
+from accel.measure import worker as worker_module
 from accel.measure.worker import CAPACITY, Worker, timed
 
 INSIDE = """
@@ -125,6 +126,21 @@ def test_a_crash_names_the_order_the_signal_and_the_log(worker: Worker, tmp_path
         with pytest.raises(CandidateBroken, match=r"arm: the worker died during .*SIGSEGV") as one:
             worker.ask("memory")
         assert str(tmp_path / "log") in str(one.value)
+
+
+def test_a_worker_that_hangs_up_and_stays_is_ended(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever closed its end of the line is not waited for without limit."""
+    monkeypatch.setattr(worker_module, "DEATH_S", 0.1)
+    pid = worker.pid
+    worker.stop()
+    os.close(worker._answers)
+    worker._answers, line = os.pipe()
+    os.close(line)
+    with pytest.raises(CandidateBroken, match=r"the worker died during memory .*SIGKILL"):
+        worker.ask("memory")
+    assert not psutil.pid_exists(pid)
 
 
 def test_a_worker_that_passes_its_limit_is_killed(worker: Worker) -> None:

@@ -53,9 +53,10 @@ def test_the_portable_engine_runs_here(here: Diagnosis) -> None:
 
 def test_nothing_usable_ends_with_7_and_says_how_to_mend_it(tmp_path: Path) -> None:
     """Without a runtime: one document, code 7, and the line to type for each engine; a library
-    that crashes when it is imported is an answer too."""
+    that crashes or does not load when it is imported is an answer too."""
+    unlinked = ("torch", "raise OSError('libgomp.so.1: cannot open shared object file')\n")
     crash = ("openvino", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
-    found = ask(tmp_path, absent("onnxruntime"), crash)
+    found = ask(tmp_path, absent("onnxruntime"), crash, unlinked)
     assert found.returncode == 7, found.stderr
     assert "Traceback" not in found.stderr
     assert "accel: No engine can run here." in found.stderr
@@ -63,4 +64,6 @@ def test_nothing_usable_ends_with_7_and_says_how_to_mend_it(tmp_path: Path) -> N
     assert data["healthy"] is False
     missing = data["engines"]["onnxruntime_cpu"]
     assert missing["fix"] == "pip install 'accel-inference[cpu]'"
+    assert "torch_eager': one of its libraries" in data["engines"]["torch_eager"]["reason"]
+    assert "libgomp.so.1: cannot open" in data["engines"]["torch_eager"]["reason"]
     assert "SIGSEGV" in data["engines"]["openvino"]["reason"]
