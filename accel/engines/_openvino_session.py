@@ -65,7 +65,7 @@ class _Static:
         ]
         places = {p.name: _place(p.shape, wanted) for p in model.outputs}
         views = {name: buffer[places[name]] for name, buffer in self.buffers.items()}
-        changing = [(k, port, places[k]) for k, port in self.outputs.items() if k not in views]
+        changing = [(k, i, places[k]) for i, k in enumerate(self.outputs) if k not in views]
         exact = wanted == self.shapes[chosen]
         ways = list(zip(self.takes, turns(chosen, len(self.shapes)), strict=True))
 
@@ -76,10 +76,10 @@ class _Static:
                 if not exact:
                     buffer[...] = fill
                 buffer[place] = feed[name]
-            request.infer(share_inputs=True, share_outputs=True)
+            found = request.infer(share_inputs=True, share_outputs=True)
             if not changing:
                 return views
-            return views | {k: request.get_tensor(port).data[at] for k, port, at in changing}
+            return views | {k: found[i][at] for k, i, at in changing}
 
         return run
 
