@@ -52,6 +52,8 @@ def load(path: Path) -> list[Feed]:
     Raises UsageError for anything that is not an .npz of numeric arrays of sane size."""
     import numpy as np
 
+    if not Path(path).is_file():
+        raise UsageError(f"{path} is not a file. An .npz of numeric arrays is needed.")
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(item.file_size for item in archive.infolist())

@@ -221,7 +221,19 @@ def nearest(candidates: Sequence[Candidate], constraints: Constraints) -> str:
     """What to say when nothing meets the constraints: the nearest ones, and what would help."""
     wanted = [c for c in candidates if not constraints.recipes or c.recipe in constraints.recipes]
     scored = sorted((c for c in wanted if c.drop is not None), key=lambda c: c.drop or 0.0)
-    lines = [f"  {c.name}: {c.reason}" for c in (scored or wanted)[:5]]
+    lines = [f"  {c.name}: {_missed(c, constraints)}" for c in (scored or wanted)[:5]]
     first = "No candidate met the constraints. Nearest:"
-    last = "Allow more with --max-drop, or try more with fewer --recipe and --engine options."
+    last = (
+        "Allow more (--max-drop, --max-latency, --max-memory, --min-speedup), or try more with "
+        "fewer --recipe and --engine options."
+    )
     return "\n".join([first, *(lines or ["  none could be built"]), last])
+
+
+def _missed(candidate: Candidate, constraints: Constraints) -> str:
+    """The reason; of one that kept its accuracy and came to no final, the limit that it was over."""
+    if candidate.status != "built":
+        return candidate.reason
+    screened = dataclasses.replace(candidate, objective_s=candidate.screen_s)
+    missed = broken(screened, constraints, None)
+    return f"{missed}, in the screening" if missed else candidate.reason

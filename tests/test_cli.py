@@ -174,6 +174,7 @@ def test_what_is_not_a_model_is_named(
         (["optimize", "raises.py"], "no weights here"),
         (["optimize", "feeds.npz"], "a workload is a .py or an .onnx"),
         (["optimize", "good.onnx", "--data", "empty.npz"], "is not an .npz"),
+        (["optimize", "good.onnx", "--data", "nope.npz"], "nope.npz is not a file"),
         (["bench", "good.onnx", "--data", "wrong.npz"], "and the model differ in"),
         (["optimize", "tiny.py", "--data", "feeds.npz"], "--data goes with an .onnx"),
         (["optimize", "tiny.py", "--max-latency", "5"], "needs one of the units ms, s"),

@@ -145,6 +145,14 @@ def test_ties_go_to_the_portable_then_the_smaller() -> None:
     assert [c.name for c in ranked] == ["small", "big", "fast", "slow"]
 
 
+def test_the_nearest_say_which_limit_they_were_over() -> None:
+    """What kept its accuracy and never came to a final has no reason of its own yet."""
+    rows = [dataclasses.replace(_built("big", 1e-3, drop=0.0), peak_memory_bytes=70 * 10**6)]
+    text = search.nearest(rows, Constraints(max_memory_bytes=10**6, max_latency_s=1.0))
+    assert "big: 70 MB of memory, allowed 1 MB, in the screening" in text
+    assert "1.00 ms, allowed 0.5 ms, in" in search.nearest(rows, Constraints(max_latency_s=5e-4))
+
+
 def test_the_nearest_ones_are_named_when_nothing_fits() -> None:
     """The error lists the smallest drops first and what to type next."""
     rows = [_built("far", 1, drop=6.0, reason="r6"), _built("near", 1, drop=0.7, reason="r0")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,13 @@ def _warm(call: Call, feed: Feed) -> None:
 
 def score(call: Call, problem: Problem) -> float:
     """The workload's metric on the split that nothing was chosen on."""
-    rows = [problem.row(call(feed), label) for feed, label in problem.samples("certify")]
+    rows = [problem.row(_answer(call, given), label) for given, label in problem.samples("certify")]
     return float(problem.metric(np.asarray(rows)))
+
+
+def _answer(call: Call, given: Feed | Sequence[Feed]) -> Any:
+    """What `row` gets: the outputs, or a list of them where a sample is several calls."""
+    return call(given) if isinstance(given, Mapping) else [call(feed) for feed in given]
 
 
 def _forget_peak() -> None:
