@@ -60,7 +60,6 @@ def probe(job: Job, engine: str) -> Probe:
 def export(job: Job, exporter: str) -> store.Step[Model]:
     """One root graph. Raises CandidateBroken with the exporter's own error."""
     key = {"exporter": exporter, **pick(job, "source", "weights", "example")}
-
     words = {
         "source": job.workload.source,
         "data": job.workload.data,

@@ -4,8 +4,8 @@
 
 OpenVINO's CPU plugin packs a constant once in a compiled model, whichever branch reads it. Compiled
 apart, every shape has constants of its own, and they evict each other from the cache: MiniLM in int8
-took 1.10 times as long on sentences of mixed lengths, in the same run, and 46 MB more. What is left is
-the cost of a shape that has not run for a while (its own machine code): 0.2 to 0.3 ms of 0.8 there.
+took 1.10 times as long on sentences of mixed lengths, in the same run, and 46 MB more. What is left:
+the first call after a change of shape took 0.2 to 0.3 ms more than 0.8 there; why is not known.
 """
 
 from __future__ import annotations
