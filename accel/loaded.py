@@ -36,7 +36,7 @@ class Loaded:
                 f"Loaded in process {self._home}, called in its fork {os.getpid()}, where the "
                 f"engine's threads do not exist. Call accel.load after the fork."
             )
-        if not isinstance(feed, Mapping):
+        if not isinstance(feed, dict | Mapping):  # dict first: the abstract class is slow to ask
             raise UsageError(f"Call it with a dict of name -> array, not {type(feed).__name__}.")
 
     def close(self) -> None:

@@ -160,7 +160,7 @@ def machine() -> dict[str, Any]:
 def text(result: Mapping[str, Any]) -> str:
     """The result as Markdown."""
     columns = list(result["rows"][0]["p50_ms"])
-    heads = [f"{c} p50 ms" for c in columns]
+    heads = [f"{c} ms" for c in columns]
     lines = [f"| arm | {' | '.join(heads)} | score | drop | disk MB | peak MB | foreign cores |"]
     lines.append("|---" * (len(heads) + 6) + "|")
     for row in result["rows"]:

@@ -18,7 +18,7 @@ from accel.values import Feed, Model, Options, Plan
 
 MOST_ROUTES = 4096  # shapes remembered; a route is small, but traffic may never repeat itself
 
-Route = Callable[[Feed], dict[str, Any]]
+Route = Callable[[Feed, bool], dict[str, Any]]  # the feed, and whether its caller owns the outputs
 
 
 @dataclass(frozen=True)
@@ -30,25 +30,27 @@ class Compiled:
 
 
 class _Static:
-    """The compiled branches, each with input buffers of its own; of outputs, those of one shape."""
+    """The compiled branches, each with input buffers of its own.
+
+    An inference leaves the caches without Python's code and data: what is done here took 24 us
+    beside 800 us of MiniLM, and 7 when timed alone. What a route can know is worked out once."""
 
     def __init__(
         self, compiled: Any, model: Model, shapes: Sequence[pad.Sizes], fill: Mapping[str, float]
     ) -> None:
         self.shapes, self.request, self.model = shapes, compiled.create_infer_request(), model
         self.fill = {p.name: fill.get(p.name, 0) for p in model.inputs}
-        buffers = [self._buffer(port) for port in compiled.inputs]
-        names, count = [p.name for p in model.inputs], len(model.inputs)
+        names, ports = list(self.fill), list(compiled.inputs)
+        end = len(shapes) * len(names)
+        buffers = [self._buffer(port) for port in ports[:end]]
         self.inputs = [
-            dict(zip(names, buffers[i * count :], strict=False)) for i in range(len(shapes))
+            dict(zip(names, buffers[i : i + len(names)], strict=True))
+            for i in range(0, end, len(names))
         ]
-        self.takes = buffers[len(shapes) * count :]
-        self.outputs = dict(zip((p.name for p in model.outputs), compiled.outputs, strict=True))
-        self.buffers = {
-            k: self._buffer(port)
-            for k, port in self.outputs.items()
-            if not port.get_partial_shape().is_dynamic
-        }
+        self.takes = numpy.zeros(len(ports) - end, bool)
+        for i, port in enumerate(ports[end:]):
+            take = self.takes[i : i + 1].reshape(())  # a view: one write sets them all
+            self.request.set_tensor(port, openvino.Tensor(take, shared_memory=True))
 
     def _buffer(self, port: Any) -> Any:
         tensor = openvino.Tensor(port.get_element_type(), port.get_shape())
@@ -57,29 +59,31 @@ class _Static:
         return tensor.data
 
     def route(self, chosen: int, wanted: pad.Sizes) -> Route:
-        """The way of one shape: into the branch's buffers, padded, and out as views."""
-        model, request = self.model, self.request
-        copies = [
-            (p.name, self.inputs[chosen][p.name], self.fill[p.name], _place(p.shape, wanted))
-            for p in model.inputs
-        ]
-        places = {p.name: _place(p.shape, wanted) for p in model.outputs}
-        views = {name: buffer[places[name]] for name, buffer in self.buffers.items()}
-        changing = [(k, i, places[k]) for i, k in enumerate(self.outputs) if k not in views]
+        """The way of one shape: into the branch's buffers, padded, and out without the padding."""
+        model, infer, takes, inputs = (
+            self.model,
+            self.request.infer,
+            self.takes,
+            self.inputs[chosen],
+        )
         exact = wanted == self.shapes[chosen]
-        ways = list(zip(self.takes, turns(chosen, len(self.shapes)), strict=True))
+        fills = [] if exact else [(inputs[name], fill) for name, fill in self.fill.items()]
+        copies = [(inputs[p.name][_place(p.shape, wanted)], p.name) for p in model.inputs]
+        names, way = (
+            [p.name for p in model.outputs],
+            numpy.array(turns(chosen, len(self.shapes)), bool),
+        )
+        cuts = {} if exact else {p.name: _place(p.shape, wanted) for p in model.outputs}
 
-        def run(feed: Feed) -> dict[str, Any]:
-            for take, way in ways:
-                take[...] = way
-            for name, buffer, fill, place in copies:
-                if not exact:
-                    buffer[...] = fill
-                buffer[place] = feed[name]
-            found = request.infer(share_inputs=True, share_outputs=True)
-            if not changing:
-                return views
-            return views | {k: found[i][at] for k, i, at in changing}
+        def run(feed: Feed, owned: bool) -> dict[str, Any]:
+            takes[:] = way
+            for buffer, fill in fills:
+                buffer[...] = fill
+            for place, name in copies:
+                place[...] = feed[name]
+            values = infer(share_inputs=True, share_outputs=not owned).values()
+            found = dict(zip(names, values, strict=True))
+            return {name: found[name][cut] for name, cut in cuts.items()} if cuts else found
 
         return run
 
@@ -123,25 +127,25 @@ class Session:
     def __call__(self, feed: Feed) -> dict[str, Any]:
         try:
             with self._turn:
-                return {name: value.copy() for name, value in self._run(feed).items()}
+                return self._run(feed, owned=True)
         except RuntimeError as error:  # OpenVINO's, for whatever happens while it runs
             raise CandidateBroken(f"OpenVINO could not run: {str(error).strip()[:400]}") from None
 
     def bind(self, feed: Feed) -> Callable[[], Any]:
         """Routing, and padding into the bucket's own buffers, are inside; outputs are views."""
         self(feed)
-        return lambda: self._run(feed)
+        return lambda: self._run(feed, owned=False)
 
-    def _run(self, feed: Feed) -> dict[str, Any]:
+    def _run(self, feed: Feed, owned: bool) -> dict[str, Any]:
         try:
-            kinds = tuple((feed[name].shape, feed[name].dtype) for name in self._names)
+            kinds = tuple([(feed[name].shape, feed[name].dtype) for name in self._names])
             route = self._routes.get(kinds)
         except (KeyError, AttributeError):  # said better by arrays.fit
             route, kinds = None, ()
         if route is None or len(feed) != len(self._names):
             route = self._route(feed)
             self._routes[kinds] = route
-        return route(feed)
+        return route(feed, owned)
 
     def _route(self, feed: Feed) -> Route:
         arrays.fit(feed, self._plan.model.inputs)
@@ -160,9 +164,9 @@ class Session:
             self._dynamic = self._compile_dynamic()
         request = self._dynamic
 
-        def run(feed: Feed) -> dict[str, Any]:
+        def run(feed: Feed, owned: bool) -> dict[str, Any]:
             given = {k: numpy.ascontiguousarray(v) for k, v in feed.items()}
-            found = request.infer(given, share_inputs=True, share_outputs=True)
+            found = request.infer(given, share_inputs=True, share_outputs=not owned)
             return {port.get_any_name(): value for port, value in found.items()}
 
         return run

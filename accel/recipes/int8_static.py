@@ -29,9 +29,12 @@ HISTOGRAM_FEEDS = 64  # histogram calibrators keep every activation in memory
 
 
 def variants(style: QuantStyle) -> tuple[Options, ...]:
-    """NNCF for OpenVINO, whose int8 kernels take its graphs; ONNX Runtime's own for itself."""
+    """NNCF for OpenVINO, whose int8 kernels take its graphs; ONNX Runtime's own for itself.
+
+    Asymmetric activations lose less, symmetric ones need no zero points: on MiniLM they cost
+    0.09 pt more and took 0.96 of the time on sentences, 0.98 on batches."""
     if "openvino" in style.operators:
-        return ({"tool": "nncf"},)
+        return tuple({"tool": "nncf", "activations": a} for a in ("asymmetric", "symmetric"))
     return tuple({"tool": "onnxruntime", "method": m} for m in ("MinMax", "Percentile", "Entropy"))
 
 
@@ -54,8 +57,9 @@ def apply(
         if options["tool"] == "onnxruntime":
             used = _onnxruntime(model, feeds, style, str(options["method"]), path)
         else:
-            used = _nncf(model, feeds, transformer, path)
-    line = f"int8_static {options['tool']} {options.get('method', '')} on {used} feeds"
+            used = _nncf(model, feeds, transformer, str(options["activations"]), path)
+    how = options.get("method") or options["activations"]
+    line = f"int8_static {options['tool']} {how} on {used} feeds"
     if raised is not None:
         raised.unlink()
         line += f", raised to opset {PER_CHANNEL_OPSET}"
@@ -103,12 +107,16 @@ def _checked(calibration: Iterable[Feed] | None, model: Model) -> list[Feed]:
     return feeds
 
 
-def _nncf(model: Model, feeds: list[Feed], transformer: bool, path: Path) -> int:
+def _nncf(model: Model, feeds: list[Feed], transformer: bool, activations: str, path: Path) -> int:
     """On the ONNX graph itself: its IR was as quick and as accurate, but only OpenVINO reads it."""
     import nncf
     import onnx
 
     kind = nncf.ModelType.TRANSFORMER if transformer else None
+    presets = {
+        "asymmetric": nncf.QuantizationPreset.MIXED,  # weights are symmetric in both
+        "symmetric": nncf.QuantizationPreset.PERFORMANCE,
+    }
     # an int8 table saves little time and costs memory in every static shape that is compiled
     tables = nncf.IgnoredScope(types=["Gather"], validate=False) if transformer else None
     used = feeds[:MOST_FEEDS]
@@ -116,9 +124,7 @@ def _nncf(model: Model, feeds: list[Feed], transformer: bool, path: Path) -> int
         onnx.load(str(model.path)),
         nncf.Dataset([dict(f) for f in used]),
         subset_size=len(used),
-        preset=nncf.QuantizationPreset.MIXED
-        if transformer
-        else nncf.QuantizationPreset.PERFORMANCE,
+        preset=presets[activations],
         model_type=kind,
         ignored_scope=tables,
     )

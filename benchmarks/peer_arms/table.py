@@ -13,6 +13,7 @@ import numpy as np
 
 RESAMPLES = 4000
 OBJECTIVE = "weighted"
+P50 = ", p50 of calls"
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,19 @@ def read(folder: Path, requests: Iterable[tuple[str, float, Any]]) -> Traces:
 
 
 def columns(traces: Traces) -> tuple[str, ...]:
-    """Request groups in the workload's order, then the objective."""
-    return (*dict.fromkeys(traces.groups), OBJECTIVE)
+    """Request groups in the workload's order, each followed by its p50 where it has several
+    requests, then the objective."""
+    groups = dict.fromkeys(traces.groups)
+    several = {g for g in groups if traces.groups.count(g) > 1}
+    return (*(c for g in groups for c in ((g, g + P50) if g in several else (g,))), OBJECTIVE)
 
 
 def p50_s(traces: Traces, arm: str) -> dict[str, float]:
-    """Median latency a group over all calls, and the weighted sum of the requests' medians."""
+    """Seconds of every column.
+
+    A group's is the weighted mean of its requests' medians, as accel's own objective has it: every
+    length counts by its share of the traffic. The median over all calls is beside it: what a call
+    of middling length takes, whatever the long ones do."""
     return _summary(traces, [b for b in traces.blocks if b["arm"] == arm])
 
 
@@ -94,11 +102,14 @@ def _log_ratios(traces: Traces, slower: str, faster: str, column: str) -> dict[i
 def _summary(traces: Traces, blocks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     request = np.concatenate([b["request"] for b in blocks]).astype(int)
     seconds = np.concatenate([b["seconds"] for b in blocks])
-    group_of = np.asarray(traces.groups)[request]
-    found = {g: float(np.median(seconds[group_of == g])) for g in dict.fromkeys(traces.groups)}
-    medians = [np.median(seconds[request == i]) for i in range(len(traces.weights))]
-    found[OBJECTIVE] = float(np.dot(medians, traces.weights))
-    return found
+    groups, weights = np.asarray(traces.groups), np.asarray(traces.weights)
+    medians = np.asarray([np.median(seconds[request == i]) for i in range(len(weights))])
+    found = {OBJECTIVE: float(np.dot(medians, weights))}
+    for g in dict.fromkeys(traces.groups):
+        mine = groups == g
+        found[g] = float(np.average(medians[mine], weights=weights[mine]))
+        found[g + P50] = float(np.median(seconds[mine[request]]))
+    return {column: found[column] for column in columns(traces)}
 
 
 def peak_bytes(traces: Traces, arm: str) -> int:

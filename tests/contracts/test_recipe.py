@@ -318,6 +318,21 @@ def test_static_activations_are_as_the_style_wants_them(
         assert all(z == 0 for z in zeros) or not signed
 
 
+@pytest.mark.parametrize("activations", ["asymmetric", "symmetric"])
+def test_nncf_gives_the_activations_that_were_asked_for(
+    models: Mapping[str, Model], tmp_path: Path, activations: str
+) -> None:
+    """Symmetric activations have no zero points; asymmetric ones use them."""
+    pytest.importorskip("nncf")
+    model, options = models["mlp"], {"tool": "nncf", "activations": activations}
+    member = catalog.load("recipes", "int8_static")
+    proto = onnx.load(member.apply(model, _feeds(model), PLAIN, options, tmp_path).model.path)
+    tensors = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    zeros = [tensors[n.input[2]] for n in proto.graph.node if n.op_type == "QuantizeLinear"]
+    assert zeros
+    assert all((z == 0).all() for z in zeros) == (activations == "symmetric")
+
+
 def test_dynamic_activations_cannot_be_signed_and_that_is_said(
     models: Mapping[str, Model], tmp_path: Path
 ) -> None:
