@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from accel import arrays, artefacts, padding, stats, trials
@@ -12,12 +11,12 @@ from accel.artefacts import build
 from accel.certificate import certificate
 from accel.constraints import Constraints
 from accel.errors import AccelError
-from accel.job import Job, pick, step
-from accel.measure import instrument
+from accel.heats import timed
+from accel.job import Job
 from accel.search import portable
 from accel.steps import evaluate as evaluate_step
 from accel.steps import pack as pack_step
-from accel.trials import identity, outputs, score
+from accel.trials import outputs, score
 from accel.values import (
     Candidate,
     Certificate,
@@ -31,18 +30,9 @@ from accel.values import (
 )
 
 BASELINE_ENGINE = "onnxruntime_cpu"
-EPOCHS, ROUNDS, BLOCK_S = 4, 16, 0.05
+EPOCHS = 4
 TIE = 1.03  # half an interval, as a factor: rivals that overlap 1 within it tie in earnest
 SPEED_UP = 1.10  # the same for baselines, whose ratio is reported and decides nothing
-WARM_CALLS = 200  # passes over the requests until an arm has run about this many calls
-
-
-@dataclass(frozen=True)
-class Final:
-    """What came of one interleaved run: the arms that lived, and those that did not."""
-
-    measured: tuple[Measurement, ...]
-    lost: tuple[Refusal, ...]
 
 
 def measure(
@@ -50,37 +40,16 @@ def measure(
 ) -> Mapping[str, Measurement | Refusal]:
     """All arms timed together: interleaved, in random order, in fresh processes, until the best
     of the `rivals` is told from the others or ties with them closely."""
-    key = {
-        "arms": {name: identity(plan) for name, plan in arms.items()},
-        "machine": job.machine_class,
-        "seed": job.seed,
-        "epochs": job.epochs,
-        **pick(job, "requests"),
-    }
-
-    def make(folder: Path) -> Final:
-        found = instrument.compare(
-            [instrument.Arm(n, p) for n, p in arms.items()],
-            job.requests,
-            folder,
-            epochs=min(EPOCHS, job.epochs),
-            most_epochs=job.epochs,
-            enough=lambda found: settled(found, rivals),
-            rounds=ROUNDS,
-            block_s=BLOCK_S,
-            warmup_calls=max(3, WARM_CALLS // len(job.requests)),
-            seed=job.seed,
-            progress=progress,
-        )
-        instrument.require_fit([m for m in found if isinstance(m, Measurement)])
-        return Final(
-            tuple(m for m in found if isinstance(m, Measurement)),
-            tuple(m for m in found if isinstance(m, Refusal)),
-        )
-
-    final = step(job, "measure", key, Final, make).value
-    lost = {r.what: r for r in final.lost}
-    return {m.arm: m for m in final.measured} | lost
+    return timed(
+        job,
+        "measure",
+        arms,
+        {"epochs": job.epochs},
+        epochs=min(EPOCHS, job.epochs),
+        most_epochs=job.epochs,
+        enough=lambda found: settled(found, rivals),
+        progress=progress,
+    )
 
 
 def settled(found: Sequence[Measurement | Refusal], rivals: Collection[str]) -> bool:

@@ -1,7 +1,7 @@
 """Which candidates to try, which to drop, and which one to choose. Pure: values in, values out.
 
 The order: `plan` (everything the engines can exploit) -> trials -> `prune` (dominated by a
-wide margin) -> scores -> `finalists` -> one interleaved measurement -> `rank` -> certificate.
+wide margin) -> scores -> a heat of the `contenders` -> `finalists` -> one interleaved measurement -> `rank` -> certificate.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ Status = Literal["planned", "built", "measured", "refused", "pruned", "failed", 
 # (round-to-round spread within an epoch was 7 to 9 %). Three times slower is never noise.
 PRUNE_MARGIN = 3.0
 REFINE_MARGIN = 1.6  # other settings of one graph were worth at most this on the models tried
+CONTENDERS = 12  # timed together, briefly, for the places in the final
+CONTENDER_MARGIN = 1.6  # one machine's speed changed by 1.5 between screenings
 FINALISTS = 3  # measured together; each costs a process and its share of every round
 FINALIST_MARGIN = 1.3  # screened slower than this beside the best: not worth a place in the final
 
@@ -161,11 +163,27 @@ def hold(candidate: Candidate, budget: float) -> Candidate:
     return _with(candidate, "refused", f"drops {drop:.2f} {score.unit}, allowed {budget:g}")
 
 
+def contenders(candidates: Sequence[Candidate], constraints: Constraints) -> tuple[Candidate, ...]:
+    """Those among whom screening cannot choose, where they are more than a final takes."""
+    alive = _alive(candidates, constraints)
+    if constraints.objective == "size" or not alive:
+        return ()
+    limit = (alive[0].screen_s or 0.0) * CONTENDER_MARGIN
+    near = [c for c in alive if (c.screen_s or 0.0) <= limit][:CONTENDERS]
+    return tuple(near) if len(near) > FINALISTS else ()
+
+
+def _alive(candidates: Sequence[Candidate], constraints: Constraints) -> list[Candidate]:
+    """What may come to a final, best first."""
+    size = constraints.objective == "size"
+    alive = [c for c in candidates if c.status == "built" and fits(c, constraints)]
+    return sorted(alive, key=lambda c: c.size_bytes if size else (c.screen_s or 0.0))
+
+
 def finalists(candidates: Sequence[Candidate], constraints: Constraints) -> tuple[Candidate, ...]:
     """The few that are measured together: the best by screening, and the best portable one."""
     size = constraints.objective == "size"
-    alive = [c for c in candidates if c.status == "built" and fits(c, constraints)]
-    alive.sort(key=lambda c: c.size_bytes if size else (c.screen_s or 0.0))
+    alive = _alive(candidates, constraints)
     if not alive:
         return ()
     limit = (alive[0].screen_s or 0.0) * FINALIST_MARGIN

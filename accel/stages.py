@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from accel import arrays, artefacts, finals, padding, search, trials
+from accel import arrays, artefacts, finals, heats, padding, search, trials
 from accel.constraints import Constraints
 from accel.errors import (
     AccelError,
@@ -194,6 +194,7 @@ def decide(
     """Final after final until one has a winner: the table, the baselines, the winner, its proof.
 
     Raises ConstraintError with the nearest candidates when nobody is left to measure."""
+    table = heat(job, table, constraints, progress)
     while final := search.finalists(table, constraints):
         table, baselines = measure(job, table, final, yardstick, progress)
         table, chosen = choose(job, table, baselines, constraints, yardstick, progress)
@@ -204,6 +205,19 @@ def decide(
                     progress(Event("candidate", row.reason, row))
             return table, baselines, *chosen
     raise ConstraintError(search.nearest(table, constraints))
+
+
+def heat(
+    job: Job, table: Sequence[Candidate], constraints: Constraints, progress: Progress
+) -> tuple[Candidate, ...]:
+    """Time the contenders for the final together, where screening leaves it open who they are."""
+    if not (near := search.contenders(table, constraints)):
+        return tuple(table)
+    progress(Event("phase", f"heat of {len(near)} candidates"))
+    found = heats.heat(job, near, lambda text: progress(Event("phase", f"heat: {text}")))
+    for row in found.values():
+        progress(Event("candidate", row.reason, row))
+    return tuple(found.get(c.name, c) for c in table)
 
 
 def measure(

@@ -106,6 +106,18 @@ def test_the_best_portable_one_is_always_in_the_final() -> None:
     assert left[3].reason == "not in the final: 1.0x the quickest one's time in screening"
 
 
+def test_only_what_screening_cannot_tell_apart_runs_a_heat() -> None:
+    """More near ones than a final takes, and no others; none where size decides."""
+    near = [_built(f"n{i}", 1 + i / 10) for i in range(5)]
+    rows = [*near, _built("far", 1.7), _built("refused", 0.5, status="refused")]
+    assert search.contenders(rows, Constraints()) == tuple(near)
+    assert search.contenders(near[:3], Constraints()) == ()
+    assert search.contenders(rows, Constraints(objective="size")) == ()
+    many = [_built(f"m{i:02}", 1 + i / 100) for i in range(20)]
+    assert len(search.contenders(many, Constraints())) == search.CONTENDERS
+    assert search.contenders([], Constraints()) == ()
+
+
 def test_a_drop_over_the_budget_is_refused() -> None:
     """Accuracy is a constraint: the row is out, and says by how much."""
     score = Score("acc", "pt", 80, Path("r"))

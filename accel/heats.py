@@ -1,0 +1,85 @@
+"""Arms timed together as one stored step; and the heat, which gives the places in the final.
+
+Screenings are taken minutes apart, and a shared machine changes its speed in between (by half, on
+the one this was found on): of several candidates within a few percent, those that had met a quick
+minute went on. The rounds of one run are paired, so that all arms see the same minutes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from accel import stats, trials
+from accel.job import Job, pick, step
+from accel.measure import instrument
+from accel.values import Candidate, Measurement, Options, Plan, Refusal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROUNDS, BLOCK_S = 16, 0.05
+WARM_CALLS = 200  # passes over the requests until an arm has run about this many calls
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What came of one interleaved run: the arms that lived, and those that did not."""
+
+    measured: tuple[Measurement, ...]
+    lost: tuple[Refusal, ...]
+
+
+def timed(
+    job: Job, verb: str, plans: Mapping[str, Plan], key: Options, **protocol: Any
+) -> dict[str, Measurement | Refusal]:
+    """All plans timed together: interleaved, in random order, in fresh processes."""
+    full = {
+        "arms": {name: trials.identity(plan) for name, plan in plans.items()},
+        "machine": job.machine_class,
+        "seed": job.seed,
+        **key,
+        **pick(job, "requests"),
+    }
+
+    def make(folder: Path) -> Timed:
+        found = instrument.compare(
+            [instrument.Arm(n, p) for n, p in plans.items()],
+            job.requests,
+            folder,
+            rounds=ROUNDS,
+            block_s=BLOCK_S,
+            warmup_calls=max(3, WARM_CALLS // len(job.requests)),
+            seed=job.seed,
+            **protocol,
+        )
+        instrument.require_fit([m for m in found if isinstance(m, Measurement)])
+        return Timed(
+            tuple(m for m in found if isinstance(m, Measurement)),
+            tuple(m for m in found if isinstance(m, Refusal)),
+        )
+
+    done = step(job, verb, full, Timed, make).value
+    return {m.arm: m for m in done.measured} | {r.what: r for r in done.lost}
+
+
+def heat(
+    job: Job, contenders: Sequence[Candidate], progress: Callable[[str], None]
+) -> dict[str, Candidate]:
+    """Contenders with the screening time that one short run of all of them gives: the best one's,
+    times how much slower each was in the same rounds. One that died is lost with the reason."""
+    plans = {c.name: c.plan for c in contenders if c.plan is not None}
+    found = timed(job, "heat", plans, {}, epochs=1, progress=progress)
+    alive = [m for m in found.values() if isinstance(m, Measurement)]
+    best = min(alive, key=stats.objective, default=None)
+    level = min((c.screen_s for c in contenders if c.screen_s), default=0.0)
+
+    def placed(candidate: Candidate) -> Candidate:
+        its = found[candidate.name]
+        if best is None or isinstance(its, Refusal):
+            return trials.lost(candidate, "failed", getattr(its, "reason", ""))
+        return dataclasses.replace(candidate, screen_s=level * stats.ratio(its, best).point)
+
+    return {c.name: placed(c) for c in contenders}
