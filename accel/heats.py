@@ -73,13 +73,14 @@ def heat(
     plans = {c.name: c.plan for c in contenders if c.plan is not None}
     found = timed(job, "heat", plans, {}, epochs=1, progress=progress)
     alive = [m for m in found.values() if isinstance(m, Measurement)]
-    best = min(alive, key=stats.objective, default=None)
+    best = min(alive, key=stats.objective) if alive else None
     level = min((c.screen_s for c in contenders if c.screen_s), default=0.0)
 
     def placed(candidate: Candidate) -> Candidate:
         its = found[candidate.name]
-        if best is None or isinstance(its, Refusal):
-            return trials.lost(candidate, "failed", getattr(its, "reason", ""))
+        if isinstance(its, Refusal):
+            return trials.lost(candidate, "failed", its.reason)
+        assert best is not None  # it is at least this one
         return dataclasses.replace(candidate, screen_s=level * stats.ratio(its, best).point)
 
     return {c.name: placed(c) for c in contenders}

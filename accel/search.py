@@ -1,7 +1,8 @@
 """Which candidates to try, which to drop, and which one to choose. Pure: values in, values out.
 
 The order: `plan` (everything the engines can exploit) -> trials -> `prune` (dominated by a
-wide margin) -> scores -> a heat of the `contenders` -> `finalists` -> one interleaved measurement -> `rank` -> certificate.
+wide margin) -> scores -> a heat of the `contenders` -> `finalists` -> one interleaved measurement
+-> `rank` -> certificate.
 """
 
 from __future__ import annotations

@@ -60,19 +60,13 @@ class _Static:
 
     def route(self, chosen: int, wanted: pad.Sizes) -> Route:
         """The way of one shape: into the branch's buffers, padded, and out without the padding."""
-        model, infer, takes, inputs = (
-            self.model,
-            self.request.infer,
-            self.takes,
-            self.inputs[chosen],
-        )
+        model, inputs = self.model, self.inputs[chosen]
+        takes, infer = self.takes, self.request.infer
         exact = wanted == self.shapes[chosen]
         fills = [] if exact else [(inputs[name], fill) for name, fill in self.fill.items()]
         copies = [(inputs[p.name][_place(p.shape, wanted)], p.name) for p in model.inputs]
-        names, way = (
-            [p.name for p in model.outputs],
-            numpy.array(turns(chosen, len(self.shapes)), bool),
-        )
+        way = numpy.array(turns(chosen, len(self.shapes)), bool)
+        names = [p.name for p in model.outputs]
         cuts = {} if exact else {p.name: _place(p.shape, wanted) for p in model.outputs}
 
         def run(feed: Feed, owned: bool) -> dict[str, Any]:
