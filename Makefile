@@ -30,7 +30,7 @@ bench: .venv/.dev
 	touch $@
 
 .venv/.dev: .venv/.demo
-	$(BIN)/pip install -q -c constraints.txt -e '.[cpu,torch,openvino,examples,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[cpu,torch,openvino,kernels,examples,dev]'
 	touch $@
 
 clean:

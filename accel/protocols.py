@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from accel.values import Feed, Model, Options, Plan, QuantStyle, Refusal, Request, Target
 
+Shapes = Mapping[str, tuple[Any, ...]]  # input name -> sizes: numbers, or symbols that add
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -98,3 +100,73 @@ class Recipe(Protocol):
 
         Raises UsageError without the calibration data it needs, CandidateBroken when the graph
         cannot be treated."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A kernel's parameters in order: pointers to inputs, int32 scalars, pointers to outputs.
+
+    It is the order of TensorRT's ahead-of-time plugins, whose extra arguments are int32 only."""
+
+    inputs: tuple[tuple[str, str], ...]  # (name, dtype)
+    scalars: tuple[str, ...]
+    outputs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a kernel is started; a size that is not known yet is a symbolic expression."""
+
+    grid: tuple[Any, Any, Any]  # blocks
+    block: tuple[int, int, int]  # threads
+    scalars: tuple[Any, ...]  # in the signature's order
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs that a kernel must get right, some of them chosen to hurt."""
+
+    name: str
+    inputs: Feed  # bfloat16 as ml_dtypes has it
+    baked: Options | None = None  # None: the kernel's first variant
+    offset: int = 0  # elements by which every pointer misses a 128-bit boundary
+
+
+class Kernel(Protocol):
+    """One hand-written op; a file in kernels/, its reference first.
+
+    `baked` holds the constants that are compiled in, since scalar arguments are int32 only."""
+
+    OP: str  # its operator in the domain accel.kernels
+    DTYPES: tuple[str, ...]  # "float32", "float16", "bfloat16": what it is generic over
+    VARIANTS: tuple[Options, ...]  # baked constants whose code differs; the first is the default
+    TOLERANCE: Mapping[str, float]  # output dtype -> allowed |got - want| / (1 + |want|)
+
+    def signature(self, dtype: str, baked: Options) -> Signature:
+        """Its parameters."""
+
+    def output_shapes(self, shapes: Shapes, baked: Options) -> Shapes:
+        """Sizes of the outputs."""
+
+    def launch(self, shapes: Shapes, dtype: str, baked: Options) -> Launch:
+        """Launch geometry. Leading sizes may be symbols; symbols stand left of numbers.
+
+        Raises UsageError for shapes that the kernel does not take."""
+
+    def reference(self, inputs: Feed, baked: Options) -> dict[str, Any]:
+        """What is right, in numpy and float64: every output by its name."""
+
+    def source(self, dtype: str, baked: Options) -> Any:
+        """The Numba CUDA kernel, on raw pointers: parameters as in the signature."""
+
+    def function(self) -> Any:
+        """The same in standard operators: the FunctionProto of domain accel.kernels."""
+
+    def rules(self) -> tuple[Any, ...]:
+        """onnxscript rewrite rules that put the op in; a check that fails gives its reason."""
+
+    def cases(self, dtype: str) -> Iterable[Case]:
+        """At most about 4,000 threads each: the simulator runs some thousand a second."""
+
+    def moved_bytes(self, shapes: Shapes, dtype: str, baked: Options) -> int:
+        """Bytes that must cross the memory bus at least: inputs once, outputs once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from accel.errors import UsageError
 from accel.values import Target
 
 RATE = "_per_s"  # int8_ops_per_s, bytes_per_s: the unit stands in the name
+SM = {"warps", "blocks", "registers", "shared_bytes", "reserved_shared_bytes"}
 
 
 def load(name: str) -> Target:
@@ -45,6 +47,20 @@ def _sane(path: Path, data: Mapping[str, Any]) -> None:
             raise UsageError(f"{path}: {key} must be {words}, not {value!r}.")
     if data.get("peaks") and not data.get("sources"):
         raise UsageError(f"{path}: peaks without sources: say where each rate was read.")
+    if ("compute_capability" in data) != ("sm" in data):
+        raise UsageError(f"{path}: compute_capability and [sm], its limits, go together.")
+
+
+def _version(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9]+\.[0-9]", value) is not None
+
+
+def _limits(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == SM and all(map(_whole, value.values()))
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _texts(value: Any) -> bool:
@@ -84,6 +100,9 @@ KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "threads": ("a whole number above 0", _count),
     "memory_bytes": ("a whole number above 0", _count),
     "isa": ("a list of texts", _texts),
+    "compute_capability": ('a text such as "9.0"', _version),
+    "ptx_version": ('a text such as "8.5"', _version),
+    "sm": (f"a table of whole numbers: {', '.join(sorted(SM))}", _limits),
     "peaks": (f"a table of rates above 0, each named *{RATE}", _rates),
     "sources": ("a list of texts", _texts),
 }

@@ -90,6 +90,9 @@ class Target:
     threads: int | None = None  # None: every core that this process may use
     memory_bytes: int | None = None
     isa: tuple[str, ...] = ()  # empty: read from the machine
+    compute_capability: str | None = None  # of an NVIDIA GPU: "9.0"
+    ptx_version: str | None = None  # the newest PTX that its driver loads: "8.5"
+    sm: Mapping[str, int] = field(default_factory=dict)  # limits of one multiprocessor
     peaks: Mapping[str, float] = field(default_factory=dict)  # "int8_ops_per_s": 1e12
     sources: tuple[str, ...] = ()  # where each rate was read
 

@@ -1,0 +1,88 @@
+"""PTX to machine code by ptxas, and what it says of registers, spills and shared memory."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from accel.cuda.ptx import Ptx
+from accel.errors import CandidateBroken, MissingExtra
+
+LIMIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one thread, or one block, of a kernel takes."""
+
+    registers: int  # per thread
+    spill_bytes: int  # stores and loads together
+    stack_bytes: int  # per thread
+    shared_bytes: int  # static, per block
+    barriers: int
+
+
+def ptxas() -> Path:
+    """The assembler of the kernels extra, else one on the PATH.
+
+    Raises MissingExtra where there is none."""
+    spec = importlib.util.find_spec("nvidia")
+    for root in (spec.submodule_search_locations or ()) if spec else ():
+        found = sorted(Path(root).glob("*/bin/ptxas"))
+        if found:
+            return found[-1]
+    on_path = shutil.which("ptxas")
+    if on_path:
+        return Path(on_path)
+    raise MissingExtra(
+        "ptxas, NVIDIA's assembler, was not found. Run: pip install 'accel-inference[kernels]'"
+    )
+
+
+def version() -> str:
+    """ptxas's own, "13.0.88"."""
+    words = [str(ptxas()), "--version"]
+    text = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    found = re.search(r"V(\d+\.\d+\.\d+)", text)
+    return found[1] if found else "unknown"
+
+
+def assemble(ptx: Ptx) -> tuple[bytes, Usage]:
+    """The cubin for the PTX's own target.
+
+    Raises CandidateBroken where ptxas refuses it, MissingExtra where there is no ptxas."""
+    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
+        source, out = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
+        source.write_text(ptx.text, encoding="utf-8")
+        arch = "sm_" + ptx.compute_capability.replace(".", "")
+        words = [str(ptxas()), "-v", f"-arch={arch}", str(source), "-o", str(out)]
+        try:
+            done = subprocess.run(
+                words, capture_output=True, text=True, timeout=LIMIT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise CandidateBroken(f"ptxas did not end within {LIMIT_S:g} s") from None
+        if done.returncode:
+            raise CandidateBroken(f"ptxas refuses {ptx.entry}: {done.stderr.strip()[:400]}")
+        return out.read_bytes(), usage(done.stderr)
+
+
+def usage(log: str) -> Usage:
+    """Parsed from what `ptxas -v` prints."""
+
+    def number(pattern: str) -> int:
+        found = re.search(pattern, log)
+        return int(found[1]) if found else 0
+
+    return Usage(
+        registers=number(r"Used (\d+) registers"),
+        spill_bytes=number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads"),
+        stack_bytes=number(r"(\d+) bytes stack frame"),
+        shared_bytes=number(r"(\d+) bytes smem"),
+        barriers=number(r"used (\d+) barriers"),
+    )

@@ -1,0 +1,197 @@
+"""What kernels share: 128-bit reads and writes, 16-bit floats as storage, sums over a warp.
+
+Arithmetic is float32 throughout; `read` and `get` widen, `write` and `put` round to nearest even.
+bfloat16 is held as uint16: Numba's own type needs functions that only a linker brings. Under
+NUMBA_ENABLE_CUDASIM pointers are numpy arrays, and each intrinsic has a twin in Python.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import config, cuda, types
+
+f32, i32, i64 = types.float32, types.int32, types.int64
+ALL_LANES = 0xFFFFFFFF
+LANES = {"float32": 4, "float16": 8, "bfloat16": 8}  # elements in 128 bits
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int32": 4, "int8": 1, "uint8": 1, "int64": 8}
+BFLOAT16 = types.uint16  # how its bits are held
+
+
+def stored(values: Any, dtype: str) -> Any:
+    """A numpy array rounded to a dtype, bfloat16 among them."""
+    import ml_dtypes
+
+    return np.asarray(values).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+if SIMULATED:
+    from accel.cuda import warps
+
+    def get(pointer: Any, i: Any) -> Any:
+        """Element i as float32."""
+        return np.float32(_floats(pointer)[_inside(pointer, i)])
+
+    def put(pointer: Any, i: Any, value: Any) -> None:
+        """Store a float32 as element i."""
+        _floats(pointer)[_inside(pointer, i)] = np.float32(value)
+
+    def read(pointer: Any, i: Any) -> Any:
+        """128 bits from element i on, as a tuple of float32."""
+        _require_aligned(pointer, i)
+        found = _floats(pointer)
+        n = 16 // found.dtype.itemsize
+        return tuple(np.float32(v) for v in found[int(i) : int(i) + n])
+
+    def write(pointer: Any, i: Any, values: Any, at: Any) -> None:
+        """Store 128 bits from element i on: values[at], values[at + 1] ..."""
+        _require_aligned(pointer, i)
+        n = 16 // _floats(pointer).dtype.itemsize
+        _floats(pointer)[int(i) : int(i) + n] = values[int(at) : int(at) + n]
+
+    def aligned(pointer: Any) -> bool:
+        """Does the pointer stand on a 128-bit boundary?"""
+        return bool(_array(pointer).ctypes.data % 16 == 0)
+
+    def warp_sum(value: Any) -> Any:
+        """The sum over the warp, in every lane."""
+        for distance in (16, 8, 4, 2, 1):
+            value = np.float32(value + warps.exchange(value, lambda lane: lane ^ distance))  # noqa: B023
+        return value
+
+    def warp_max(value: Any) -> Any:
+        """The largest over the warp, in every lane."""
+        for distance in (16, 8, 4, 2, 1):
+            value = max(value, warps.exchange(value, lambda lane: lane ^ distance))  # noqa: B023
+        return value
+
+    def _array(pointer: Any) -> Any:
+        """The numpy array inside the simulator's wrappers."""
+        return pointer._item._ary
+
+    def _floats(pointer: Any) -> Any:
+        import ml_dtypes
+
+        found = _array(pointer)
+        return found.view(ml_dtypes.bfloat16) if found.dtype == np.uint16 else found
+
+    def _inside(pointer: Any, i: Any) -> int:
+        if not 0 <= int(i) < len(_array(pointer)):  # numpy would take a negative one from the end
+            raise IndexError(f"element {int(i)} of {len(_array(pointer))}")
+        return int(i)
+
+    def _require_aligned(pointer: Any, i: Any) -> None:
+        found = _array(pointer)
+        if (found.ctypes.data + int(i) * found.dtype.itemsize) % 16:
+            raise ValueError(f"128 bits at element {int(i)} of a pointer that is not aligned")
+        _inside(pointer, i)
+        _inside(pointer, int(i) + 16 // found.dtype.itemsize - 1)
+
+else:
+    from numba.cuda.extending import intrinsic
+
+    WORD, HALF, FLOAT = ir.IntType(32), ir.HalfType(), ir.FloatType()
+
+    @intrinsic
+    def get(typingctx: Any, pointer: Any, i: Any) -> Any:
+        """Element i as float32."""
+
+        def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+            return _widen(b, b.load(b.gep(args[0], [args[1]])))
+
+        return types.float32(pointer, i), generate
+
+    @intrinsic
+    def put(typingctx: Any, pointer: Any, i: Any, value: Any) -> Any:
+        """Store a float32 as element i."""
+
+        def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+            place = b.gep(args[0], [args[1]])
+            b.store(_narrow(b, args[2], place.type.pointee), place)
+            return context.get_dummy_value()
+
+        return types.void(pointer, i, types.float32), generate
+
+    @intrinsic
+    def read(typingctx: Any, pointer: Any, i: Any) -> Any:
+        """128 bits from element i on, as a tuple of float32."""
+        n = 128 // pointer.dtype.bitwidth
+
+        def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+            place = b.gep(args[0], [args[1]])
+            whole = b.load(b.bitcast(place, ir.VectorType(WORD, 4).as_pointer()), align=16)
+            whole = b.bitcast(whole, ir.VectorType(place.type.pointee, n))
+            items = [_widen(b, b.extract_element(whole, WORD(k))) for k in range(n)]
+            return context.make_tuple(b, signature.return_type, items)
+
+        return types.UniTuple(types.float32, n)(pointer, i), generate
+
+    @intrinsic
+    def write(typingctx: Any, pointer: Any, i: Any, values: Any, at: Any) -> Any:
+        """Store 128 bits from element i on: values[at], values[at + 1] ..."""
+        n = 128 // pointer.dtype.bitwidth
+
+        def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+            place = b.gep(args[0], [args[1]])
+            kind = place.type.pointee
+            whole = ir.Constant(ir.VectorType(kind, n), ir.Undefined)
+            held = context.make_array(values)(context, b, args[2]).data
+            first = context.cast(b, args[3], at, types.int64)
+            for k in range(n):
+                taken = b.gep(held, [b.add(first, ir.IntType(64)(k))])
+                item = _narrow(b, b.load(taken), kind)
+                whole = b.insert_element(whole, item, WORD(k))
+            four = b.bitcast(whole, ir.VectorType(WORD, 4))
+            b.store(four, b.bitcast(place, four.type.as_pointer()), align=16)
+            return context.get_dummy_value()
+
+        return types.void(pointer, i, values, at), generate
+
+    @intrinsic
+    def aligned(typingctx: Any, pointer: Any) -> Any:
+        """Does the pointer stand on a 128-bit boundary?"""
+
+        def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+            low = b.and_(b.ptrtoint(args[0], ir.IntType(64)), ir.IntType(64)(15))
+            return b.icmp_unsigned("==", low, ir.IntType(64)(0))
+
+        return types.boolean(pointer), generate
+
+    def _widen(b: Any, value: Any) -> Any:
+        """float32 of a float, a half or a bfloat16's bits."""
+        if value.type == FLOAT:
+            return value
+        if value.type == HALF:
+            return b.fpext(value, FLOAT)
+        return b.bitcast(b.shl(b.zext(value, WORD), WORD(16)), FLOAT)
+
+    def _narrow(b: Any, value: Any, kind: Any) -> Any:
+        """The float32 as `kind`, to nearest even; bfloat16 by adding half of what is cut, and the
+        bit that breaks ties; a NaN would carry into infinity, so it becomes the quiet one."""
+        if kind == FLOAT:
+            return value
+        if kind == HALF:
+            return b.fptrunc(value, HALF)
+        bits = b.bitcast(value, WORD)
+        odd = b.and_(b.lshr(bits, WORD(16)), WORD(1))
+        rounded = b.lshr(b.add(bits, b.add(odd, WORD(0x7FFF))), WORD(16))
+        nan = b.fcmp_unordered("uno", value, value)
+        return b.trunc(b.select(nan, WORD(0x7FC0), rounded), kind)
+
+    @cuda.jit(device=True)
+    def warp_sum(value: Any) -> Any:
+        """The sum over the warp, in every lane."""
+        for distance in (16, 8, 4, 2, 1):
+            value += cuda.shfl_xor_sync(ALL_LANES, value, distance)
+        return value
+
+    @cuda.jit(device=True)
+    def warp_max(value: Any) -> Any:
+        """The largest over the warp, in every lane."""
+        for distance in (16, 8, 4, 2, 1):
+            value = max(value, cuda.shfl_xor_sync(ALL_LANES, value, distance))
+        return value

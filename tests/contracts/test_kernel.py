@@ -1,0 +1,191 @@
+"""What every kernel promises: its source, its ONNX body and its reference agree, on any machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper
+
+from accel import catalog
+from accel.cuda import cubin, ptx
+from accel.cuda.simulator import Simulator
+from accel.errors import UsageError
+from accel.protocols import Case
+
+NAMES = catalog.names("kernels")
+KERNELS = {name: catalog.load("kernels", name) for name in NAMES}
+TYPED = [(name, dtype) for name in NAMES for dtype in KERNELS[name].DTYPES]
+CASES = [(n, d, case) for n, d in TYPED for case in KERNELS[n].cases(d)]
+IDS = [f"{n}-{d}-{case.name}" for n, d, case in CASES]
+
+
+@pytest.fixture(scope="module")
+def results() -> Iterator[Any]:
+    """Every case, started at once: two processes simulate while the tests read."""
+    with Simulator(2) as run:
+        yield {i: run.start(n, d, case) for i, (n, d, case) in zip(IDS, CASES, strict=True)}
+
+
+def _wrong(got: Any, want: Any, allowed: float) -> float:
+    """The worst |got - want| / (1 + |want|) over the allowed; NaN and infinity must stand alike."""
+    got, want = np.asarray(got).astype(np.float64), np.asarray(want, np.float64)
+    assert got.shape == want.shape
+    finite = np.isfinite(want)
+    assert np.array_equal(got[~finite], want[~finite], equal_nan=True)
+    error = np.abs(got[finite] - want[finite]) / (1 + np.abs(want[finite]))
+    worst = float(error.max(initial=0.0))
+    return worst / allowed if allowed else worst
+
+
+@pytest.mark.parametrize(("name", "dtype", "case"), CASES, ids=IDS)
+def test_the_kernel_is_right(name: str, dtype: str, case: Case, results: Any) -> None:
+    """Its own source, in the simulator, against the float64 reference."""
+    member = KERNELS[name]
+    baked = case.baked or member.VARIANTS[0]
+    found = results[f"{name}-{dtype}-{case.name}"].result()
+    assert found.threads <= 4096
+    for (output, kind), want in zip(
+        member.signature(dtype, baked).outputs,
+        _reference(member, case, dtype),
+        strict=True,
+    ):
+        assert _wrong(found.outputs[output], want, member.TOLERANCE[kind]) <= 1, output
+
+
+def _reference(member: Any, case: Case, dtype: str) -> list[Any]:
+    baked = case.baked or member.VARIANTS[0]
+    found = member.reference(case.inputs, baked)
+    return [found[name] for name, _ in member.signature(dtype, baked).outputs]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_function_is_right(name: str) -> None:
+    """Its ONNX body, run by ONNX Runtime in float32, on every case; what it says it cannot, it cannot."""
+    member = KERNELS[name]
+    body = member.function()
+    assert (body.domain, body.name) == ("accel.kernels", member.OP)
+    for case in member.cases("float32"):
+        if case.offset:
+            continue  # addresses are the kernel's business
+        got = _run(member, body, case)
+        for (output, kind), have, want in zip(
+            member.signature("float32", case.baked or member.VARIANTS[0]).outputs,
+            got,
+            _reference(member, case, "float32"),
+            strict=True,
+        ):
+            assert _wrong(have, want, member.TOLERANCE[kind]) <= 1, (case.name, output)
+
+
+def _run(member: Any, body: Any, case: Case) -> list[Any]:
+    """A model of one node and its function, in ONNX Runtime."""
+    baked = case.baked or member.VARIANTS[0]
+    signature = member.signature("float32", baked)
+    ports = [
+        helper.make_tensor_value_info(
+            n, helper.np_dtype_to_tensor_dtype(np.dtype(d)), case.inputs[n].shape
+        )
+        for n, d in signature.inputs
+    ]
+    shapes = member.output_shapes({n: a.shape for n, a in case.inputs.items()}, baked)
+    outputs = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(np.dtype(d)), shapes[n])
+        for n, d in signature.outputs
+    ]
+    attributes = {k: v for k, v in baked.items() if k in body.attribute}
+    node = helper.make_node(
+        member.OP,
+        [n for n, _ in signature.inputs],
+        [n for n, _ in signature.outputs],
+        domain="accel.kernels",
+        **attributes,
+    )
+    graph = helper.make_graph([node], "one", ports, outputs)
+    opsets = [*body.opset_import, helper.make_opsetid("accel.kernels", 1)]
+    model = helper.make_model(graph, functions=[body], opset_imports=opsets, ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return list(session.run(None, {n: case.inputs[n] for n, _ in signature.inputs}))
+
+
+@pytest.mark.parametrize(("name", "dtype"), TYPED)
+def test_its_machine_code_fits_the_signature(name: str, dtype: str) -> None:
+    """Compiled for an edge module and assembled: pointers and int32 in the plugin's order, no
+    spills, no function left undefined, the entry's name its own."""
+    member = KERNELS[name]
+    made = ptx.compile(name, dtype, member.VARIANTS[0], "8.7")
+    assert made.entry == f"accel_{name}_{dtype}"
+    _binary, usage = cubin.assemble(ptx.lower(made, "8.5"))
+    assert usage.spill_bytes == usage.stack_bytes == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_launch_geometry_is_symbolic(name: str) -> None:
+    """With symbols for leading sizes it gives the same numbers as with the numbers themselves."""
+    member = KERNELS[name]
+    case = next(iter(member.cases(member.DTYPES[0])))
+    shapes = {n: a.shape for n, a in case.inputs.items()}
+    baked = case.baked or member.VARIANTS[0]
+    known = member.launch(shapes, member.DTYPES[0], baked)
+    symbols = {n: tuple(map(Symbol, s[:-1])) + s[-1:] for n, s in shapes.items()}
+    found = member.launch(symbols, member.DTYPES[0], baked)
+    assert tuple(int(v) for v in (*found.grid, *found.scalars)) == (*known.grid, *known.scalars)
+    assert found.block == known.block
+    assert math.prod(known.block) <= 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Symbol:
+    """As much as a TensorRT symbol can: it stands left of its operator, and has no truth."""
+
+    value: int
+
+    def __int__(self) -> int:
+        return self.value
+
+    def __add__(self, other: Any) -> Symbol:
+        return Symbol(self.value + int(other))
+
+    def __sub__(self, other: Any) -> Symbol:
+        return Symbol(self.value - int(other))
+
+    def __mul__(self, other: Any) -> Symbol:
+        return Symbol(self.value * int(other))
+
+    def __floordiv__(self, other: Any) -> Symbol:
+        return Symbol(self.value // int(other))
+
+    def __bool__(self) -> bool:
+        raise TypeError("a symbol has no truth")
+
+
+def test_the_same_source_gives_the_same_bytes() -> None:
+    """In two processes of their own, whatever was compiled before."""
+    words = (
+        "import hashlib; from accel.cuda import ptx, cubin;"
+        "p = ptx.compile('residual_layernorm', 'float32', {'epsilon': 1e-12}, '8.7');"
+        "print(hashlib.sha256(p.text.encode() + cubin.assemble(p)[0]).hexdigest())"
+    )
+    before = "from accel.cuda import ptx; ptx.compile('residual_layernorm', 'float16', {'epsilon': 1e-5}, '9.0');"
+    first, second = (
+        subprocess.run([sys.executable, "-c", w], capture_output=True, text=True, check=True).stdout
+        for w in (words, before + words)
+    )
+    assert first == second != ""
+
+
+def test_a_dtype_that_is_not_there_is_refused() -> None:
+    """The kernel, the dtype that was asked for, those that it has."""
+    with pytest.raises(UsageError, match=r"'residual_layernorm' has no dtype 'float64'\. It has:"):
+        ptx.compile("residual_layernorm", "float64", {"epsilon": 1e-5}, "8.7")
