@@ -254,9 +254,7 @@ def _seen_as(bits: Any, kind: Any) -> Any:
     """A register's words as a type that is as wide, or their lower part."""
     if bits.dtype == kind:
         return bits
-    if bits.dtype.itemsize > kind.itemsize:
-        bits = bits.astype(UNSIGNED[kind.itemsize])
-    elif bits.dtype.itemsize < kind.itemsize:
+    if bits.dtype.itemsize != kind.itemsize:
         bits = bits.astype(UNSIGNED[kind.itemsize])
     return bits.view(kind)
 

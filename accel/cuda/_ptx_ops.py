@@ -12,18 +12,22 @@ from typing import Any
 
 import numpy as np
 
+WHOLE = {"s": "int", "u": "uint", "b": "uint"}
+WIDTHS = (8, 16, 32, 64)
 KINDS = {
-    **{
-        f"{c}{w}": np.dtype(f"{n}{w}")
-        for c, n in (("s", "int"), ("u", "uint"), ("b", "uint"))
-        for w in (8, 16, 32, 64)
-    },  # fmt: skip
+    **{f"{c}{width}": np.dtype(f"{name}{width}") for c, name in WHOLE.items() for width in WIDTHS},
     "f16": np.dtype(np.float16),
     "f32": np.dtype(np.float32),
     "f64": np.dtype(np.float64),
     "pred": np.dtype(np.bool_),
 }
 Vector = Any
+
+
+def _nan(a: Vector, b: Vector) -> Vector:
+    return np.isnan(a) | np.isnan(b)
+
+
 COMPARE: dict[str, Callable[[Vector, Vector], Vector]] = {
     "eq": np.equal, "ne": lambda a, b: (a != b) & ~_nan(a, b), "lt": np.less, "le": np.less_equal,
     "gt": np.greater, "ge": np.greater_equal, "lo": np.less, "ls": np.less_equal,
@@ -31,13 +35,9 @@ COMPARE: dict[str, Callable[[Vector, Vector], Vector]] = {
     "equ": lambda a, b: (a == b) | _nan(a, b), "neu": np.not_equal,
     "ltu": lambda a, b: ~(a >= b), "leu": lambda a, b: ~(a > b),
     "gtu": lambda a, b: ~(a <= b), "geu": lambda a, b: ~(a < b),
-    "num": lambda a, b: ~_nan(a, b), "nan": lambda a, b: _nan(a, b),
+    "num": lambda a, b: ~_nan(a, b), "nan": _nan,
 }  # fmt: skip
 ROUND = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
-
-
-def _nan(a: Vector, b: Vector) -> Vector:
-    return np.isnan(a) | np.isnan(b)
 
 
 def integer(kind: np.dtype[Any]) -> bool:
