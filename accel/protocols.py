@@ -159,8 +159,10 @@ class Kernel(Protocol):
     def source(self, dtype: str, baked: Options) -> Any:
         """The Numba CUDA kernel, on raw pointers: parameters as in the signature."""
 
-    def function(self) -> Any:
-        """The same in standard operators: the FunctionProto of domain accel.kernels."""
+    def function(self, opset: int) -> Any:
+        """The same in standard operators: the FunctionProto of domain accel.kernels.
+
+        Its operators are those of `opset` (17 or newer), which must be that of the model."""
 
     def rules(self) -> tuple[Any, ...]:
         """onnxscript rewrite rules that put the op in; a check that fails gives its reason."""
