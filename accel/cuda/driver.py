@@ -13,6 +13,8 @@ from typing import Any
 
 from accel.errors import CandidateBroken, MissingExtra
 
+NO_CONTEXT = 201  # CUDA_ERROR_INVALID_CONTEXT
+
 
 @functools.cache
 def api() -> Any:
@@ -78,19 +80,14 @@ def _primary(device: int) -> Any:
 
 
 def owner(pointer: int) -> int:
-    """The device whose memory an address is in; -1 for the host's and for unknown addresses."""
-    driver, device = api(), current_device()
-    kinds = driver.CUpointer_attribute
-    with on(device or 0):  # a thread without a context may not ask
-        status, memory = driver.cuPointerGetAttribute(
-            kinds.CU_POINTER_ATTRIBUTE_MEMORY_TYPE, pointer
-        )
-        if status or int(memory) != int(driver.CUmemorytype.CU_MEMORYTYPE_DEVICE):
-            return -1
-        status, ordinal = driver.cuPointerGetAttribute(
-            kinds.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, pointer
-        )
-    return -1 if status else int(ordinal)
+    """The device that an address belongs to; -1 for one that the driver does not know."""
+    driver = api()
+    ordinal = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    status, found = driver.cuPointerGetAttribute(ordinal, pointer)
+    if status == NO_CONTEXT:  # a thread that has not yet worked on a GPU may not ask
+        with on(0):
+            status, found = driver.cuPointerGetAttribute(ordinal, pointer)
+    return -1 if status else int(found)
 
 
 def capturing(stream: int) -> bool:

@@ -128,10 +128,10 @@ def _planned(
             kernel,
             dtype,
             baked,
-            {name: view.facts for name, view in zip(inputs, seen, strict=True)},
+            {name: facts for name, (_, facts) in zip(inputs, seen, strict=True)},
             None
             if outputs is None
-            else {name: view.facts for name, view in zip(outputs, given, strict=True)},
+            else {name: facts for name, (_, facts) in zip(outputs, given, strict=True)},
             address,
         )
         if len(_PLANS) >= MOST_PLANS:

@@ -16,7 +16,7 @@ from accel.values import Options
 GRID = (2**31 - 1, 65535, 65535)  # the most blocks an axis: CUDA Programming Guide, 5.4.1 table 30
 INT32 = 2**31 - 1
 
-Facts = Mapping[str, tuple[Any, ...]]  # name -> views.View.facts
+Given = Mapping[str, views.Facts]  # name -> an array's
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def make(
     kernel: str,
     dtype: str | None,
     baked: Options | None,
-    inputs: Facts,
-    outputs: Facts | None,
+    inputs: Given,
+    outputs: Given | None,
     stream: int | None = None,
 ) -> Plan:
     """Check the arrays, load the kernel, fix the geometry.
@@ -79,7 +79,7 @@ def make(
     )
 
 
-def _places(ports: tuple[tuple[str, str], ...], given: Facts | None) -> tuple[int, ...]:
+def _places(ports: tuple[tuple[str, str], ...], given: Given | None) -> tuple[int, ...]:
     order = list(given) if given is not None else [name for name, _ in ports]
     return tuple(order.index(name) for name, _ in ports)
 
@@ -89,8 +89,8 @@ def _dtype(
     member: Any,
     asked: str | None,
     baked: Options,
-    inputs: Facts,
-    outputs: Facts | None,
+    inputs: Given,
+    outputs: Given | None,
 ) -> str:
     """The one dtype of the kernel whose signature the arrays fit."""
     if asked is not None:
@@ -122,7 +122,7 @@ def _dtype(
     )
 
 
-def _require(kernel: str, what: str, ports: tuple[tuple[str, str], ...], given: Facts) -> None:
+def _require(kernel: str, what: str, ports: tuple[tuple[str, str], ...], given: Given) -> None:
     names = [name for name, _ in ports]
     if set(names) != set(given):
         raise UsageError(
@@ -140,7 +140,7 @@ def _require(kernel: str, what: str, ports: tuple[tuple[str, str], ...], given: 
 
 
 def _require_sizes(
-    kernel: str, wanted: tuple[tuple[str, str, tuple[int, ...]], ...], given: Facts
+    kernel: str, wanted: tuple[tuple[str, str, tuple[int, ...]], ...], given: Given
 ) -> None:
     for name, _, shape in wanted:
         if not given[name][4]:
@@ -152,7 +152,7 @@ def _require_sizes(
             )
 
 
-def _device(kernel: str, given: Facts) -> int:
+def _device(kernel: str, given: Given) -> int:
     places = {name: int(facts[2]) for name, facts in given.items()}
     if len(set(places.values())) > 1:
         listed = ", ".join(f"{name} on {device}" for name, device in places.items())

@@ -7,20 +7,18 @@ CuPy, Numba) and DLPack (version 1 of the array API's; JAX and others). Torch is
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
+from accel.cuda import driver
 from accel.errors import MissingExtra, UsageError
 
 LEGACY_STREAM = 1  # what DLPack calls the stream whose handle is 0
 TYPES = {"f": "float", "i": "int", "u": "uint", "b": "bool", "V": "bfloat"}
 
 
-class View(NamedTuple):
-    """One array. `facts` is what a launch is checked by: two arrays with equal facts are alike."""
-
-    pointer: int
-    facts: tuple[Any, ...]  # (sizes, dtype, ordinal or -1 for the host, contiguous, writable)
-    owner: Any = None  # keeps the memory
+# (sizes, dtype, ordinal or -1 for the host, contiguous, writable): what a launch is checked by
+Facts = tuple[Any, Any, int, bool, bool]
+View = tuple[int, Facts]  # the address first; a plain tuple, since a launch makes several
 
 
 def of(array: Any, stream: int = 0) -> View:
@@ -28,13 +26,11 @@ def of(array: Any, stream: int = 0) -> View:
 
     Raises UsageError for what is none of the three kinds."""
     if is_torch(array):
-        return View(
-            array.data_ptr(),
-            (array.shape, array.dtype, array.get_device(), array.is_contiguous(), True),
-            array,
-        )
+        contiguous = array.is_contiguous()
+        facts = (array.shape, array.dtype, array.get_device(), contiguous, True)
+        return array.data_ptr(), facts
     if hasattr(array, "__cuda_array_interface__"):
-        return _cuda_array(array)
+        return _cuda_array(array.__cuda_array_interface__)
     if hasattr(array, "__dlpack__"):
         return _dlpack(array, stream)
     raise UsageError(
@@ -54,7 +50,7 @@ def dtype_name(dtype: Any) -> str:
     return str(getattr(dtype, "name", dtype)).removeprefix("torch.")
 
 
-def refusal(facts: tuple[Any, ...]) -> str:
+def refusal(facts: Facts) -> str:
     """Why a kernel cannot take such an array, whatever the kernel; empty when it can."""
     _, _, device, contiguous, _ = facts
     if device < 0:
@@ -64,8 +60,7 @@ def refusal(facts: tuple[Any, ...]) -> str:
     return ""
 
 
-def _cuda_array(array: Any) -> View:
-    said = array.__cuda_array_interface__
+def _cuda_array(said: Any) -> View:
     pointer, readonly = said["data"]
     shape = tuple(said["shape"])
     kind = said["typestr"]
@@ -75,8 +70,9 @@ def _cuda_array(array: Any) -> View:
     dtype = "bool" if kind[1] == "b" else f"{TYPES[kind[1]]}{size * 8}"
     strides = said.get("strides")
     contiguous = strides is None or _contiguous(shape, strides, size)
-    device = _ordinal(pointer) if pointer else _current()
-    return View(pointer, (shape, dtype, device, contiguous, not readonly), array)
+    # an array without elements has no address: it lies where the caller is
+    device = (driver.current_device() or 0) if 0 in shape else driver.owner(pointer)
+    return pointer, (shape, dtype, device, contiguous, not readonly)
 
 
 def _dlpack(array: Any, stream: int) -> View:
@@ -92,12 +88,10 @@ def _dlpack(array: Any, stream: int) -> View:
     found = StridedMemoryView.from_dlpack(
         array, stream_ptr=-1 if kind == 1 else stream or LEGACY_STREAM
     )
-    shape = tuple(found.shape)
-    strides = found.strides
+    shape, strides = tuple(found.shape), found.strides
     contiguous = strides is None or _contiguous(shape, strides, 1)
     device = found.device_id if found.is_device_accessible else -1
-    facts = (shape, found.dtype.name, device, contiguous, not found.readonly)
-    return View(found.ptr, facts, (array, found))
+    return found.ptr, (shape, found.dtype.name, device, contiguous, not found.readonly)
 
 
 def _contiguous(shape: tuple[int, ...], strides: Any, step: int) -> bool:
@@ -109,17 +103,3 @@ def _contiguous(shape: tuple[int, ...], strides: Any, step: int) -> bool:
             return False
         step *= size
     return True
-
-
-def _ordinal(pointer: int) -> int:
-    """The device that owns an address; -1 when the driver does not know it or it is the host's."""
-    from accel.cuda import driver
-
-    return driver.owner(pointer)
-
-
-def _current() -> int:
-    """An array without elements has no address: it lies where the caller is."""
-    from accel.cuda import driver
-
-    return driver.current_device() or 0
