@@ -179,7 +179,7 @@ def source(dtype: str, baked: Options) -> Any:
     return residual_layernorm
 
 
-def function() -> Any:
+def function(opset: int) -> Any:
     """Add, then LayerNormalization with the node's epsilon."""
     from onnx import AttributeProto, helper
 
@@ -193,7 +193,7 @@ def function() -> Any:
         ["x", "residual", "gamma", "beta"],
         ["y", "s"],
         [helper.make_node("Add", ["x", "residual"], ["s"]), norm],
-        [helper.make_opsetid("", 17)],
+        [helper.make_opsetid("", opset)],
         attributes=["epsilon"],
     )
 
