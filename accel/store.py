@@ -31,6 +31,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABOVE_THE_STEPS = {
     "cli.py",
     "cli_steps.py",
+    "cli_ledger.py",
     "shell.py",
     "terminal.py",
     "questions",
