@@ -43,7 +43,9 @@ def _wrong(got: Any, want: Any, allowed: float) -> float:
     assert np.array_equal(got[~finite], want[~finite], equal_nan=True)
     error = np.abs(got[finite] - want[finite]) / (1 + np.abs(want[finite]))
     worst = float(error.max(initial=0.0))
-    return worst / allowed if allowed else worst
+    if not allowed:  # indices and counts: nothing but equality
+        return math.inf if worst else 0.0
+    return worst / allowed
 
 
 @pytest.mark.parametrize(("name", "dtype", "case"), CASES, ids=IDS)
@@ -67,7 +69,7 @@ def _reference(member: Any, case: Case, dtype: str) -> list[Any]:
     return [found[name] for name, _ in member.signature(dtype, baked).outputs]
 
 
-@pytest.mark.parametrize("opset", [17, 20, 23])
+@pytest.mark.parametrize("opset", [17, 23])  # what the older and the newer exporter write
 @pytest.mark.parametrize("name", NAMES)
 def test_the_function_is_right(name: str, opset: int) -> None:
     """Its ONNX body, run by ONNX Runtime in float32, on every case, in models of old and new opsets."""
