@@ -106,10 +106,10 @@ def source(dtype: str, baked: Options) -> Any:
 
 def function(opset: int) -> Any:
     """Add, then Gelu with the node's approximate; below opset 20, which has no Gelu and no
-    attribute that could choose, the exact form as exporters write it."""
+    attribute that could choose, the exact form as exporters write it, in float32: constants of the
+    input's own dtype would be casts, which ONNX Runtime folds in a function and not outside of one."""
     from onnx import AttributeProto, TensorProto, helper
 
-    nodes = [helper.make_node("Add", ["x", "bias"], ["s"])]
     if opset >= NATIVE:
         gelu = helper.make_node("Gelu", ["s"], ["y"])
         gelu.attribute.append(
@@ -117,18 +117,25 @@ def function(opset: int) -> Any:
                 name="approximate", ref_attr_name="approximate", type=AttributeProto.STRING
             )
         )
-        nodes.append(gelu)
+        nodes = [helper.make_node("Add", ["x", "bias"], ["s"]), gelu]
     else:
-        for name, value in (("root", math.sqrt(2)), ("one", 1.0), ("half", 0.5)):
-            tensor = helper.make_tensor(name, TensorProto.FLOAT, [], [value])
-            nodes.append(helper.make_node("Constant", [], [f"{name}_32"], value=tensor))
-            nodes.append(helper.make_node("CastLike", [f"{name}_32", "x"], [name]))
+        numbers = (("root", math.sqrt(2)), ("one", 1.0), ("half", 0.5))
+        nodes = [
+            helper.make_node(
+                "Constant", [], [n], value=helper.make_tensor(n, TensorProto.FLOAT, [], [v])
+            )
+            for n, v in numbers
+        ]
         nodes += [
+            helper.make_node("Cast", ["x"], ["x_32"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", ["bias"], ["bias_32"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["x_32", "bias_32"], ["s"]),
             helper.make_node("Div", ["s", "root"], ["u"]),
             helper.make_node("Erf", ["u"], ["erf"]),
             helper.make_node("Add", ["erf", "one"], ["above"]),
             helper.make_node("Mul", ["s", "above"], ["twice"]),
-            helper.make_node("Mul", ["twice", "half"], ["y"]),
+            helper.make_node("Mul", ["twice", "half"], ["y_32"]),
+            helper.make_node("CastLike", ["y_32", "x"], ["y"]),
         ]
     return helper.make_function(
         "accel.kernels",
@@ -142,8 +149,10 @@ def function(opset: int) -> Any:
 
 
 def rules() -> tuple[Any, ...]:
-    """(follows)"""
-    return ()
+    """Add of a bias -> Gelu, native or written out; every Gelu and Erf is a site."""
+    from accel.kernels import _swap_bias_gelu
+
+    return _swap_bias_gelu.RULES
 
 
 def cases(dtype: str) -> Iterable[Case]:
