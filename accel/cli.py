@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from accel.cli_kernels import swap
 from accel.cli_ledger import kernels
 from accel.cli_steps import (
     bench,
@@ -203,7 +204,7 @@ def doctor(as_json: bool, **_: Any) -> None:
     emit("doctor", found, lines, as_json, bad)
 
 
-for verb in (export, quantize, build, check, bench, evaluate, kernels):
+for verb in (export, quantize, swap, build, check, bench, evaluate, kernels):
     cli.add_command(verb)
 
 
