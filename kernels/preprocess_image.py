@@ -31,7 +31,8 @@ from accel.values import Feed, Options
 
 OP = "PreprocessImage"
 DTYPES = ("float32", "float16", "bfloat16")
-VARIANTS: tuple[Options, ...] = ({"height": 224, "width": 224, "letterbox": 0},)
+FLOAT32, FLOAT16, BFLOAT16 = 1, 10, 16  # onnx.TensorProto's: `to`, which the ONNX body alone reads
+VARIANTS: tuple[Options, ...] = ({"height": 224, "width": 224, "letterbox": 0, "to": FLOAT32},)
 TOLERANCE = {"float32": 4e-5, "float16": 1e-3, "bfloat16": 8e-3}
 GREY = 114.0  # of a letterbox: YOLOv5's and its successors' (ultralytics, LetterBox)
 LARGEST_OUTPUT = 16_384  # a side: with these two, 2 * size * size stays within int32
@@ -169,7 +170,7 @@ def source(dtype: str, baked: Options) -> Any:
 
 BODY = """
 <domain: "accel.kernels", opset_import: ["": {opset}]>
-{op} <height, width, letterbox, to: int = 1> (image, mean, inv_std) => (y)
+{op} <height, width, letterbox, to> (image, mean, inv_std) => (y)
 {{
     one = Constant <value_ints = [1]> ()
     two = Constant <value_ints = [2]> ()
@@ -226,8 +227,10 @@ def function(opset: int) -> Any:
 
 
 def rules() -> tuple[Any, ...]:
-    """(follows)"""
-    return ()
+    """Every Resize of a uint8 image is a site; no exporter writes a letterbox."""
+    from accel.kernels import _swap_preprocess_image
+
+    return _swap_preprocess_image.RULES
 
 
 def cases(dtype: str) -> Iterable[Case]:
@@ -248,7 +251,7 @@ def cases(dtype: str) -> Iterable[Case]:
 
 
 def _to(height: int, width: int, letterbox: int = 0) -> Options:
-    return {"height": height, "width": width, "letterbox": letterbox}
+    return {"height": height, "width": width, "letterbox": letterbox, "to": FLOAT32}
 
 
 def _draw(images: int, height: int, width: int) -> dict[str, Any]:
