@@ -1,4 +1,4 @@
-"""Rewrite rules of preprocess_image and nms, on what torch's two exporters really write."""
+"""The rewrite rule of preprocess_image, on what torch's two exporters really write."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def _exported(module: torch.nn.Module, exporter: str, path: Path) -> Path:
     return path
 
 
-def _swapped(path: Path, kernel: str) -> tuple[swap.Swapped, Any]:
-    made = swap.swap(graph.describe(path), path.parent / "swapped", (kernel,))
+def _swapped(path: Path) -> tuple[swap.Swapped, Any]:
+    made = swap.swap(graph.describe(path), path.parent / "swapped", ("preprocess_image",))
     return made, onnx.load(made.model.path)
 
 
@@ -100,7 +100,7 @@ def test_preprocessing_is_found(exporter: str, how: dict[str, Any], tmp_path: Pa
     """One node is left of it, the outputs are within float32's rounding, and the body inlined gives
     the same bits."""
     path = _exported(Normalised(**how), exporter, tmp_path / "model.onnx")
-    made, proto = _swapped(path, "preprocess_image")
+    made, proto = _swapped(path)
     assert (made.sites, made.refused) == ({"preprocess_image": 1}, ())
     assert {n.op_type for n in proto.graph.node} == {"PreprocessImage", "Constant", "Tanh"}
     image = _bytes(3, 30, 17, 3)
@@ -130,7 +130,7 @@ def test_preprocessing_is_found(exporter: str, how: dict[str, Any], tmp_path: Pa
 def test_another_resize_is_refused(how: dict[str, Any], reason: str, tmp_path: Path) -> None:
     """With what is different about it, and the graph stays as it was."""
     path = _exported(Normalised(**how), "torch_export", tmp_path / "model.onnx")
-    made, proto = _swapped(path, "preprocess_image")
+    made, proto = _swapped(path)
     assert made.sites == {"preprocess_image": 0}
     assert [r.reason for r in made.refused] == [reason]
     assert not proto.functions
@@ -172,12 +172,12 @@ def _hand_made(change: Callable[[dict[str, Any]], object], path: Path) -> Path:
     else:
         constants["gain"] = np.ones(1, kind)
     result = (parts.get("result", parts["to"]), ["n", "c", "y", "x"])
-    made = graph_of(nodes, inputs, {last: result}, constants)
+    made = _graph(nodes, inputs, {last: result}, constants)
     onnx.save(made, path)
     return path
 
 
-def graph_of(nodes: Any, inputs: Any, outputs: Any, constants: Any) -> Any:
+def _graph(nodes: Any, inputs: Any, outputs: Any, constants: Any) -> Any:
     """A checked model at opset 17."""
     made = helper.make_graph(
         nodes,
@@ -212,7 +212,7 @@ def graph_of(nodes: Any, inputs: Any, outputs: Any, constants: Any) -> Any:
 )
 def test_another_preprocessing_is_refused(change: Any, reason: str, tmp_path: Path) -> None:
     """Whatever the kernel would not do as the graph does."""
-    made, _ = _swapped(_hand_made(change, tmp_path / "model.onnx"), "preprocess_image")
+    made, _ = _swapped(_hand_made(change, tmp_path / "model.onnx"))
     assert made.sites == {"preprocess_image": 0}
     assert [r.reason for r in made.refused] == [reason]
 
@@ -225,7 +225,7 @@ def test_a_cast_that_follows_is_taken_in(tmp_path: Path) -> None:
         parts.update(last=[cast], result=TensorProto.FLOAT16)
 
     path = _hand_made(to_half, tmp_path / "model.onnx")
-    made, proto = _swapped(path, "preprocess_image")
+    made, proto = _swapped(path)
     assert made.sites == {"preprocess_image": 1}
     assert "Cast" not in {n.op_type for n in proto.graph.node}
     image = _bytes(1, 9, 8, 3)
@@ -238,7 +238,7 @@ def test_what_cannot_be_folded_stays(tmp_path: Path) -> None:
     """A mean a pixel is no mean a channel: the node takes the resize, the rest is left as it is."""
     mean = np.random.default_rng(1).random((1, 3, 4, 6)).astype(np.float32)
     path = _hand_made(lambda p: p.update(mean=mean), tmp_path / "model.onnx")
-    made, proto = _swapped(path, "preprocess_image")
+    made, proto = _swapped(path)
     assert made.sites == {"preprocess_image": 1}
     assert [n.op_type for n in proto.graph.node if n.op_type != "Constant"] == [
         "PreprocessImage",
@@ -253,105 +253,5 @@ def test_a_resize_of_activations_is_no_site(tmp_path: Path) -> None:
     """What was never an image of bytes is neither swapped nor refused."""
     floats = (TensorProto.FLOAT, ["n", "h", "w", 3])
     path = _hand_made(lambda p: p.update(image=floats), tmp_path / "model.onnx")
-    made, _ = _swapped(path, "preprocess_image")
+    made, _ = _swapped(path)
     assert (made.sites, made.refused) == ({"preprocess_image": 0}, ())
-
-
-class Selected(torch.autograd.Function):
-    """How YOLO's end-to-end exports write the operator: by a symbol, for ONNX alone."""
-
-    @staticmethod
-    def forward(_ctx: Any, *_: Any) -> Any:
-        return torch.zeros((4, 3), dtype=torch.int64)
-
-    @staticmethod
-    def symbolic(g: Any, *inputs: Any) -> Any:
-        return g.op("NonMaxSuppression", *inputs, center_point_box_i=1)
-
-
-class Detector(torch.nn.Module):
-    """Boxes and scores to the rows that are kept, and their boxes."""
-
-    def forward(self, boxes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        limits = torch.tensor([5]), torch.tensor([0.45]), torch.tensor([0.25])
-        selected = Selected.apply(boxes, scores, *limits)
-        return torch.cat([selected.float(), boxes[selected[:, 0], selected[:, 2]]], 1)
-
-
-def test_nms_of_an_exported_detector_is_found(tmp_path: Path) -> None:
-    """The rows that follow are the same ones, in the same order, and what gathers by them too."""
-    path = tmp_path / "model.onnx"
-    draw = np.random.default_rng(3)
-    boxes = np.concatenate([draw.random((2, 50, 2)), draw.random((2, 50, 2)) / 2], -1)
-    scores = np.round(draw.random((2, 3, 50)), 1)  # many are equal
-    given = (boxes.astype(np.float32), scores.astype(np.float32))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Detector(),
-            tuple(map(torch.tensor, given)),
-            str(path),
-            dynamo=False,
-            opset_version=17,
-            input_names=["boxes", "scores"],
-            dynamic_axes={"boxes": {0: "batch"}, "scores": {0: "batch"}},
-        )
-    made, proto = _swapped(path, "nms")
-    assert (made.sites, made.refused) == ({"nms": 1}, ())
-    found = _run(proto, *given)
-    assert len(found) > 12
-    assert np.array_equal(found, _run(onnx.load(path), *given))
-    assert np.array_equal(found, _run(onnx.inliner.inline_local_functions(proto), *given))
-
-
-def _nms(path: Path, boxes: Any = 40, drop: int = 0, most: Any = 3) -> Path:
-    limits = {
-        "most": np.array(most or 0, np.int64),
-        "iou": np.array([0.5], np.float32),
-        "score": np.array([0.1], np.float32),
-    }
-    inputs = {
-        "boxes": (TensorProto.FLOAT, ["n", boxes, 4]),
-        "scores": (TensorProto.FLOAT, ["n", 2, boxes]),
-    }
-    if most is None:
-        del limits["most"]
-        inputs["most"] = (TensorProto.INT64, [1])
-    names = ["boxes", "scores", "most", "iou", "score"]
-    node = helper.make_node("NonMaxSuppression", names[: len(names) - drop], ["rows"])
-    onnx.save(graph_of([node], inputs, {"rows": (TensorProto.INT64, ["rows", 3])}, limits), path)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("how", "reason"),
-    [
-        ({"drop": 1}, "it has no score_threshold"),
-        ({"drop": 2}, "it has no iou_threshold"),
-        ({"most": None}, "its max_output_boxes_per_class is not a constant"),
-        ({"most": 0}, "its max_output_boxes_per_class is 0"),
-        (
-            {"boxes": "found"},
-            "the number of its boxes is not known: its scores are [n, 2, found]",
-        ),
-        ({"boxes": 40_000}, "it has 40000 boxes, more than 32768"),
-    ],
-    ids=["no score", "no iou", "most is an input", "none", "unknown", "too many"],
-)
-def test_another_nms_is_refused(how: dict[str, Any], reason: str, tmp_path: Path) -> None:
-    """With what the kernel would need to know."""
-    made, _ = _swapped(_nms(tmp_path / "model.onnx", **how), "nms")
-    assert made.sites == {"nms": 0}
-    assert [r.reason for r in made.refused] == [reason]
-
-
-def test_no_limit_is_the_number_of_boxes(tmp_path: Path) -> None:
-    """Exporters of torchvision's nms write the largest int64; no more than all boxes can be kept."""
-    path = _nms(tmp_path / "model.onnx", most=np.iinfo(np.int64).max)
-    made, proto = _swapped(path, "nms")
-    assert made.sites == {"nms": 1}
-    draw = np.random.default_rng(5)
-    boxes = draw.random((1, 40, 4)).astype(np.float32)
-    scores = draw.random((1, 2, 40)).astype(np.float32)
-    found = _run(proto, boxes, scores)
-    assert np.array_equal(found, _run(onnx.load(path), boxes, scores))
