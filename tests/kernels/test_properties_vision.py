@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from accel import catalog
 from accel.cuda.simulator import Simulator
+from accel.errors import UsageError
 from accel.kernels._device import stored
 from accel.protocols import Case
 from accel.values import Options
@@ -133,3 +134,20 @@ def test_one_colour_stays_that_colour(run: Simulator, height: int, width: int, s
         found = run("preprocess_image", "float32", case).outputs["y"]
         assert set(np.unique(found)) <= allowed
         assert level in found
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shapes", "baked", "message"),
+    [
+        (NMS, {"scores": (1, 1, 32_769)}, {}, "up to 32768 boxes an image, not 32769"),
+        (NMS, {"scores": (1, 1, 8)}, {"max_output_boxes_per_class": 0}, "1 box a class or more"),
+        (PREPROCESS, {"image": (1, 8, 8, 4)}, {}, "3 channels, last, not 4"),
+        (PREPROCESS, {"image": (1, 8, 40_000, 3)}, {}, "sides of 1 to 32767 here, not 40000"),
+        (PREPROCESS, {"image": (1, 8, 8, 3)}, {"width": 20_000}, "1 to 16384 here, not 20000"),
+    ],
+    ids=["boxes", "none to keep", "channels", "image", "result"],
+)
+def test_what_does_not_fit_is_refused(kernel: Any, shapes: Any, baked: Options, message: str) -> None:  # fmt: skip
+    """Before anything is launched, with the value seen and what is allowed."""
+    with pytest.raises(UsageError, match=message):
+        kernel.launch(shapes, "float32", {**kernel.VARIANTS[0], **baked})

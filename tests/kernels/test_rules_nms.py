@@ -58,7 +58,7 @@ def test_nms_of_an_exported_detector_is_found(tmp_path: Path) -> None:
     """The rows that follow are the same ones, in the same order, and what gathers by them too."""
     path = tmp_path / "model.onnx"
     draw = np.random.default_rng(3)
-    boxes = np.concatenate([draw.random((2, 50, 2)), draw.random((2, 50, 2)) / 2], -1)
+    boxes = np.concatenate([draw.random((2, 50, 2)), 0.2 + draw.random((2, 50, 2)) / 2], -1)
     scores = np.round(draw.random((2, 3, 50)), 1)  # many are equal
     given = (boxes.astype(np.float32), scores.astype(np.float32))
     with warnings.catch_warnings():
