@@ -578,6 +578,16 @@ def test_a_graph_without_sites_is_an_answer(tmp_path: Path) -> None:
     assert graph.describe(out).digest == graph.describe(before.path).digest
 
 
+def test_a_kernel_without_a_rule_says_so_when_it_is_asked_for(tmp_path: Path) -> None:
+    """Silence would look like a graph without sites."""
+    ruleless = [n for n in catalog.names("kernels") if not catalog.load("kernels", n).rules()]
+    before = testing.mlp(tmp_path / "m.onnx")
+    found = swap(before, tmp_path / "a", [*ruleless, "bias_gelu"])
+    assert [r.what for r in found.refused] == ruleless
+    assert all("it has no rule" in r.reason for r in found.refused)
+    assert swap(before, tmp_path / "b").refused == ()
+
+
 def test_the_command(tmp_path: Path) -> None:
     """What was put in and what was not, as text and as one document; --kernel chooses."""
     body = LAYER_NORM + "\n  [other] z = LayerNormalization(x, b, g)"
