@@ -54,7 +54,7 @@ def swap(model: Model, out: Path, kernels: Sequence[str] = ()) -> Swapped:
 def _counted(sites: Mapping[str, int], refused: Sequence[Refusal]) -> Iterator[str]:
     """ "bias_gelu 6 of 6", for what has sites."""
     for name, count in sites.items():
-        every = count + sum(r.what.partition(" at ")[0] == name for r in refused)
+        every = count + sum(r.what.startswith(f"{name} at ") for r in refused)
         if every:
             yield f"{name} {count} of {every}"
 

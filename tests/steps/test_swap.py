@@ -602,6 +602,7 @@ def test_a_kernel_without_a_rule_says_so_when_it_is_asked_for(tmp_path: Path) ->
     found = swap(before, tmp_path / "a", [*ruleless, "bias_gelu"])
     assert [r.what for r in found.refused] == ruleless
     assert all("it has no rule" in r.reason for r in found.refused)
+    assert found.model.trail[-1] == "swap: 0 sites"
     assert swap(before, tmp_path / "b").refused == ()
 
 
