@@ -1,4 +1,4 @@
-"""What kernels share: 128-bit reads and writes, 16-bit floats as storage, sums over a warp.
+"""What kernels share: 128-bit reads and writes, 16-bit floats as storage, reductions over a warp.
 
 Arithmetic is float32 throughout; `read` and `get` widen, `write` and `put` round to nearest even.
 bfloat16 is held as uint16: Numba's own type needs functions that only a linker brings. Under
@@ -13,7 +13,7 @@ import numpy as np
 from llvmlite import ir
 from numba import config, cuda, types
 
-f32, i32, i64 = types.float32, types.int32, types.int64
+f32, i32, i64, u32 = types.float32, types.int32, types.int64, types.uint32
 ALL_LANES = 0xFFFFFFFF
 LANES = {"float32": 4, "float16": 8, "bfloat16": 8}  # elements in 128 bits
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int32": 4, "int8": 1, "uint8": 1, "int64": 8}
@@ -78,6 +78,22 @@ if SIMULATED:
             held = combine(held, held[np.arange(len(held)) ^ distance])
         return held
 
+    def warp_best(score: Any, index: Any) -> Any:
+        """The largest score over the warp and its index, in every lane; of equals the lowest index."""
+        for distance in (16, 8, 4, 2, 1):
+            other = warps.exchange((score, index), lambda lane: lane ^ distance)  # noqa: B023
+            score, index = max((score, index), other, key=lambda pair: (pair[0], -pair[1]))
+        return score, index
+
+    def multiply(a: Any, b: Any) -> Any:
+        """a * b rounded by itself, never as a part of a fused multiply-add."""
+        return np.float32(a) * np.float32(b)
+
+    def device(function: Any) -> Any:
+        """A function that kernels call: plain Python here, where Numba's would swap the module's
+        globals in every thread."""
+        return function
+
     def _array(pointer: Any) -> Any:
         """The numpy array inside the simulator's wrappers."""
         return pointer._item._ary
@@ -101,16 +117,18 @@ if SIMULATED:
         _inside(pointer, int(i) + 16 // found.dtype.itemsize - 1)
 
 else:
+    from numba.cuda import dispatcher, libdevice
     from numba.cuda.extending import intrinsic
 
-    WORD, HALF, FLOAT = ir.IntType(32), ir.HalfType(), ir.FloatType()
+    SHORT, WORD, HALF, FLOAT = ir.IntType(16), ir.IntType(32), ir.HalfType(), ir.FloatType()
+    HALVES = "{ .reg .b16 low, high; mov.b32 {low, high}, $2; cvt.f32.f16 $0, low; cvt.f32.f16 $1, high; }"
 
     @intrinsic
     def get(typingctx: Any, pointer: Any, i: Any) -> Any:
         """Element i as float32."""
 
         def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
-            return _widen(b, b.load(b.gep(args[0], [args[1]])))
+            return _widen(b, b.load(b.gep(args[0], [args[1]])), pointer.dtype)
 
         return types.float32(pointer, i), generate
 
@@ -120,7 +138,7 @@ else:
 
         def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
             place = b.gep(args[0], [args[1]])
-            b.store(_narrow(b, args[2], place.type.pointee), place)
+            b.store(_narrow(b, args[2], pointer.dtype), place)
             return context.get_dummy_value()
 
         return types.void(pointer, i, types.float32), generate
@@ -133,8 +151,8 @@ else:
         def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
             place = b.gep(args[0], [args[1]])
             whole = b.load(b.bitcast(place, ir.VectorType(WORD, 4).as_pointer()), align=16)
-            whole = b.bitcast(whole, ir.VectorType(place.type.pointee, n))
-            items = [_widen(b, b.extract_element(whole, WORD(k))) for k in range(n)]
+            words = [b.extract_element(whole, WORD(k)) for k in range(4)]
+            items = [item for word in words for item in _unpacked(b, word, pointer.dtype)]
             return context.make_tuple(b, signature.return_type, items)
 
         return types.UniTuple(types.float32, n)(pointer, i), generate
@@ -146,16 +164,15 @@ else:
 
         def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
             place = b.gep(args[0], [args[1]])
-            kind = place.type.pointee
-            whole = ir.Constant(ir.VectorType(kind, n), ir.Undefined)
             held = context.make_array(values)(context, b, args[2]).data
             first = context.cast(b, args[3], at, types.int64)
-            for k in range(n):
-                taken = b.gep(held, [b.add(first, ir.IntType(64)(k))])
-                item = _narrow(b, b.load(taken), kind)
-                whole = b.insert_element(whole, item, WORD(k))
-            four = b.bitcast(whole, ir.VectorType(WORD, 4))
-            b.store(four, b.bitcast(place, four.type.as_pointer()), align=16)
+            taken = [b.load(b.gep(held, [b.add(first, ir.IntType(64)(k))])) for k in range(n)]
+            whole = ir.Constant(ir.VectorType(WORD, 4), ir.Undefined)
+            for k in range(4):
+                items = taken[k * n // 4 : (k + 1) * n // 4]
+                word = _packed(b, items, pointer.dtype)
+                whole = b.insert_element(whole, word, WORD(k))
+            b.store(whole, b.bitcast(place, whole.type.as_pointer()), align=16)
             return context.get_dummy_value()
 
         return types.void(pointer, i, values, at), generate
@@ -170,26 +187,54 @@ else:
 
         return types.boolean(pointer), generate
 
-    def _widen(b: Any, value: Any) -> Any:
-        """float32 of a float, a half or a bfloat16's bits."""
-        if value.type == FLOAT:
-            return value
-        if value.type == HALF:
-            return b.fpext(value, FLOAT)
-        return b.bitcast(b.shl(b.zext(value, WORD), WORD(16)), FLOAT)
+    # `dtype` is Numba's: in LLVM's types float16 and bfloat16 are both 16 bits. Words are taken apart
+    # and put together in assembly or by masks: as vectors of 16-bit elements the compiler would turn
+    # one access of 128 bits into two of 64.
 
-    def _narrow(b: Any, value: Any, kind: Any) -> Any:
-        """The float32 as `kind`, to nearest even; bfloat16 by adding half of what is cut, and the
+    def _widen(b: Any, bits: Any, dtype: Any) -> Any:
+        """float32 of a float, a half or a bfloat16's bits."""
+        if dtype == types.float32:
+            return bits
+        if dtype == types.float16:
+            return b.fpext(b.bitcast(bits, HALF), FLOAT)
+        return b.bitcast(b.shl(b.zext(bits, WORD), WORD(16)), FLOAT)
+
+    def _narrow(b: Any, value: Any, dtype: Any) -> Any:
+        """The float32 as `dtype`, to nearest even; bfloat16 by adding half of what is cut, and the
         bit that breaks ties; a NaN would carry into infinity, so it becomes the quiet one."""
-        if kind == FLOAT:
+        if dtype == types.float32:
             return value
-        if kind == HALF:
-            return b.fptrunc(value, HALF)
+        if dtype == types.float16:
+            return b.bitcast(b.fptrunc(value, HALF), SHORT)
         bits = b.bitcast(value, WORD)
         odd = b.and_(b.lshr(bits, WORD(16)), WORD(1))
         rounded = b.lshr(b.add(bits, b.add(odd, WORD(0x7FFF))), WORD(16))
         nan = b.fcmp_unordered("uno", value, value)
-        return b.trunc(b.select(nan, WORD(0x7FC0), rounded), kind)
+        return b.trunc(b.select(nan, WORD(0x7FC0), rounded), SHORT)
+
+    def _unpacked(b: Any, word: Any, dtype: Any) -> list[Any]:
+        """The one or two values in 32 bits, as float32."""
+        if dtype == types.float32:
+            return [b.bitcast(word, FLOAT)]
+        if dtype == types.float16:
+            both = _assembly(b, HALVES, "=f,=f,r", ir.LiteralStructType([FLOAT, FLOAT]), [word])
+            return [b.extract_value(both, 0), b.extract_value(both, 1)]
+        high = b.and_(word, WORD(0xFFFF0000))
+        return [b.bitcast(bits, FLOAT) for bits in (b.shl(word, WORD(16)), high)]
+
+    def _packed(b: Any, items: list[Any], dtype: Any) -> Any:
+        """32 bits of one or two float32; the GPU's own conversion of a pair came with 8.0."""
+        if dtype == types.float32:
+            return b.bitcast(items[0], WORD)
+        if dispatcher.get_current_device().compute_capability >= (8, 0):
+            pair = "f16x2" if dtype == types.float16 else "bf16x2"
+            return _assembly(b, f"cvt.rn.{pair}.f32 $0, $2, $1;", "=r,f,f", WORD, items)
+        low, high = (b.zext(_narrow(b, item, dtype), WORD) for item in items)
+        return b.or_(low, b.shl(high, WORD(16)))
+
+    def _assembly(b: Any, text: str, constraints: str, result: Any, given: list[Any]) -> Any:
+        kind = ir.FunctionType(result, [value.type for value in given])
+        return b.call(ir.InlineAsm(kind, text, constraints), given)
 
     @cuda.jit(device=True)
     def warp_sum(value: Any) -> Any:
@@ -204,3 +249,19 @@ else:
         for distance in (16, 8, 4, 2, 1):
             value = max(value, cuda.shfl_xor_sync(ALL_LANES, value, distance))
         return value
+
+    @cuda.jit(device=True)
+    def warp_best(score: Any, index: Any) -> Any:
+        """The largest score over the warp and its index, in every lane; of equals the lowest index."""
+        for distance in (16, 8, 4, 2, 1):
+            other = cuda.shfl_xor_sync(ALL_LANES, score, distance)
+            place = cuda.shfl_xor_sync(ALL_LANES, index, distance)
+            if other > score or (other == score and place < index):
+                score, index = other, place
+        return score, index
+
+    multiply = libdevice.fmul_rn  # rounded by itself, never as a part of a fused multiply-add
+
+    def device(function: Any) -> Any:
+        """A function that kernels call."""
+        return cuda.jit(device=True)(function)
