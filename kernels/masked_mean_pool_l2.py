@@ -171,7 +171,8 @@ def source(dtype: str, baked: Options) -> Any:
         square = f32(0)
         for w in range(warps):
             square += squares[w]
-        norm = max(f32(math.sqrt(square)), min_norm)
+        norm = f32(math.sqrt(square))
+        norm = min_norm if norm < min_norm else norm  # a GPU's max would lose a NaN
         k = group
         while k < i32(HELD):
             j = column(k, thread, along, wide)

@@ -71,7 +71,13 @@ class Lanes:
         kind = ops.KINDS.get(name[-1])
         special = getattr(self, f"_{name[0]}", None)
         with np.errstate(all="ignore"):
-            if special is not None:
+            if name[-1].endswith("x2"):
+                self._pairwise(name, operands, at, ops.KINDS[name[-1].removesuffix("x2")])
+            elif name[:1] == ("cvt",) and name[-2].endswith("x2"):
+                high, low = (self._get(o, kind, at) for o in operands[1:])
+                half = ops.KINDS[name[-2].removesuffix("x2")]
+                self._set(operands[0], ops.words(np.stack([low, high], 1).astype(half)), at)
+            elif special is not None:
                 special(name, operands, at, kind)
             elif name[0] in SIMPLE and len(operands) == 3:
                 a, b = (self._get(o, kind, at) for o in operands[1:])
@@ -154,12 +160,13 @@ class Lanes:
         return ops.high(a, b) if "hi" in name else a * b
 
     def _fma(self, name: Any, operands: Any, at: Any, kind: Any) -> None:
-        if kind is not None:
-            self._set(operands[0], ops.fma(*(self._get(o, kind, at) for o in operands[1:])), at)
-            return
-        half = name[-1].removesuffix("x2")
-        words = [ops.halves(self._get(o, ops.KINDS["b32"], at), half) for o in operands[1:]]
-        self._set(operands[0], ops.packed(ops.fma(*words), half), at)
+        self._set(operands[0], ops.fma(*(self._get(o, kind, at) for o in operands[1:])), at)
+
+    def _pairwise(self, name: Any, operands: Any, at: Any, half: Any) -> None:
+        """Two 16-bit floats in a word."""
+        verb: Any = {**SIMPLE, **LONELY, "mul": lambda a, b: a * b, "fma": ops.fma}[name[0]]
+        given = [ops.pairs(self._get(o, ops.KINDS["b32"], at), half) for o in operands[1:]]
+        self._set(operands[0], ops.words(verb(*given)), at)
 
     def _min(self, name: Any, operands: Any, at: Any, kind: Any) -> None:
         a, b = (self._get(o, kind, at) for o in operands[1:])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 WHOLE = {"s": "int", "u": "uint", "b": "uint"}
@@ -17,6 +18,7 @@ WIDTHS = (8, 16, 32, 64)
 KINDS = {
     **{f"{c}{width}": np.dtype(f"{name}{width}") for c, name in WHOLE.items() for width in WIDTHS},
     "f16": np.dtype(np.float16),
+    "bf16": np.dtype(ml_dtypes.bfloat16),
     "f32": np.dtype(np.float32),
     "f64": np.dtype(np.float64),
     "pred": np.dtype(np.bool_),
@@ -129,20 +131,14 @@ def leading_zeros(a: Vector) -> Vector:
     return found
 
 
-def halves(bits: Vector, kind: str) -> Vector:
-    """[n] words of 32 bits -> float32 [n, 2], the lower half first; kind "f16" or "bf16"."""
-    pair = np.ascontiguousarray(bits).view(np.uint16).reshape(-1, 2)
-    if kind == "f16":
-        return pair.view(np.float16).astype(np.float32)
-    return (pair.astype(np.uint32) << np.uint32(16)).view(np.float32)
+def pairs(words: Vector, kind: np.dtype[Any]) -> Vector:
+    """[n] words of 32 bits -> [n, 2] 16-bit floats, the lower half first."""
+    return np.ascontiguousarray(words).view(kind).reshape(-1, 2)
 
 
-def packed(values: Vector, kind: str) -> Vector:
-    """The reverse of `halves`, to nearest even."""
-    import ml_dtypes
-
-    held = values.astype(np.float16 if kind == "f16" else ml_dtypes.bfloat16)
-    return np.ascontiguousarray(held).view(np.uint16).view(np.uint32).ravel()
+def words(values: Vector) -> Vector:
+    """The reverse of `pairs`."""
+    return np.ascontiguousarray(values).view(np.uint32).ravel()
 
 
 def multiply_tiles(a: list[Vector], b: list[Vector], c: list[Vector], kind: str) -> list[Vector]:
@@ -154,11 +150,11 @@ def multiply_tiles(a: list[Vector], b: list[Vector], c: list[Vector], kind: str)
     left = np.zeros((warps, 16, 16), np.float32)
     right = np.zeros((warps, 16, 8), np.float32)
     for i, bits in enumerate(a):
-        values = halves(bits, kind).reshape(warps, 32, 2)
+        values = pairs(bits, KINDS[kind]).astype(np.float32).reshape(warps, 32, 2)
         for half in (0, 1):
             left[:, group + 8 * (i % 2), pair + half + 8 * (i // 2)] = values[:, :, half]
     for i, bits in enumerate(b):
-        values = halves(bits, kind).reshape(warps, 32, 2)
+        values = pairs(bits, KINDS[kind]).astype(np.float32).reshape(warps, 32, 2)
         for half in (0, 1):
             right[:, pair + half + 8 * i, group] = values[:, :, half]
     product = left.astype(np.float64) @ right.astype(np.float64)

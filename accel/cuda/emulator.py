@@ -9,6 +9,7 @@ elsewhere, are errors. Races and the order of warps are not modelled.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from accel.cuda import _ptx_text, ptx
 from accel.cuda._ptx_lanes import BASE, Lanes
 from accel.cuda.geometry import WARP
 from accel.cuda.simulator import SENTINEL, Simulated, bits, numpy_dtype
-from accel.errors import CandidateBroken
+from accel.errors import AccelError, CandidateBroken
 from accel.protocols import Case, Launch, Signature
 
 MOST_STEPS = 2_000_000  # basic blocks run before a kernel counts as hung
@@ -45,20 +46,25 @@ def run(kernel: str, dtype: str, case: Case, compute_capability: str = "8.7") ->
     or an instruction that the emulator does not know."""
     member = catalog.load("kernels", kernel)
     baked = member.VARIANTS[0] if case.baked is None else case.baked
-    made = ptx.compile(kernel, dtype, baked, compute_capability)
+    program = _program(kernel, dtype, tuple(sorted(baked.items())), compute_capability)
     signature: Signature = member.signature(dtype, baked)
     shapes = {name: np.shape(array) for name, array in case.inputs.items()}
     sizes = member.output_shapes(shapes, baked)
     start = time.perf_counter()
     arena = _arena(signature, case, sizes)
     launch: Launch = member.launch(shapes, dtype, baked)
-    execute(_ptx_text.parse(made.text), launch, arena, signature)
+    execute(program, launch, arena, signature)
     found = {
         name: _taken(arena, name, sizes[name], numpy_dtype(kind))
         for name, kind in signature.outputs
     }
     threads = math.prod(launch.grid) * math.prod(launch.block)
     return Simulated(found, threads, time.perf_counter() - start)
+
+
+@functools.cache
+def _program(kernel: str, dtype: str, baked: Any, compute_capability: str) -> _ptx_text.Program:
+    return _ptx_text.parse(ptx.compile(kernel, dtype, dict(baked), compute_capability).text)
 
 
 def _arena(signature: Signature, case: Case, sizes: Any) -> Arena:
@@ -121,7 +127,7 @@ def _run_block(
         elif len(chosen):
             try:
                 lanes.run(instruction, chosen)
-            except (CandidateBroken, KeyError, ValueError, IndexError) as error:
+            except (AccelError, KeyError, ValueError, TypeError, AttributeError) as error:
                 raise CandidateBroken(f"{error}, in: {instruction.text}") from None
 
 
