@@ -1,6 +1,7 @@
 # Two commands for a newcomer: `make demo` and `make test`. Each makes .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
+TENSORRT := 10.13.3.9 10.16.1.11 11.4.0.106
 ifneq ($(wildcard ../shared/data),)
 export ACCEL_DATA ?= $(abspath ../shared/data)
 endif
@@ -31,6 +32,8 @@ bench: .venv/.dev
 
 .venv/.dev: .venv/.demo
 	$(BIN)/pip install -q -c constraints.txt -e '.[cpu,torch,openvino,kernels,examples,dev]'
+	# TensorRT's Python code, a folder a version, with none of its libraries; absent, its tests skip
+	-for v in $(TENSORRT); do $(BIN)/pip install -q --no-deps --target .venv/.tensorrt-$$v tensorrt-cu13-bindings==$$v; done
 	touch $@
 
 clean:

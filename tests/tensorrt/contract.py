@@ -1,0 +1,193 @@
+"""Our registration, run through TensorRT's own `tensorrt.plugin` code over stub libraries.
+
+The arguments are a file for the findings (JSON), the target, and kernels, none for all. What libnvinfer would hand over is
+faked here: the registry, and expressions, of which all but the last axis are not known until run time.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorrt as trt
+from tensorrt.plugin import _lib, _plugin_class, _tensor
+
+from accel import catalog, target
+from accel.engines import _tensorrt_plugins as plugins
+from accel.errors import CandidateBroken
+
+
+class Registry:
+    """A fake of IPluginRegistry: it keeps the creators that it is given."""
+
+    def __init__(self) -> None:
+        self.creators: dict[tuple[str, str], Any] = {}
+
+    def register_creator(self, creator: Any, namespace: str) -> bool:
+        self.creators[creator.name, namespace] = creator
+        return True
+
+    def get_creator(self, name: str, version: str, namespace: str) -> Any:
+        assert version == "1"
+        return self.creators[name, namespace]
+
+
+class Expression:
+    """A fake of IDimensionExpr: it knows its value, and whether the builder may know it."""
+
+    def __init__(self, value: int, constant: bool) -> None:
+        self.value, self._constant = value, constant
+
+    def is_constant(self) -> bool:
+        return self._constant
+
+    def get_constant_value(self) -> int:
+        assert self._constant
+        return self.value
+
+
+class Expressions:
+    """A fake of IExprBuilder."""
+
+    def constant(self, value: int) -> Expression:
+        return Expression(value, True)
+
+    def operation(self, kind: Any, a: Expression, b: Expression) -> Expression:
+        of = trt.DimensionOperation
+        does = {of.SUM: operator.add, of.SUB: operator.sub, of.PROD: operator.mul, of.MAX: max}
+        does |= {of.MIN: min, of.FLOOR_DIV: operator.floordiv, of.CEIL_DIV: lambda x, y: -(-x // y)}
+        return Expression(does[kind](a.value, b.value), a.is_constant() and b.is_constant())
+
+
+class Faked:
+    """TensorRT as its modules see it, with the classes above in place of what only C++ can make."""
+
+    IDimensionExpr = Expression
+    DimsExprs = staticmethod(lambda length: [None] * length)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(trt, name)
+
+
+class Bag:
+    """Holds what is set on it, by name or by index."""
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self.__dict__[str(index)] = value
+
+    def __getitem__(self, index: int) -> Any:
+        return self.__dict__[str(index)]
+
+
+def sizes(shape: Any, known: int) -> list[Expression]:
+    """All but the last `known` axes are symbols."""
+    return [Expression(n, i >= len(shape) - known) for i, n in enumerate(shape)]
+
+
+def field(name: str, value: Any) -> Any:
+    """An ONNX attribute as the parser hands it over: 32 bits a number, strings with their NUL."""
+    if isinstance(value, str):
+        return trt.PluginField(name, value.encode() + b"\0", trt.PluginFieldType.CHAR)
+    items = value if isinstance(value, (list, tuple)) else [value]
+    if isinstance(items[0], float):
+        return trt.PluginField(name, np.array(items, np.float32), trt.PluginFieldType.FLOAT32)
+    return trt.PluginField(name, np.array(items, np.int32), trt.PluginFieldType.INT32)
+
+
+def described(kind: Any, shape: Any) -> Any:
+    """A tensor as the autotuner shows it."""
+    found = trt.DynamicPluginTensorDesc()
+    found.desc.type, found.desc.format = kind, trt.TensorFormat.LINEAR
+    found.desc.dims = trt.Dims(tuple(shape))
+    return found
+
+
+def create(registry: Registry, member: Any, baked: Any) -> Any:
+    """A plugin as the parser makes it of a node whose attribute `aot` is 1."""
+    creator = registry.get_creator(member.OP, "1", "accel")
+    fields = trt.PluginFieldCollection([field(f.name, baked[f.name]) for f in creator.field_names])
+    request = trt.QuickPluginCreationRequest.STRICT_AOT
+    return creator.create_plugin(member.OP, "accel", fields, trt.TensorRTPhase.BUILD, request)
+
+
+def run(
+    registry: Registry, member: Any, case: Any, kinds: Any = None, known: int = 1
+) -> dict[str, Any]:
+    """Creator -> plugin -> types -> shapes -> formats -> launch -> kernel, in TensorRT's order."""
+    baked = case.baked or member.VARIANTS[0]
+    names = [name for name, _ in member.signature(member.DTYPES[0], baked).inputs]
+    arrays = [case.inputs[name] for name in names]
+    types = kinds or [getattr(trt.DataType, plugins.TYPES[a.dtype.name]) for a in arrays]
+    plugin = create(registry, member, baked)
+    made = plugin.get_output_data_types(types, [a.ndim for a in arrays])
+    builder = Expressions()
+    shapes = plugin.get_output_shapes([sizes(a.shape, known) for a in arrays], [], builder)
+    shapes = [[e.value for e in shape] for shape in shapes]
+    tensors = [described(t, a.shape) for t, a in zip(types, arrays, strict=True)]
+    tensors += [described(t, s) for t, s in zip(made, shapes, strict=True)]
+    formats = plugin.get_supported_format_combinations(tensors, len(arrays))
+    plugin.configure_plugin(tensors[: len(arrays)], tensors[len(arrays) :])
+    tactics = plugin.get_valid_tactics()
+    plugin.set_tactic(0)
+    launch, scalars = Bag(), Bag()
+    plugin.get_launch_params([], tensors, len(arrays), launch, scalars, builder)
+    descs = [t.desc for t in tensors]
+    entry, text = plugin.get_kernel(descs[: len(arrays)], descs[len(arrays) :])
+    return {
+        "case": case.name,
+        "attributes": list(plugin.attrs),
+        "outputs": [[t.name, s] for t, s in zip(made, shapes, strict=True)],
+        "formats": [[f.type.name, f.format.name] for f in formats],
+        "tactics": tactics,
+        "grid": [launch.__dict__[f"grid_{axis}"].expr.value for axis in "xyz"],
+        "block": [launch.__dict__[f"block_{axis}"].expr.value for axis in "xyz"],
+        "shared_bytes": launch.__dict__["shared_mem"].expr.value,
+        "scalars": [scalars[i].expr.value for i in range(scalars.nbSymExprs)],
+        "entry": entry,
+        "ptx": text.decode(),
+    }
+
+
+def refused(registry: Registry, **changed: Any) -> str:
+    """What residual_layernorm says to a network that it cannot serve."""
+    member = catalog.load("kernels", "residual_layernorm")
+    try:
+        run(registry, member, next(iter(member.cases("float32"))), **changed)
+    except CandidateBroken as error:
+        return str(error)
+    return "taken"
+
+
+def main(out: str, name: str, *kernels: str) -> None:
+    """Every case of every dtype of the kernels, for one target."""
+    registry = Registry()
+    trt.get_plugin_registry = lambda: registry
+    _tensor.trt = _plugin_class.trt = Faked()
+    _tensor.SymExprImpl.expr = None  # a plain attribute: the real one takes C++ pointers alone
+    found = plugins.register(target.load(name), kernels)
+    runs = {}
+    for kernel in found:
+        member = catalog.load("kernels", kernel)
+        for dtype in member.DTYPES:
+            runs[f"{kernel}-{dtype}"] = [run(registry, member, c) for c in member.cases(dtype)]
+    again = plugins.register(target.load(name), kernels)
+    other = plugins.register(target.load("h100"), kernels)
+    findings = {
+        "version": trt.__version__,
+        "registered": list(found.values()),
+        "again": list(again.values()),
+        "other": [getattr(refusal, "reason", None) for refusal in other.values()],
+        "schemas": {i: d.input_arg_schema for i, d in _lib.QDP_REGISTRY.items()},
+        "open": refused(registry, known=0),
+        "integers": refused(registry, kinds=[trt.DataType.INT32] * 4),
+        "runs": runs,
+    }
+    Path(out).write_text(json.dumps(findings), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
