@@ -160,9 +160,12 @@ class Kernel(Protocol):
         """The Numba CUDA kernel, on raw pointers: parameters as in the signature."""
 
     def function(self, opset: int) -> Any:
-        """The same in standard operators: the FunctionProto of domain accel.kernels.
+        """The same in standard operators of the model's opset, 17 or newer: the FunctionProto of
+        domain accel.kernels. A function may import another version than the model only where no
+        operator that it uses changed in between, and Constant and Cast change with almost each.
 
-        Its operators are those of `opset` (17 or newer), which must be that of the model."""
+        One body serves all variants, by attributes of the node; below 20 it may be the first's
+        alone, as it may need an operator or an attribute that came later."""
 
     def rules(self) -> tuple[Any, ...]:
         """onnxscript rewrite rules that put the op in; a check that fails gives its reason."""

@@ -69,16 +69,18 @@ def _reference(member: Any, case: Case, dtype: str) -> list[Any]:
     return [found[name] for name, _ in member.signature(dtype, baked).outputs]
 
 
-@pytest.mark.parametrize("opset", [17, 23])  # what the older and the newer exporter write
+@pytest.mark.parametrize("opset", [17, 20, 23])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_function_is_right(name: str, opset: int) -> None:
-    """Its ONNX body, run by ONNX Runtime in float32, on every case; what it says it cannot, it cannot."""
+    """Its ONNX body, run by ONNX Runtime in float32, on every case, in models of old and new opsets."""
     member = KERNELS[name]
     body = member.function(opset)
     assert (body.domain, body.name) == ("accel.kernels", member.OP)
     for case in member.cases("float32"):
         if case.offset:
             continue  # addresses are the kernel's business
+        if opset < 20 and case.baked not in (None, member.VARIANTS[0]):
+            continue  # the protocol promises the first variant there, no other
         got = _run(member, body, case)
         for (output, kind), have, want in zip(
             member.signature("float32", case.baked or member.VARIANTS[0]).outputs,
