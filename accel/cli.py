@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from accel.cli_kernels import swap
 from accel.cli_steps import (
     bench,
     beside_fp32,
@@ -202,7 +203,7 @@ def doctor(as_json: bool, **_: Any) -> None:
     emit("doctor", found, lines, as_json, bad)
 
 
-for verb in (export, quantize, build, check, bench, evaluate):
+for verb in (export, quantize, swap, build, check, bench, evaluate):
     cli.add_command(verb)
 
 

@@ -199,8 +199,10 @@ def function(opset: int) -> Any:
 
 
 def rules() -> tuple[Any, ...]:
-    """(follows)"""
-    return ()
+    """Add -> LayerNormalization; every LayerNormalization is a site."""
+    from accel.kernels import _swap_residual_layernorm
+
+    return _swap_residual_layernorm.RULES
 
 
 def cases(dtype: str) -> Iterable[Case]:

@@ -25,6 +25,7 @@ from accel.values import Options, Refusal, Target
 
 NAMESPACE = "accel"  # TensorRT allows no dot in it, so it is not the ONNX domain
 OLDEST = (10, 13)  # of whose Python code the tests run; ahead-of-time plugins began with 10.9
+OPSET = 23  # to ask a function at; its attributes are the same at any
 TYPES = {  # dtype -> the name of its tensorrt.DataType
     "float32": "FLOAT",
     "float16": "HALF",
@@ -135,10 +136,10 @@ class Plugin:
         """Names and their order, which no dtype changes."""
         return self.member.signature(self.member.DTYPES[0], self.member.VARIANTS[0])
 
-    @property
+    @functools.cached_property
     def attributes(self) -> Options:
         """Baked constants that a node carries: those that the op's ONNX function declares."""
-        body = self.member.function()
+        body = self.member.function(OPSET)
         declared = {*body.attribute, *(a.name for a in body.attribute_proto)}
         return {k: v for k, v in self.member.VARIANTS[0].items() if k in declared}
 

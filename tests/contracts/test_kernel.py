@@ -69,7 +69,7 @@ def _reference(member: Any, case: Case, dtype: str) -> list[Any]:
     return [found[name] for name, _ in member.signature(dtype, baked).outputs]
 
 
-@pytest.mark.parametrize("opset", [17, 20, 23])
+@pytest.mark.parametrize("opset", [17, 23])  # what the older and the newer exporter write
 @pytest.mark.parametrize("name", NAMES)
 def test_the_function_is_right(name: str, opset: int) -> None:
     """Its ONNX body, run by ONNX Runtime in float32, on every case, in models of old and new opsets."""
