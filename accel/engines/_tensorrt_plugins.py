@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from types import GenericAlias
 from typing import Any
 
-import numpy as np
-
 from accel import catalog
 from accel.cuda import cubin, ptx
+from accel.engines import _tensorrt_attributes as node
 from accel.errors import CandidateBroken
 from accel.protocols import Shapes
 from accel.values import Options, Refusal, Target
 
 NAMESPACE = "accel"  # TensorRT allows no dot in it, so it is not the ONNX domain
 OLDEST = (10, 13)  # of whose Python code the tests run; ahead-of-time plugins began with 10.9
-OPSET = 23  # to ask a function at; its attributes are the same at any
 TYPES = {  # dtype -> the name of its tensorrt.DataType
     "float32": "FLOAT",
     "float16": "HALF",
@@ -75,9 +73,12 @@ def _register(plugin: Plugin) -> Refusal | None:
     if hasattr(getattr(trtp.op, NAMESPACE, None), op):
         reason = f"this process has {op} for another target: build each in a process of its own"
         return Refusal(f"kernel {plugin.kernel}", reason)
+    problem = node.unreadable(plugin.attributes)
+    if problem:
+        return Refusal(f"kernel {plugin.kernel}", problem)
     descriptions = GenericAlias(tuple, (trtp.TensorDesc,) * len(plugin.signature.outputs))
     given = {tensor: trtp.TensorDesc for tensor, _ in plugin.signature.inputs}
-    given |= {key: _annotation(value) for key, value in plugin.attributes.items()}
+    given |= {key: node.annotation(value) for key, value in plugin.attributes.items()}
     written = {**given, "outputs": descriptions}
     compiled = tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]
     trtp.register(name)(_signed(plugin.describe, given, descriptions))
@@ -99,26 +100,6 @@ def _signed(function: Callable[..., Any], given: Mapping[str, Any], returns: Any
     return call
 
 
-def _annotation(value: Any) -> Any:
-    """Numbers go as arrays: TensorRT 10 fails to make scalars of them under numpy 2.4 and later."""
-    if isinstance(value, str):
-        return str
-    first = value[0] if isinstance(value, (list, tuple)) else value
-    kind = np.float32 if isinstance(first, float) else np.int64
-    return GenericAlias(np.ndarray, (Any, GenericAlias(np.dtype, (kind,))))
-
-
-def _constant(found: Any, like: Any) -> Any:
-    """A node's attribute as the baked constant that it stands for.
-
-    ONNX keeps floats in 32 bits, whose shortest decimal is what was written; the parser ends
-    strings with a NUL."""
-    if isinstance(like, str):
-        return str(found).rstrip("\0")
-    items = [float(str(v)) if isinstance(v, np.floating) else int(v) for v in np.ravel(found)]
-    return items if isinstance(like, (list, tuple)) else type(like)(items[0])
-
-
 @dataclass(frozen=True)
 class Plugin:
     """One kernel for one target; TensorRT calls its three methods with their arguments by name."""
@@ -138,10 +119,8 @@ class Plugin:
 
     @functools.cached_property
     def attributes(self) -> Options:
-        """Baked constants that a node carries: those that the op's ONNX function declares."""
-        body = self.member.function(OPSET)
-        declared = {*body.attribute, *(a.name for a in body.attribute_proto)}
-        return {k: v for k, v in self.member.VARIANTS[0].items() if k in declared}
+        """Baked constants that a node carries."""
+        return node.declared(self.member)
 
     def describe(self, given: Mapping[str, Any]) -> Any:
         """Types of the outputs, and their sizes where TensorRT knows those of the inputs."""
@@ -193,8 +172,7 @@ class Plugin:
         return {n: tuple(map(_size, given[n].shape_expr)) for n, _ in self.signature.inputs}
 
     def _baked(self, given: Mapping[str, Any]) -> Options:
-        named = {k: _constant(given[k], like) for k, like in self.attributes.items()}
-        return {**self.member.VARIANTS[0], **named}
+        return node.baked(self.member, given, self.attributes)
 
     def _dtype(self, given: Mapping[str, Any]) -> str:
         """The first of the kernel's dtypes under which its inputs are of these types."""

@@ -1,6 +1,7 @@
 """Our registration, run through TensorRT's own `tensorrt.plugin` code over stub libraries.
 
-The arguments are a file for the findings (JSON), the target, and kernels, none for all. What libnvinfer would hand over is
+The arguments are a file for the findings (JSON), the target, and whose PTX is made: "all", or the name
+of one kernel; that of the others is then empty, for it does not depend on TensorRT's version. What libnvinfer would hand over is
 faked here: the registry, and expressions, of which all but the last axis are not known until run time.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import tensorrt as trt
-from tensorrt.plugin import _lib, _plugin_class, _tensor
+from tensorrt.plugin import _plugin_class, _tensor
 
 from accel import catalog, target
 from accel.engines import _tensorrt_plugins as plugins
@@ -88,14 +89,18 @@ def sizes(shape: Any, known: int) -> list[Expression]:
     return [Expression(n, i >= len(shape) - known) for i, n in enumerate(shape)]
 
 
-def field(name: str, value: Any) -> Any:
-    """An ONNX attribute as the parser hands it over: 32 bits a number, strings with their NUL."""
-    if isinstance(value, str):
-        return trt.PluginField(name, value.encode() + b"\0", trt.PluginFieldType.CHAR)
+def field(name: str, value: Any) -> tuple[Any, Any]:
+    """An ONNX attribute as the parser hands it over: 32 bits a number, strings with their NUL; and
+    the memory that it points to."""
+    kinds = trt.PluginFieldType
     items = value if isinstance(value, (list, tuple)) else [value]
-    if isinstance(items[0], float):
-        return trt.PluginField(name, np.array(items, np.float32), trt.PluginFieldType.FLOAT32)
-    return trt.PluginField(name, np.array(items, np.int32), trt.PluginFieldType.INT32)
+    if isinstance(value, str):
+        kind, held = kinds.CHAR, np.frombuffer(value.encode() + b"\0", np.int8)
+    elif isinstance(items[0], float):
+        kind, held = kinds.FLOAT32, np.array(items, np.float32)
+    else:
+        kind, held = kinds.INT32, np.array(items, np.int32)
+    return trt.PluginField(name, held, kind), held
 
 
 def described(kind: Any, shape: Any) -> Any:
@@ -109,9 +114,10 @@ def described(kind: Any, shape: Any) -> Any:
 def create(registry: Registry, member: Any, baked: Any) -> Any:
     """A plugin as the parser makes it of a node whose attribute `aot` is 1."""
     creator = registry.get_creator(member.OP, "1", "accel")
-    fields = trt.PluginFieldCollection([field(f.name, baked[f.name]) for f in creator.field_names])
+    fields = [field(f.name, baked[f.name]) for f in creator.field_names]
+    collection = trt.PluginFieldCollection([f for f, _ in fields])
     request = trt.QuickPluginCreationRequest.STRICT_AOT
-    return creator.create_plugin(member.OP, "accel", fields, trt.TensorRTPhase.BUILD, request)
+    return creator.create_plugin(member.OP, "accel", collection, trt.TensorRTPhase.BUILD, request)
 
 
 def run(
@@ -162,31 +168,38 @@ def refused(registry: Registry, **changed: Any) -> str:
     return "taken"
 
 
-def main(out: str, name: str, *kernels: str) -> None:
-    """Every case of every dtype of the kernels, for one target."""
+def main(out: str, name: str, compiled: str) -> None:
+    """Every case of every dtype of each kernel that this TensorRT takes."""
     registry = Registry()
     trt.get_plugin_registry = lambda: registry
     _tensor.trt = _plugin_class.trt = Faked()
     _tensor.SymExprImpl.expr = None  # a plain attribute: the real one takes C++ pointers alone
-    found = plugins.register(target.load(name), kernels)
+    if compiled != "all":
+        real = plugins._compiled
+        plugins._compiled = lambda kernel, *rest: (
+            real(kernel, *rest) if kernel == compiled else (f"accel_{kernel}_{rest[0]}", "")
+        )
+    found = plugins.register(target.load(name))
     runs = {}
-    for kernel in found:
+    for kernel in (k for k, refusal in found.items() if not refusal):
         member = catalog.load("kernels", kernel)
         for dtype in member.DTYPES:
             runs[f"{kernel}-{dtype}"] = [run(registry, member, c) for c in member.cases(dtype)]
-    again = plugins.register(target.load(name), kernels)
-    other = plugins.register(target.load("h100"), kernels)
     findings = {
         "version": trt.__version__,
-        "registered": list(found.values()),
-        "again": list(again.values()),
-        "other": [getattr(refusal, "reason", None) for refusal in other.values()],
-        "schemas": {i: d.input_arg_schema for i, d in _lib.QDP_REGISTRY.items()},
+        "registered": reasons(found),
+        "again": reasons(plugins.register(target.load(name))),
+        "other": reasons(plugins.register(target.load("h100"))),
         "open": refused(registry, known=0),
         "integers": refused(registry, kinds=[trt.DataType.INT32] * 4),
         "runs": runs,
     }
     Path(out).write_text(json.dumps(findings), encoding="utf-8")
+
+
+def reasons(found: Any) -> dict[str, str]:
+    """Why each kernel was refused; empty where it was not."""
+    return {name: refusal.reason if refusal else "" for name, refusal in found.items()}
 
 
 if __name__ == "__main__":
