@@ -115,6 +115,7 @@ def _plan(model: Path, engine: str, target: str, out: Path, data: str | None) ->
     from accel.steps import build as step
 
     device, described = targets.load(target), graph.describe(model)
+    targets.require_local(device)
     requests = workload.requests(workload.load(str(model), data))
     options = catalog.load("engines", engine).options("fp32", device, requests, {})[-1]
     return step.build(described, engine, device, options, requests, out), requests

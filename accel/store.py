@@ -32,6 +32,7 @@ ABOVE_THE_STEPS = {
     "cli.py",
     "cli_kernels.py",
     "cli_steps.py",
+    "cli_ledger.py",
     "shell.py",
     "terminal.py",
     "questions",

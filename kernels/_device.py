@@ -59,15 +59,24 @@ if SIMULATED:
 
     def warp_sum(value: Any) -> Any:
         """The sum over the warp, in every lane."""
-        for distance in (16, 8, 4, 2, 1):
-            value = np.float32(value + warps.exchange(value, lambda lane: lane ^ distance))  # noqa: B023
-        return value
+        lane, found = warps.gather(value)
+        return _butterfly(found, np.add)[lane]
 
     def warp_max(value: Any) -> Any:
         """The largest over the warp, in every lane."""
+        lane, found = warps.gather(value)
+        return _butterfly(found, np.fmax)[lane]
+
+    def _butterfly(found: Any, combine: Any) -> Any:
+        """Every lane's result, added up in the order in which the shuffles add."""
+        held = np.array(found, np.float32)
+        if len(held) != 32:
+            raise ValueError(
+                f"a reduction over a warp of {len(held)} lanes: the others hold nothing"
+            )
         for distance in (16, 8, 4, 2, 1):
-            value = max(value, warps.exchange(value, lambda lane: lane ^ distance))  # noqa: B023
-        return value
+            held = combine(held, held[np.arange(len(held)) ^ distance])
+        return held
 
     def warp_best(score: Any, index: Any) -> Any:
         """The largest score over the warp and its index, in every lane; of equals the lowest index."""
