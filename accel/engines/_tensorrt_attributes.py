@@ -16,13 +16,16 @@ from accel.errors import CandidateBroken
 from accel.values import Options
 
 OPSET = 23  # to ask a function at; its attributes are the same at any
+TO = "to"  # the ONNX type of the outputs, on nodes of functions whose inputs do not tell it
 
 
 def declared(member: Any) -> Options:
-    """Those baked constants that the op's ONNX function declares, so that its nodes carry them."""
+    """Those baked constants that the op's ONNX function declares, so that its nodes carry them, and
+    the type of its outputs where it has an attribute for that. Nodes must state them all."""
     body = member.function(OPSET)
-    names = {*body.attribute, *(a.name for a in body.attribute_proto)}
-    return {k: v for k, v in member.VARIANTS[0].items() if k in names}
+    optional = {a.name: a.i for a in body.attribute_proto}
+    named = {k: v for k, v in member.VARIANTS[0].items() if k in {*body.attribute, *optional}}
+    return named | ({TO: optional[TO]} if TO in optional else {})
 
 
 def annotation(value: Any) -> Any:
@@ -57,7 +60,7 @@ def baked(member: Any, given: Mapping[str, Any], attributes: Options) -> Options
     """The kernel's constants as a node states them, the others as in the first variant.
 
     Raises CandidateBroken for a word that none of the kernel's variants has."""
-    found = {k: constant(given[k], like) for k, like in attributes.items()}
+    found = {k: constant(given[k], like) for k, like in attributes.items() if k != TO}
     for key, word in found.items():
         words = {v[key] for v in member.VARIANTS if isinstance(v.get(key), str)}
         if words and word not in words:
@@ -65,6 +68,18 @@ def baked(member: Any, given: Mapping[str, Any], attributes: Options) -> Options
                 f"{member.OP} has no variant with {key}={word!r}: it is one of {', '.join(sorted(words))}."
             )
     return {**member.VARIANTS[0], **found}
+
+
+def makes(given: Mapping[str, Any], dtype: str) -> bool:
+    """Does the node say that its outputs are of this dtype, or nothing about it?"""
+    return TO not in given or constant(given[TO], 0) == onnx_type(dtype)
+
+
+def onnx_type(dtype: str) -> int:
+    """The number of a dtype in ONNX."""
+    from onnx import TensorProto
+
+    return int(TensorProto.DataType.Value({"float32": "FLOAT"}.get(dtype, dtype.upper())))
 
 
 def constant(found: Any, like: Any) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 from accel import catalog
 from accel.cuda import cubin, ptx
 from accel.engines import _tensorrt_attributes as node
+from accel.engines._tensorrt_symbols import Symbol, expression, size
 from accel.errors import CandidateBroken
 from accel.protocols import Shapes
 from accel.values import Options, Refusal, Target
@@ -128,11 +129,12 @@ class Plugin:
 
         dtype, baked = self._dtype(given), self._baked(given)
         outputs = self.member.signature(dtype, baked).outputs
-        if any(size.is_fake for desc in self._inputs(given) for size in desc.shape_expr):
+        if any(axis.is_fake for desc in self._inputs(given) for axis in desc.shape_expr):
             anything = self._inputs(given)[0].shape_expr  # this first call asks for types alone
             return tuple(trtp.from_shape_expr(anything, _type(kind)) for _, kind in outputs)
         sizes = self.member.output_shapes(self._shapes(given), baked)
-        return tuple(trtp.from_shape_expr(tuple(sizes[n]), _type(kind)) for n, kind in outputs)
+        shapes = [(tuple(map(expression, sizes[name])), kind) for name, kind in outputs]
+        return tuple(trtp.from_shape_expr(shape, _type(kind)) for shape, kind in shapes)
 
     def tune(self, given: Mapping[str, Any]) -> list[Any]:
         """One combination: the network's own types, row by row. Precision is the graph's affair."""
@@ -152,34 +154,38 @@ class Plugin:
         entry, text = _compiled(self.kernel, dtype, key, self.compute_capability, self.ptx_version)
         scalars = trtp.SymIntExprs(len(launch.scalars))
         for i, scalar in enumerate(launch.scalars):
-            scalars[i] = trtp.SymInt32(scalar)
-        return entry, text, trtp.KernelLaunchParams(*launch.grid, *launch.block), scalars
+            scalars[i] = trtp.SymInt32(expression(scalar))
+        grid = map(expression, launch.grid)
+        return entry, text, trtp.KernelLaunchParams(*grid, *launch.block), scalars
 
     def _launch(self, shapes: Shapes, dtype: str, baked: Options) -> Any:
         try:
             return self.member.launch(shapes, dtype, baked)
-        except (TypeError, RuntimeError) as error:  # a symbol was compared, or counted with
-            open_ = [n for n, sizes in shapes.items() if not all(isinstance(s, int) for s in sizes)]
+        except TypeError as error:
+            open_ = [n for n, sizes in shapes.items() if any(isinstance(s, Symbol) for s in sizes)]
+            if not open_:
+                raise
             raise CandidateBroken(
-                f"{self.kernel} needs sizes that the network leaves open until it runs, in "
-                f"{', '.join(open_)}: {error}. Make the last axis static when you export."
+                f"{self.kernel} needs a size of {' or '.join(open_)}, and {error}. Export the model "
+                "with the last axis of each, and all axes of its parameters, fixed."
             ) from error
 
     def _inputs(self, given: Mapping[str, Any]) -> list[Any]:
         return [given[name] for name, _ in self.signature.inputs]
 
     def _shapes(self, given: Mapping[str, Any]) -> Shapes:
-        return {n: tuple(map(_size, given[n].shape_expr)) for n, _ in self.signature.inputs}
+        return {n: tuple(map(size, given[n].shape_expr)) for n, _ in self.signature.inputs}
 
     def _baked(self, given: Mapping[str, Any]) -> Options:
         return node.baked(self.member, given, self.attributes)
 
     def _dtype(self, given: Mapping[str, Any]) -> str:
-        """The first of the kernel's dtypes under which its inputs are of these types."""
-        found = [desc.dtype.name for desc in self._inputs(given)]
-        baked = self._baked(given)
+        """The kernel's dtype under which its inputs, and its outputs if the node tells, are of these."""
+        found, baked = [desc.dtype.name for desc in self._inputs(given)], self._baked(given)
         for dtype in self.member.DTYPES:
-            if [TYPES[k] for _, k in self.member.signature(dtype, baked).inputs] == found:
+            signature = self.member.signature(dtype, baked)
+            fits = [TYPES[kind] for _, kind in signature.inputs] == found
+            if fits and node.makes(given, signature.outputs[0][1]):
                 return str(dtype)
         raise CandidateBroken(
             f"{self.kernel} has no code for inputs of types {', '.join(found)}; it is compiled for "
@@ -191,11 +197,6 @@ def _type(dtype: str) -> Any:
     import tensorrt
 
     return getattr(tensorrt.DataType, TYPES[dtype])
-
-
-def _size(expression: Any) -> Any:
-    """A number where the network fixes it, else TensorRT's symbol."""
-    return expression.constant_value() if expression.is_constant else expression
 
 
 @functools.cache  # a network has the same node many times

@@ -1,7 +1,7 @@
 """Our registration, run through TensorRT's own `tensorrt.plugin` code over stub libraries.
 
-The arguments are a file for the findings (JSON), the target, and whose PTX is made: "all", or the name
-of one kernel; that of the others is then empty, for it does not depend on TensorRT's version. What libnvinfer would hand over is
+The arguments are a file for the findings (JSON), the target, and whose PTX is made, once a dtype: "all", or
+the name of one kernel, for PTX does not depend on TensorRT's version. What libnvinfer would hand over is
 faked here: the registry, and expressions, of which all but the last axis are not known until run time.
 """
 
@@ -18,6 +18,7 @@ import tensorrt as trt
 from tensorrt.plugin import _plugin_class, _tensor
 
 from accel import catalog, target
+from accel.engines import _tensorrt_attributes as attributes
 from accel.engines import _tensorrt_plugins as plugins
 from accel.errors import CandidateBroken
 
@@ -84,9 +85,12 @@ class Bag:
         return self.__dict__[str(index)]
 
 
-def sizes(shape: Any, known: int) -> list[Expression]:
-    """All but the last `known` axes are symbols."""
-    return [Expression(n, i >= len(shape) - known) for i, n in enumerate(shape)]
+def sizes(arrays: Any, known: int, fixed: bool) -> list[list[Expression]]:
+    """All but the last `known` axes are symbols; none is, of inputs but the first, where `fixed`."""
+    return [
+        [Expression(n, (fixed and k > 0) or i >= a.ndim - known) for i, n in enumerate(a.shape)]
+        for k, a in enumerate(arrays)
+    ]
 
 
 def field(name: str, value: Any) -> tuple[Any, Any]:
@@ -121,17 +125,24 @@ def create(registry: Registry, member: Any, baked: Any) -> Any:
 
 
 def run(
-    registry: Registry, member: Any, case: Any, kinds: Any = None, known: int = 1
+    registry: Registry,
+    member: Any,
+    dtype: str,
+    case: Any,
+    kinds: Any = None,
+    known: int = 1,
+    fixed: bool = False,
 ) -> dict[str, Any]:
     """Creator -> plugin -> types -> shapes -> formats -> launch -> kernel, in TensorRT's order."""
     baked = case.baked or member.VARIANTS[0]
-    names = [name for name, _ in member.signature(member.DTYPES[0], baked).inputs]
-    arrays = [case.inputs[name] for name in names]
+    signature = member.signature(dtype, baked)
+    arrays = [case.inputs[name] for name, _ in signature.inputs]
     types = kinds or [getattr(trt.DataType, plugins.TYPES[a.dtype.name]) for a in arrays]
-    plugin = create(registry, member, baked)
+    to = attributes.onnx_type(signature.outputs[0][1])
+    plugin = create(registry, member, {**baked, "to": to})
     made = plugin.get_output_data_types(types, [a.ndim for a in arrays])
     builder = Expressions()
-    shapes = plugin.get_output_shapes([sizes(a.shape, known) for a in arrays], [], builder)
+    shapes = plugin.get_output_shapes(sizes(arrays, known, fixed), [], builder)
     shapes = [[e.value for e in shape] for shape in shapes]
     tensors = [described(t, a.shape) for t, a in zip(types, arrays, strict=True)]
     tensors += [described(t, s) for t, s in zip(made, shapes, strict=True)]
@@ -145,6 +156,7 @@ def run(
     entry, text = plugin.get_kernel(descs[: len(arrays)], descs[len(arrays) :])
     return {
         "case": case.name,
+        "fixed": fixed,
         "attributes": list(plugin.attrs),
         "outputs": [[t.name, s] for t, s in zip(made, shapes, strict=True)],
         "formats": [[f.type.name, f.format.name] for f in formats],
@@ -158,11 +170,19 @@ def run(
     }
 
 
+def open_run(registry: Registry, member: Any, dtype: str, case: Any) -> dict[str, Any]:
+    """With as many symbols as the kernel takes: parameters are constants of a network, after all."""
+    try:
+        return run(registry, member, dtype, case)
+    except CandidateBroken:
+        return run(registry, member, dtype, case, fixed=True)
+
+
 def refused(registry: Registry, **changed: Any) -> str:
     """What residual_layernorm says to a network that it cannot serve."""
     member = catalog.load("kernels", "residual_layernorm")
     try:
-        run(registry, member, next(iter(member.cases("float32"))), **changed)
+        run(registry, member, "float32", next(iter(member.cases("float32"))), **changed)
     except CandidateBroken as error:
         return str(error)
     return "taken"
@@ -174,17 +194,15 @@ def main(out: str, name: str, compiled: str) -> None:
     trt.get_plugin_registry = lambda: registry
     _tensor.trt = _plugin_class.trt = Faked()
     _tensor.SymExprImpl.expr = None  # a plain attribute: the real one takes C++ pointers alone
-    if compiled != "all":
-        real = plugins._compiled
-        plugins._compiled = lambda kernel, *rest: (
-            real(kernel, *rest) if kernel == compiled else (f"accel_{kernel}_{rest[0]}", "")
-        )
+    plugins._compiled = sparing(plugins._compiled, compiled)
     found = plugins.register(target.load(name))
     runs = {}
     for kernel in (k for k, refusal in found.items() if not refusal):
         member = catalog.load("kernels", kernel)
         for dtype in member.DTYPES:
-            runs[f"{kernel}-{dtype}"] = [run(registry, member, c) for c in member.cases(dtype)]
+            runs[f"{kernel}-{dtype}"] = [
+                open_run(registry, member, dtype, c) for c in member.cases(dtype)
+            ]
     findings = {
         "version": trt.__version__,
         "registered": reasons(found),
@@ -195,6 +213,19 @@ def main(out: str, name: str, compiled: str) -> None:
         "runs": runs,
     }
     Path(out).write_text(json.dumps(findings), encoding="utf-8")
+
+
+def sparing(real: Any, compiled: str) -> Any:
+    """A fake of the compiler's cache: it compiles a kernel once a dtype, the rest are empty."""
+    seen = set()
+
+    def made(kernel: str, dtype: str, *rest: str) -> tuple[str, str]:
+        if compiled not in ("all", kernel) or (kernel, dtype) in seen:
+            return f"accel_{kernel}_{dtype}", ""
+        seen.add((kernel, dtype))
+        return real(kernel, dtype, *rest)
+
+    return made
 
 
 def reasons(found: Any) -> dict[str, str]:

@@ -120,6 +120,7 @@ def _model(name: str, dtype: str, case: Any) -> onnx.ModelProto:
     member = KERNELS[name]
     baked = case.baked or member.VARIANTS[0]
     body, signature = member.function(OPSET), member.signature(dtype, baked)
+    named = {**baked, "to": attributes.onnx_type(signature.outputs[0][1])}
 
     def port(name: str, kind: str, shape: Any) -> Any:
         return helper.make_tensor_value_info(
@@ -134,7 +135,7 @@ def _model(name: str, dtype: str, case: Any) -> onnx.ModelProto:
         plugin_namespace=plugins.NAMESPACE,
         plugin_version="1",
         aot=1,
-        **{key: baked[key] for key in attributes.declared(member)},
+        **{key: named[key] for key in attributes.declared(member)},
     )
     inputs = [port(n, k, _open(n, case.inputs[n].shape)) for n, k in signature.inputs]
     outputs = [port(n, k, None) for n, k in signature.outputs]

@@ -118,7 +118,7 @@ def test_tensorrt_gets_the_kernel_as_it_is(
         assert run["scalars"] == list(launch.scalars)
         assert (run["shared_bytes"], run["tactics"]) == (0, [])
         assert run["entry"] == f"accel_{name}_{dtype}"
-        if version == VERSIONS[-1] or name == "residual_layernorm":
+        if run is runs[0] and (version == VERSIONS[-1] or name == "residual_layernorm"):
             assert re.search(r"^\.version (8\.[0-5])$", run["ptx"], re.MULTILINE)
             assert re.search(r"^\.target sm_87$", run["ptx"], re.MULTILINE)
             assert ptx._parameters(run["ptx"]) == _contracted(signature)
@@ -157,7 +157,8 @@ def test_words_are_refused_where_tensorrt_cannot_read_them(
 def test_a_network_that_a_kernel_cannot_serve_is_refused(version: str, findings: Findings) -> None:
     """A last axis that is open until run time, and types that it is not compiled for: in words."""
     found = findings(version)
-    assert "needs sizes that the network leaves open until it runs, in x, residual" in found["open"]
+    assert "needs a size of x or residual" in found["open"]
+    assert "open until the engine runs. Export the model with the last axis" in found["open"]
     assert "no code for inputs of types INT32, INT32, INT32, INT32" in found["integers"]
     assert "compiled for float32, float16, bfloat16" in found["integers"]
 
