@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import os
 import tempfile
 import threading
@@ -18,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from accel import catalog
-from accel.cuda import cubin, driver, ptx
+from accel.cuda import cubin, driver, ptx, toolchain
 from accel.errors import CandidateBroken, UsageError
 from accel.values import Options
 
-TOOLS = ("numba", "numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvrtc")
 _LOCK = threading.RLock()
 _LOADED: dict[tuple[Any, ...], Loaded] = {}
 
@@ -116,14 +114,7 @@ def _origin(kernel: str) -> tuple[str, ...]:
     folder = catalog.ROOT / "kernels"
     sources = (*sorted(folder.glob("_*.py")), folder / f"{kernel}.py", Path(ptx.__file__))
     digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in sources)
-    return (*(_version(tool) for tool in TOOLS), cubin.version(), *digests)
-
-
-def _version(tool: str) -> str:
-    try:
-        return importlib.metadata.version(tool)
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
+    return (*(f"{k} {v}" for k, v in toolchain.versions().items()), *digests)
 
 
 def _require_outside_capture(kernel: str, dtype: str, stream: int | None) -> None:
