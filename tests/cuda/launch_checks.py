@@ -313,6 +313,14 @@ REFUSED = {
         r"all arrays have to be on one device; here: x on 1, residual on 0",
     ),
     "one input too many": ({"z": Array((1,), "<f4", 4096)}, r"takes the inputs x, residual"),
+    "a bias too short": (
+        {"beta": Array((383,), "<f4", 4096)},
+        r"residual_layernorm: beta is \[383\]; beside the other inputs it has to be \[384\]",
+    ),
+    "a residual of another height": (
+        {"residual": Array((2, 384), "<f4", 4096)},
+        r"residual is \[2, 384\]; beside the other inputs it has to be \[3, 384\]",
+    ),
     "a row too long": (
         {"x": Array((1, 20000), "<f4", 4096), "gamma": Array((20000,), "<f4", 4096), "beta": Array((20000,), "<f4", 4096)},
         r"takes rows of up to 16384, not 20000",
