@@ -70,16 +70,25 @@ def compute_capability(device: int) -> str:
 
 def machine_code(kernel: str, dtype: str, baked: Options, compute_capability: str) -> bytes:
     """The cubin, from disk where it was made before from the same sources by the same tools."""
-    folder = os.environ.get("ACCEL_CUBINS")
-    if folder == "":
+    if os.environ.get("ACCEL_CUBINS") == "":
         return _compiled(kernel, dtype, baked, compute_capability)
-    name = f"{kernel}-{_digest(kernel, dtype, baked, compute_capability)}.cubin"
-    path = (Path(folder) if folder else _cache()) / name
+    path = _place(kernel, dtype, baked, compute_capability)
     if path.is_file():
         return path.read_bytes()
     made = _compiled(kernel, dtype, baked, compute_capability)
     _keep(path, made)
     return made
+
+
+def kept(kernel: str, dtype: str, baked: Options, compute_capability: str) -> bool:
+    """Is its machine code on disk?"""
+    return _place(kernel, dtype, baked, compute_capability).is_file()
+
+
+def _place(kernel: str, dtype: str, baked: Options, compute_capability: str) -> Path:
+    named = os.environ.get("ACCEL_CUBINS")
+    name = f"{kernel}-{_digest(kernel, dtype, baked, compute_capability)}.cubin"
+    return (Path(named) if named else _cache()) / name
 
 
 def _compiled(kernel: str, dtype: str, baked: Options, compute_capability: str) -> bytes:

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from accel import catalog
-from accel.cuda import driver, launch, loading, plans
+from accel.cuda import driver, launch, loading, plans, warming
 from accel.errors import CandidateBroken, UsageError
 
 FAKE = ctypes.CDLL("libcuda.so.1")
@@ -272,6 +272,19 @@ def test_machine_code_is_kept_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path:
     for dtype, epsilon, capability in others:
         loading.machine_code(OP, dtype, {"epsilon": epsilon}, capability)
     assert len(made) == len(list(tmp_path.iterdir())) == 4
+
+
+def test_many_are_compiled_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each once, found on disk by who loads it then; what does not compile is left to that one."""
+    monkeypatch.undo()
+    monkeypatch.setenv("ACCEL_CUBINS", str(tmp_path))
+    keys = [(OP, "float32", {"epsilon": 1e-5})] * 2 + [(OP, "float64", {"epsilon": 1e-5})]
+    assert warming.warm(keys, "9.0") == 2
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(loading, "_compiled", lambda *_: pytest.fail("it is on disk"))
+    assert launch.prepare(OP, "float32", {"epsilon": 1e-5}).compute_capability == "9.0"
+    monkeypatch.setenv("ACCEL_CUBINS", "")
+    assert warming.warm(keys, "9.0") == 0
 
 
 def test_what_the_driver_refuses_is_said() -> None:

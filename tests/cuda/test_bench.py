@@ -157,6 +157,7 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "ROUNDS", {True: 2, False: 2})
     monkeypatch.setattr(launch, "bind", fake_bind)
     monkeypatch.setattr(launch, "run", lambda *given, **_: fake_bind(*given)())
+    monkeypatch.setattr(bench, "_warm", lambda _: None)
     few = [load for load in loads.of("bias_gelu", "float32") if "[1, 128" in load.name]
     monkeypatch.setattr(bench, "_loads", lambda _: [("float32", load) for load in few])
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from accel import catalog
 from accel.errors import AccelError
 
 STANDS_IN = "tests/contracts/test_kernel.py (simulator) and tests/cuda/test_launch.py (fake driver)"
@@ -30,3 +32,23 @@ def _reason() -> str:
     except AccelError as error:
         return f"{str(error).split(': ')[0]}; instead: {STANDS_IN}"
     return ""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Everything that the cases need, compiled side by side, in a folder of this run's own."""
+    import torch
+
+    from accel.cuda import loading, warming
+
+    members = {name: catalog.load("kernels", name) for name in catalog.names("kernels")}
+    keys = [
+        (name, dtype, case.baked or member.VARIANTS[0])
+        for name, member in members.items()
+        for dtype in member.DTYPES
+        for case in member.cases(dtype)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCEL_CUBINS", str(tmp_path_factory.mktemp("cubins")))
+        warming.warm(keys, loading.compute_capability(torch.cuda.current_device()))
+        yield
