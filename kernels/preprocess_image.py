@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import cdiv
+from accel.cuda.geometry import cdiv, require
 from accel.errors import UsageError
 from accel.kernels import _bodies
 from accel.kernels._device import BYTES, device, f32, get, i32, i64, put, u32
@@ -63,6 +63,7 @@ def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     height, width = baked["height"], baked["width"]
     if channels != 3:
         raise UsageError(f"preprocess_image takes 3 channels, last, not {channels}.")
+    require("preprocess_image", shapes, mean=(3,), inv_std=(3,))
     for side, most in (
         (height, LARGEST_OUTPUT),
         (width, LARGEST_OUTPUT),
