@@ -204,7 +204,7 @@ class Lanes:
 
     def _mma(self, name: Any, operands: Any, at: Any, kind: Any) -> None:
         whole = len(at) % WARP == 0 and not np.diff(self.warp[at].reshape(-1, WARP)).any()
-        if name[3] != "m16n8k16" or not whole:
+        if name[3] not in ("m16n8k8", "m16n8k16") or not whole:
             raise CandidateBroken("mma of another shape, or with lanes that are not here")
         words = [[self._get(r, ops.KINDS["b32"], at) for r in o] for o in operands[1:3]]
         sums = [self._get(r, ops.KINDS["f32"], at) for r in operands[3]]

@@ -142,9 +142,10 @@ def words(values: Vector) -> Vector:
 
 
 def multiply_tiles(a: list[Vector], b: list[Vector], c: list[Vector], kind: str) -> list[Vector]:
-    """mma.m16n8k16, row.col, float32 sums: registers of whole warps in, and out.
+    """mma.m16n8k8 and m16n8k16, row.col, float32 sums: registers of whole warps in, and out.
 
-    Where each lane's elements lie: PTX ISA, "Matrix Fragments for mma.m16n8k16"."""
+    Where each lane's elements lie: PTX ISA, "Matrix Fragments for mma.m16n8k16"; the smaller shape
+    has the first half of its registers, which is a product with zeros for the rest."""
     warps = len(a[0]) // 32
     group, pair = np.arange(32) // 4, np.arange(32) % 4 * 2
     left = np.zeros((warps, 16, 16), np.float32)

@@ -17,7 +17,8 @@ import pytest
 from onnx import helper
 
 from accel import catalog
-from accel.cuda import cubin, ptx
+from accel.cuda import cubin, emulator, ptx
+from accel.cuda.comparing import excess
 from accel.cuda.simulator import Simulator
 from accel.errors import UsageError
 from accel.protocols import Case
@@ -39,19 +40,6 @@ def results() -> Iterator[Any]:
         yield {i: run.start(n, d, case) for i, (n, d, case) in zip(IDS, CASES, strict=True)}
 
 
-def _wrong(got: Any, want: Any, allowed: float) -> float:
-    """The worst |got - want| / (1 + |want|) over the allowed; NaN and infinity must stand alike."""
-    got, want = np.asarray(got).astype(np.float64), np.asarray(want, np.float64)
-    assert got.shape == want.shape
-    finite = np.isfinite(want)
-    assert np.array_equal(got[~finite], want[~finite], equal_nan=True)
-    error = np.abs(got[finite] - want[finite]) / (1 + np.abs(want[finite]))
-    worst = float(error.max(initial=0.0))
-    if not allowed:  # indices and counts: nothing but equality
-        return math.inf if worst else 0.0
-    return worst / allowed
-
-
 @pytest.mark.parametrize(("name", "dtype", "case"), CASES, ids=IDS)
 def test_the_kernel_is_right(name: str, dtype: str, case: Case, results: Any) -> None:
     """Its own source, in the simulator, against the float64 reference."""
@@ -64,7 +52,34 @@ def test_the_kernel_is_right(name: str, dtype: str, case: Case, results: Any) ->
         _reference(member, case, dtype),
         strict=True,
     ):
-        assert _wrong(found.outputs[output], want, member.TOLERANCE[kind]) <= 1, output
+        assert excess(found.outputs[output], want, member.TOLERANCE[kind]) <= 1, output
+
+
+@pytest.mark.parametrize(("name", "dtype", "case"), CASES, ids=IDS)
+def test_what_was_compiled_is_right(name: str, dtype: str, case: Case) -> None:
+    """Its PTX, run by the emulator: the simulator sees the source, not what the compiler made of it.
+
+    Reads and writes outside of an array, or not aligned, are errors there."""
+    _compiled_is_right(name, dtype, case, "8.7")
+
+
+@pytest.mark.parametrize("compute_capability", ["7.5", "9.0"])  # without bfloat16; the largest
+@pytest.mark.parametrize(("name", "dtype"), TYPED)
+def test_it_is_right_on_older_and_newer(name: str, dtype: str, compute_capability: str) -> None:
+    """The first case and the one that is not aligned, as compiled for other GPUs."""
+    cases = list(KERNELS[name].cases(dtype))
+    for case in (cases[0], *(c for c in cases if c.offset)):
+        _compiled_is_right(name, dtype, case, compute_capability)
+
+
+def _compiled_is_right(name: str, dtype: str, case: Case, compute_capability: str) -> None:
+    member = KERNELS[name]
+    found = emulator.run(name, dtype, case, compute_capability)
+    signature = member.signature(dtype, case.baked or member.VARIANTS[0])
+    for (output, kind), want in zip(
+        signature.outputs, _reference(member, case, dtype), strict=True
+    ):
+        assert excess(found.outputs[output], want, member.TOLERANCE[kind]) <= 1, output
 
 
 def _reference(member: Any, case: Case, dtype: str) -> list[Any]:
@@ -92,7 +107,7 @@ def test_the_function_is_right(name: str, dtype: str, opset: int) -> None:
             _reference(member, case, dtype),
             strict=True,
         ):
-            assert _wrong(have, want, member.TOLERANCE[kind]) <= 1, (case.name, output)
+            assert excess(have, want, member.TOLERANCE[kind]) <= 1, (case.name, output)
 
 
 def _run(member: Any, body: Any, case: Case, dtype: str) -> list[Any]:
