@@ -39,16 +39,20 @@ def tanh_form(v: Any) -> Any:
 
 
 def written_out(source: str, result: str) -> list[Any]:
-    """v * (1 + erf(v / sqrt(2))) / 2 as exporters write it below opset 20."""
+    """v * (1 + erf(v / sqrt(2))) / 2 of a float32 value, as exporters write it below opset 20.
+
+    Constants cast to the dtype of v would serve every dtype, but ONNX Runtime folds such casts in a
+    function and not outside of one: its fusions would then round the two forms differently."""
     from onnx import TensorProto, helper
 
-    nodes = []
-    for name, value in (("root", math.sqrt(2)), ("one", 1.0), ("half", 0.5)):
-        tensor = helper.make_tensor(name, TensorProto.FLOAT, [], [value])
-        nodes.append(helper.make_node("Constant", [], [f"{name}_32"], value=tensor))
-        nodes.append(helper.make_node("CastLike", [f"{name}_32", source], [name]))
+    constants = (("root", math.sqrt(2)), ("one", 1.0), ("half", 0.5))
     return [
-        *nodes,
+        *(
+            helper.make_node(
+                "Constant", [], [n], value=helper.make_tensor(n, TensorProto.FLOAT, [], [value])
+            )
+            for n, value in constants
+        ),
         helper.make_node("Div", [source, "root"], ["u"]),
         helper.make_node("Erf", ["u"], ["erf"]),
         helper.make_node("Add", ["erf", "one"], ["above"]),

@@ -109,10 +109,9 @@ def source(dtype: str, baked: Options) -> Any:
 
 def function(opset: int) -> Any:
     """Add, then Gelu with the node's approximate; below opset 20, which has no Gelu and no
-    attribute that could choose, the exact form as exporters write it."""
-    from onnx import AttributeProto, helper
+    attribute that could choose, the exact form as exporters write it, in float32."""
+    from onnx import AttributeProto, TensorProto, helper
 
-    nodes = [helper.make_node("Add", ["x", "bias"], ["s"])]
     if opset >= _gelu.NATIVE:
         gelu = helper.make_node("Gelu", ["s"], ["y"])
         gelu.attribute.append(
@@ -120,9 +119,15 @@ def function(opset: int) -> Any:
                 name="approximate", ref_attr_name="approximate", type=AttributeProto.STRING
             )
         )
-        nodes.append(gelu)
+        nodes = [helper.make_node("Add", ["x", "bias"], ["s"]), gelu]
     else:
-        nodes += _gelu.written_out("s", "y")
+        nodes = [
+            helper.make_node("Cast", ["x"], ["x_32"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", ["bias"], ["bias_32"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["x_32", "bias_32"], ["s"]),
+            *_gelu.written_out("s", "y_32"),
+            helper.make_node("CastLike", ["y_32", "x"], ["y"]),
+        ]
     return helper.make_function(
         "accel.kernels",
         OP,
@@ -135,8 +140,10 @@ def function(opset: int) -> Any:
 
 
 def rules() -> tuple[Any, ...]:
-    """(follows)"""
-    return ()
+    """Add of a bias -> Gelu, native or written out; every Gelu and Erf is a site."""
+    from accel.kernels import _swap_bias_gelu
+
+    return _swap_bias_gelu.RULES
 
 
 def cases(dtype: str) -> Iterable[Case]:

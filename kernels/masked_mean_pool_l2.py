@@ -201,8 +201,10 @@ def function(opset: int) -> Any:
 
 
 def rules() -> tuple[Any, ...]:
-    """(follows)"""
-    return ()
+    """The pooling head as exporters write it; every ReduceL2 and masked ReduceSum is a site."""
+    from accel.kernels import _swap_masked_mean_pool_l2
+
+    return _swap_masked_mean_pool_l2.RULES
 
 
 def cases(dtype: str) -> Iterable[Case]:
