@@ -39,19 +39,16 @@ def tanh_form(v: Any) -> Any:
 
 
 def written_out(source: str, result: str) -> list[Any]:
-    """v * (1 + erf(v / sqrt(2))) / 2 of a float32 value, as exporters write it below opset 20.
-
-    Constants cast to the dtype of v would serve every dtype, but ONNX Runtime folds such casts in a
-    function and not outside of one: its fusions would then round the two forms differently."""
+    """v * (1 + erf(v / sqrt(2))) / 2 in float32, as exporters write it below opset 20."""
     from onnx import TensorProto, helper
 
-    constants = (("root", math.sqrt(2)), ("one", 1.0), ("half", 0.5))
+    numbers = (("root", math.sqrt(2)), ("one", 1.0), ("half", 0.5))
     return [
         *(
             helper.make_node(
-                "Constant", [], [n], value=helper.make_tensor(n, TensorProto.FLOAT, [], [value])
+                "Constant", [], [n], value=helper.make_tensor(n, TensorProto.FLOAT, [], [v])
             )
-            for n, value in constants
+            for n, v in numbers
         ),
         helper.make_node("Div", [source, "root"], ["u"]),
         helper.make_node("Erf", ["u"], ["erf"]),

@@ -109,7 +109,8 @@ def source(dtype: str, baked: Options) -> Any:
 
 def function(opset: int) -> Any:
     """Add, then Gelu with the node's approximate; below opset 20, which has no Gelu and no
-    attribute that could choose, the exact form as exporters write it, in float32."""
+    attribute that could choose, the exact form as exporters write it, in float32: constants of the
+    input's own dtype would be casts, which ONNX Runtime folds in a function and not outside of one."""
     from onnx import AttributeProto, TensorProto, helper
 
     if opset >= _gelu.NATIVE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -136,6 +137,15 @@ def test_its_machine_code_fits_the_signature(name: str, dtype: str) -> None:
     assert made.entry == f"accel_{name}_{dtype}"
     _binary, usage = cubin.assemble(ptx.lower(made, "8.5"))
     assert usage.spill_bytes == usage.stack_bytes == 0
+
+
+@pytest.mark.parametrize("capability", ["7.5", "8.7"])  # 8.0 brought conversions of pairs
+@pytest.mark.parametrize(("name", "dtype"), [t for t in TYPED if t not in PLAIN])
+def test_its_machine_code_has_the_dtype_meant(name: str, dtype: str, capability: str) -> None:
+    """float16 is converted as float16 and bfloat16 is not: in a compiler's eyes both are 16 bits,
+    and the simulator, which asks numpy, would not notice."""
+    made = ptx.compile(name, dtype, KERNELS[name].VARIANTS[0], capability)
+    assert bool(re.search(r"cvt\S*\.f16", made.text)) == (dtype == "float16")
 
 
 @pytest.mark.parametrize("name", NAMES)
