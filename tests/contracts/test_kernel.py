@@ -63,7 +63,7 @@ def test_what_was_compiled_is_right(name: str, dtype: str, case: Case) -> None:
     _compiled_is_right(name, dtype, case, "8.7")
 
 
-@pytest.mark.parametrize("compute_capability", ["7.5", "9.0"])  # without bfloat16; the largest
+@pytest.mark.parametrize("compute_capability", ["7.5", "9.0", "12.0"])
 @pytest.mark.parametrize(("name", "dtype"), TYPED)
 def test_it_is_right_on_older_and_newer(name: str, dtype: str, compute_capability: str) -> None:
     """The first case and the one that is not aligned, as compiled for other GPUs."""
