@@ -173,7 +173,9 @@ def source(dtype: str, baked: Options) -> Any:
         square = f32(0)
         for w in range(warps):
             square += squares[w]
-        norm = max(f32(math.sqrt(square)), min_norm)
+        norm = f32(math.sqrt(square))
+        if norm < min_norm:  # a GPU's max would drop a NaN
+            norm = min_norm
         k = group
         while k < i32(HELD):
             j = column(k, thread, along, wide)
