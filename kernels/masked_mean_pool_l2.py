@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import WARP, require
+from accel.cuda.geometry import WARP
 from accel.errors import UsageError
 from accel.kernels._device import (
     BYTES,
@@ -59,9 +59,8 @@ def output_shapes(shapes: Shapes, baked: Options) -> Shapes:
 def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """Threads along a token, then tokens, of a block; a block a sentence.
 
-    Raises UsageError for a token wider than 8,192, and for a mask that does not fit x."""
+    Raises UsageError for a token wider than 8,192."""
     batch, tokens, columns = shapes["x"]
-    require("masked_mean_pool_l2", shapes, mask=(batch, tokens))
     if columns > WIDEST:
         raise UsageError(f"masked_mean_pool_l2 takes tokens of up to {WIDEST}, not {columns}.")
     along = WARP
@@ -175,7 +174,8 @@ def source(dtype: str, baked: Options) -> Any:
         for w in range(warps):
             square += squares[w]
         norm = f32(math.sqrt(square))
-        norm = min_norm if norm < min_norm else norm  # a GPU's max would lose a NaN
+        if norm < min_norm:  # a GPU's max would drop a NaN
+            norm = min_norm
         k = group
         while k < i32(HELD):
             j = column(k, thread, along, wide)
