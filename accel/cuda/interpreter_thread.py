@@ -114,7 +114,9 @@ class Thread:
         if found is None:
             found = self.special.get(operand, self.program.arrays.get(operand))
         if found is None:
-            found = int(operand[2:], 16) if operand.startswith("0f") else int(operand, 0)
+            found = (
+                int(operand[2:], 16) if operand.startswith("0f") else int(operand.rstrip("U"), 0)
+            )
         return found & ((1 << _width(kind)) - 1)
 
     def alone(self, op: tuple[str, ...], given: tuple[Any, ...]) -> None:
@@ -167,16 +169,20 @@ class Thread:
     def _compare(self, how: str, kind: str, given: Sequence[str]) -> bool:
         read: Callable[[int, str], Any] = as_float if kind[0] == "f" else signed
         x, y = (read(self.value(v, kind), kind) for v in given)
+        unordered = x != x or y != y
         found = {
-            "nan": x != x or y != y,
+            "nan": unordered,
+            "num": not unordered,
             "eq": x == y,
-            "ne": x != y,
+            "ne": x != y and not unordered,
             "lt": x < y,
             "le": x <= y,
             "gt": x > y,
             "ge": x >= y,
         }
-        return bool(found[how])
+        if how in found:
+            return bool(found[how])
+        return bool(unordered or x != y if how == "neu" else unordered or found[how[:-1]])
 
     def _convert(self, op: tuple[str, ...], given: tuple[Any, ...]) -> int:
         to, source = op[-2], op[-1]
@@ -196,6 +202,8 @@ class Thread:
             parts = [halves(v, kind[:-2]) for v in values]
             both = [as_bits(FLOAT[name](*x), kind[:-2]) for x in zip(*parts, strict=True)]
             return both[0] | both[1] << 16
+        if name == "clz":
+            return _width(kind) - values[0].bit_length()
         table = FLOAT if kind[0] == "f" else INTEGER
         if name not in table:
             raise CandidateBroken(f"the interpreter does not know {'.'.join(op)}")

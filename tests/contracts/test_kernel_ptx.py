@@ -18,6 +18,11 @@ KERNELS = {name: catalog.load("kernels", name) for name in NAMES}
 TYPED = [(name, dtype) for name in NAMES for dtype in KERNELS[name].DTYPES]
 
 
+def _has_nan(case: Case) -> bool:
+    floats = (a for a in case.inputs.values() if np.asarray(a).dtype.kind == "f")
+    return any(np.isnan(a).any() for a in floats)
+
+
 def _require_right(name: str, dtype: str, case: Case, compute_capability: str) -> None:
     member = KERNELS[name]
     baked = member.VARIANTS[0] if case.baked is None else case.baked
@@ -46,6 +51,15 @@ def test_the_compiled_kernel_is_right_at_any_address(name: str, dtype: str) -> N
     if case is None:
         pytest.skip(f"{name} has no case that is not aligned")
     _require_right(name, dtype, case, "9.0")
+
+
+WITH_NAN = [(n, case) for n in NAMES for case in KERNELS[n].cases(KERNELS[n].DTYPES[0]) if _has_nan(case)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "case"), WITH_NAN, ids=[f"{n}-{c.name}" for n, c in WITH_NAN])
+def test_the_compiled_kernel_keeps_nan(name: str, case: Case) -> None:
+    """Where the reference has it: a GPU's min and max drop what Python's keep."""
+    _require_right(name, KERNELS[name].DTYPES[0], case, "9.0")
 
 
 def _run(lines: str, memory: bytearray, threads: int = 32) -> None:
