@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from accel import catalog, testing
@@ -23,7 +24,7 @@ verbs = vars(getattr(protocols, sys.argv[3])).items()
 for name, verb in ((n, v) for n, v in verbs if callable(v) and not n.startswith("_")):
     wanted = list(inspect.signature(verb).parameters)[1:]
     assert list(inspect.signature(getattr(member, name)).parameters) == wanted, name
-assert isinstance(getattr(member, sys.argv[4]), bool)
+assert isinstance(getattr(member, sys.argv[4]), (bool, str))
 """
 FEEDS = """
 import dataclasses, tempfile
@@ -79,9 +80,10 @@ def _shown(folder: str) -> str:
 
 
 def test_every_block_is_a_file_at_its_place() -> None:
-    """An engine, a recipe and a target; each block begins with its path."""
-    assert len(SHOWN) == len(re.findall(r"^```\w+$", TEXT, re.MULTILINE)) == 3
-    assert {str(Path(p).parent) for p in SHOWN} == {"accel/engines", "accel/recipes", "profiles"}
+    """An engine, a recipe, a target and a kernel; each block begins with its path."""
+    assert len(SHOWN) == len(re.findall(r"^```\w+$", TEXT, re.MULTILINE)) == 4
+    folders = {str(Path(p).parent) for p in SHOWN}
+    assert folders == {"accel/engines", "accel/recipes", "profiles", "kernels"}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,7 @@ def test_every_block_is_a_file_at_its_place() -> None:
         ("engines", "engines", "accel/engines/"),
         ("recipes", "recipes", "accel/recipes/"),
         ("targets", "profiles", "profiles/"),
+        ("kernels", "kernels", "kernels/"),
     ],
 )
 def test_it_is_listed(extended: Any, words: str, family: str, folder: str) -> None:
@@ -100,13 +103,18 @@ def test_it_is_listed(extended: Any, words: str, family: str, folder: str) -> No
 
 @pytest.mark.parametrize(
     ("family", "protocol", "constant"),
-    [("engines", "Engine", "BASELINE"), ("recipes", "Recipe", "NEEDS_CALIBRATION")],
+    [
+        ("engines", "Engine", "BASELINE"),
+        ("recipes", "Recipe", "NEEDS_CALIBRATION"),
+        ("kernels", "Kernel", "OP"),
+    ],
 )
 def test_it_offers_what_the_protocol_lists(
     extended: Any, family: str, protocol: str, constant: str
 ) -> None:
     """The same functions with the same parameters, and the constant."""
-    extended.run("-c", PROTOCOL, family, _shown(f"accel/{family}/"), protocol, constant)
+    folder = "kernels/" if family == "kernels" else f"accel/{family}/"
+    extended.run("-c", PROTOCOL, family, _shown(folder), protocol, constant)
 
 
 def test_the_engine_keeps_its_promises(extended: Any) -> None:
@@ -139,3 +147,24 @@ def test_a_plan_is_built_for_the_target(extended: Any) -> None:
     words = ("mlp.onnx", "--target", _shown("profiles/"), "--out", "plan", "--json")
     plan = json.loads(extended.run("-m", "accel", "build", *words))["data"]
     assert plan["options"]["threads"] == 2
+
+
+def test_the_kernel_is_right(extended: Any) -> None:
+    """Its source and what was compiled of it, every dtype and case."""
+    words = ("kernels", "check", "--kernel", _shown("kernels/"), "--json", "--quiet")
+    found = json.loads(extended.run("-m", "accel", *words))["data"]
+    assert len(found) == 12
+    assert all(tried["right"] for tried in found)
+
+
+def test_the_kernel_is_put_into_a_graph(extended: Any) -> None:
+    """Relu times itself becomes its operator, and computes the same."""
+    text = """<ir_version: 8, opset_import: ["": 17]>
+        g (float[N, 5] x) => (float[N, 5] y) { r = Relu(x)  y = Mul(r, r) }"""
+    onnx.save(onnx.parser.parse_model(text), extended.folder / "squared.onnx")
+    words = ("swap", "squared.onnx", "--kernel", _shown("kernels/"), "--out", "put.onnx", "--json")
+    found = json.loads(extended.run("-m", "accel", *words))["data"]
+    assert found["sites"] == {"relu_squared": 1}
+    words = ("check", "put.onnx", "--against", "squared.onnx", "--json")
+    [output] = json.loads(extended.run("-m", "accel", *words))["data"]["outputs"]
+    assert output["max_abs"] == 0

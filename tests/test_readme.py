@@ -84,8 +84,8 @@ def test_every_block_is_of_a_language_that_is_run() -> None:
 
 def test_every_make_target_that_is_named_exists() -> None:
     """`make demo`, `make test` and the like."""
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:`|^)make ([a-z]+)", TEXT, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", TEXT, re.MULTILINE))
     assert {"demo", "test"} <= named <= targets
 
 

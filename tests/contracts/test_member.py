@@ -12,7 +12,12 @@ import pytest
 from accel import catalog, testing
 
 ROOT = Path(__file__).parents[2]
-SIBLINGS = {"recipes": "bf16.py", "engines": "reference.py", "profiles": "cpu-local.toml"}
+SIBLINGS = {
+    "recipes": "bf16.py",
+    "engines": "reference.py",
+    "profiles": "cpu-local.toml",
+    "kernels": "residual_layernorm.py",
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +31,12 @@ def extended(copy: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("words", "family"),
-    [("recipes", "recipes"), ("engines", "engines"), ("targets", "profiles")],
+    [
+        ("recipes", "recipes"),
+        ("engines", "engines"),
+        ("targets", "profiles"),
+        ("kernels", "kernels"),
+    ],
 )
 def test_a_new_file_is_listed(extended: Any, words: str, family: str) -> None:
     """`accel list` names it beside all the others; they are as they were here."""
