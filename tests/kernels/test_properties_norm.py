@@ -81,10 +81,11 @@ def test_with_gamma_one_a_row_has_betas_mean_and_variance_one(
 def test_a_residual_that_repeats_is_one_that_was_repeated(
     run: Any, shape: tuple[int, ...], seed: int, dtype: str, whole: bool
 ) -> None:
-    """Bit for bit: one row for all, or one block of rows for each of the batch."""
+    """Bit for bit: one row for all, or the rows of one batch for each; the sums are exact here."""
     inputs = _drawn(shape, seed, dtype)
     part = inputs["residual"][:1] if whole else inputs["residual"][:1, :1]
     repeated = np.ascontiguousarray(np.broadcast_to(part, shape))
     few = run(dtype, **{**inputs, "residual": part})
     many = run(dtype, **{**inputs, "residual": repeated})
     assert all(np.array_equal(a, b) for a, b in zip(few, many, strict=True))
+    assert np.array_equal(few[1], inputs["x"].astype(np.float64) + repeated.astype(np.float64))
