@@ -1,11 +1,12 @@
 # Two commands for a newcomer: `make demo` and `make test`. Each makes .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
+TENSORRT := 10.13.3.9 10.16.1.11 11.4.0.106
 ifneq ($(wildcard ../shared/data),)
 export ACCEL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench ledger gpu-test gpu-bench clean
 demo: .venv/.demo
 	$(BIN)/accel optimize examples/minilm.py --target cpu-local --max-drop 0.5pt --out release
 
@@ -21,6 +22,19 @@ lint: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-sort=name --benchmark-columns=min,median,iqr,max,rounds
 
+ledger: .venv/.dev
+	$(BIN)/accel kernels build --target all --ledger kernels/ledger.json
+
+# on a machine with a GPU; with its own Python: make gpu-test BIN=$$(dirname $$(which python3))
+OWN := $(if $(filter .venv/bin,$(BIN)),.venv/.dev)
+ON_GPU = PYTHONPATH=$(CURDIR) $(BIN)/python3 -m pytest -W default -m gpu
+
+gpu-test: $(OWN)
+	$(ON_GPU) tests/gpu
+
+gpu-bench: $(OWN)
+	$(ON_GPU) benchmarks/gpu
+
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "accel needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
@@ -31,6 +45,8 @@ bench: .venv/.dev
 
 .venv/.dev: .venv/.demo
 	$(BIN)/pip install -q -c constraints.txt -e '.[cpu,torch,openvino,kernels,examples,dev]'
+	# TensorRT's Python code, a folder a version, with none of its libraries; absent, its tests skip
+	-for v in $(TENSORRT); do $(BIN)/pip install -q --no-deps --target .venv/.tensorrt-$$v tensorrt-cu13-bindings==$$v; done
 	touch $@
 
 clean:

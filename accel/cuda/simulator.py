@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,6 +58,7 @@ class Simulator:
 
 def _become_one() -> None:
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
+    warnings.simplefilter("ignore", RuntimeWarning)  # a GPU does not warn of inf - inf either
     from accel.cuda import warps
 
     warps.install()
@@ -82,8 +84,8 @@ def simulate(
     launch = member.launch(shapes, dtype, chosen)
     given = [_placed(inputs[name], offset) for name, _ in signature.inputs]
     outputs = {name: _blank(sizes[name], kind, offset) for name, kind in signature.outputs}
-    pointers = [FakeCUDAArray(_bits(a)) for a in given]
-    results = [FakeCUDAArray(_bits(a)) for a in outputs.values()]
+    pointers = [FakeCUDAArray(bits(a)) for a in given]
+    results = [FakeCUDAArray(bits(a)) for a in outputs.values()]
     scalars = [np.int32(s) for s in launch.scalars]
     start = time.perf_counter()
     with np.errstate(all="ignore"):
@@ -111,15 +113,22 @@ def _placed(array: Any, offset: int) -> Any:
 def _blank(shape: Any, dtype: str, offset: int) -> Any:
     import math
 
-    import ml_dtypes
     import numpy as np
 
-    kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    kind = numpy_dtype(dtype)
     raw = np.full(math.prod(shape) * kind.itemsize, SENTINEL, np.uint8)
     return _placed(raw.view(kind), offset)
 
 
-def _bits(array: Any) -> Any:
+def numpy_dtype(name: str) -> Any:
+    """numpy's dtype of that name, bfloat16 among them."""
+    import ml_dtypes
+    import numpy as np
+
+    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+
+
+def bits(array: Any) -> Any:
     """bfloat16 goes as uint16, bool as uint8: what the kernel's pointers are typed as."""
     import numpy as np
 
