@@ -104,20 +104,20 @@ def _failures(refused: Any, ledger: Path | None) -> str:
 @chosen
 @output_options
 def check(names: tuple[str, ...], as_json: bool, quiet: bool, **_: Any) -> None:
-    """Run every case in Numba's CUDA simulator against the reference; exit 1 when one is wrong."""
+    """Run every case, source and PTX, on the CPU against the reference; exit 1 when one is wrong."""
     from accel.questions import kernels as question
 
     found = question.check(_known(names), _progress(quiet))
     wrong = [t for t in found if not t.right]
     bad = None
     if wrong:
-        bad = ConstraintError(f"{len(wrong)} of {len(found)} cases are wrong: {_tried(wrong[0])}")
-    lines = [*map(_tried, found), f"{len(found) - len(wrong)} of {len(found)} cases are right"]
+        bad = ConstraintError(f"{len(wrong)} of {len(found)} are wrong: {_tried(wrong[0])}")
+    lines = [*map(_tried, found), f"{len(found) - len(wrong)} of {len(found)} are right"]
     emit("kernels-check", found, lines, as_json, bad)
 
 
 def _tried(case: Any) -> str:
-    what = f"{case.kernel} {case.dtype}, {case.case}"
+    what = f"{case.kernel} {case.dtype}, {case.case}, {case.form}"
     if case.reason:
         return f"{what}: WRONG: {case.reason}"
     told = f"{case.excess:.2g} of the error allowed" + ("" if case.right else f" in {case.output}")

@@ -145,6 +145,14 @@ def simulate(kernel: str, dtype: str, case: Case) -> Simulated:
         return run(kernel, dtype, case)
 
 
+def emulate(kernel: str, dtype: str, case: Case, compute_capability: str = "8.7") -> Simulated:
+    """Run one case as compiled: its PTX, on the CPU. An access outside of an array, or one that is
+    not aligned, raises CandidateBroken."""
+    from accel.cuda import emulator
+
+    return emulator.run(kernel, dtype, case, compute_capability)
+
+
 @dataclass
 class Clock:
     """A clock that moves only when told: pass it where `time.monotonic` is expected."""

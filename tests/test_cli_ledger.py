@@ -169,20 +169,27 @@ def test_check_passes_what_is_right(kernels: Any) -> None:
     found = accel(kernels, "check", "--kernel", "double", "--json")
     assert found.returncode == 0, found.stderr
     data = json.loads(found.stdout)["data"]
-    assert [(t["dtype"], t["case"]) for t in data] == [
-        (dtype, case) for dtype in ("float32", "float16") for case in ("odd", "four times")
+    assert [(t["dtype"], t["case"], t["form"]) for t in data] == [
+        (dtype, case, form)
+        for dtype in ("float32", "float16")
+        for case in ("odd", "four times")
+        for form in ("compiled", "source")
     ]
     assert all(t["right"] and t["excess"] <= 1 and t["threads"] for t in data)
-    assert "4 of 4 cases are right" in found.stderr
+    assert "8 of 8 are right" in found.stderr
 
 
 def test_check_names_what_is_wrong(kernels: Any) -> None:
     """Exit 1: one element of one case is another's; an access outside of an array is told as that."""
     found = accel(kernels, "check", "--kernel", "wrong", "--kernel", "outside", "--json", "--quiet")
     assert found.returncode == 1
-    data = {(t["kernel"], t["dtype"], t["case"]): t for t in json.loads(found.stdout)["data"]}
-    assert not data["wrong", "float32", "odd"]["right"]
-    assert data["wrong", "float32", "odd"]["output"] == "y"
-    assert data["wrong", "float32", "four times"]["right"]
-    assert "element 77 of 77" in data["outside", "float32", "odd"]["reason"]
-    assert "6 of 8 cases are wrong: wrong float32, odd" in found.stderr
+    data = {
+        (t["kernel"], t["dtype"], t["case"], t["form"]): t for t in json.loads(found.stdout)["data"]
+    }
+    for form in ("source", "compiled"):
+        assert not data["wrong", "float32", "odd", form]["right"]
+        assert data["wrong", "float32", "odd", form]["output"] == "y"
+        assert data["wrong", "float32", "four times", form]["right"]
+    assert "element 77 of 77" in data["outside", "float32", "odd", "source"]["reason"]
+    assert "reads where no array" in data["outside", "float32", "odd", "compiled"]["reason"]
+    assert "12 of 16 are wrong: wrong float32, odd" in found.stderr

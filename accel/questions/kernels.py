@@ -1,17 +1,19 @@
-"""accel kernels list and check: what each kernel is, and whether its source is right.
+"""accel kernels list and check: what each kernel is, and whether it is right.
 
-Nothing here needs a GPU: geometry is called with symbols, and sources run in Numba's simulator.
+Nothing here needs a GPU: geometry is called with symbols, sources run in Numba's simulator, and
+what was compiled of them in the PTX emulator.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from accel import catalog
-from accel.cuda import ledger, symbols
+from accel.cuda import emulator, ledger, symbols
 from accel.cuda.comparing import excess
 from accel.cuda.simulator import Simulator
 from accel.protocols import Case
@@ -58,11 +60,12 @@ def describe(name: str) -> Described:
 
 @dataclass(frozen=True)
 class Tried:
-    """One case of one dtype, simulated and compared."""
+    """One case of one dtype, run and compared."""
 
     kernel: str
     dtype: str
     case: str
+    form: Literal["source", "compiled"]
     right: bool
     excess: float  # the worst error of any output over the allowed: right up to 1
     output: str  # the worst one
@@ -74,7 +77,8 @@ class Tried:
 def check(
     kernels: Sequence[str], progress: Callable[[str], None] = lambda _: None
 ) -> tuple[Tried, ...]:
-    """Every dtype and case of these kernels in the simulator, against the float64 reference.
+    """Every dtype and case of these kernels against the float64 reference: the source in the
+    simulator, and the PTX of it in the emulator.
 
     `progress` hears of each that is done. Raises UsageError for an unknown kernel, MissingExtra
     without Numba."""
@@ -83,7 +87,9 @@ def check(
     with Simulator(PROCESSES) as run:
         started = [(k, d, case, run.start(k, d, case)) for k, d, case in asked]
         for i, (kernel, dtype, case, future) in enumerate(started, 1):
-            found.append(_tried(kernel, dtype, case, future))
+            compiled = functools.partial(emulator.run, kernel, dtype, case)
+            found.append(_tried(kernel, dtype, case, "compiled", compiled))
+            found.append(_tried(kernel, dtype, case, "source", future.result))
             progress(f"[{i}/{len(started)}] {kernel} {dtype}, {case.name}")
     return tuple(found)
 
@@ -96,10 +102,12 @@ def _cases(kernels: Sequence[str]) -> Iterator[tuple[str, str, Case]]:
                 yield kernel, dtype, case
 
 
-def _tried(kernel: str, dtype: str, case: Case, future: Any) -> Tried:
-    told = (kernel, dtype, case.name)
+def _tried(
+    kernel: str, dtype: str, case: Case, form: Literal["source", "compiled"], run: Callable[[], Any]
+) -> Tried:
+    told = (kernel, dtype, case.name, form)
     try:
-        found = future.result()
+        found = run()
     except Exception as error:  # whatever a kernel that is being written raises
         return Tried(*told, False, math.inf, "", 0, 0.0, f"{type(error).__name__}: {error}")
     member = catalog.load("kernels", kernel)
