@@ -10,7 +10,7 @@ from typing import Any
 from accel.kernels._device import device, f32, get, i32, i64, read, u32
 from accel.kernels._tensor_cores import integers, words
 
-ROWS = 4  # of x, that share one reading of the weights
+ROWS = 4  # of x, that are added up side by side
 
 
 @device
@@ -25,12 +25,17 @@ def of_group(scales: Any, zero_points: Any, column: Any, k: Any, depth: Any, gro
 
 @device
 def fetch(packed: Any, scales: Any, zero_points: Any, column: Any, k: Any, depth: Any, group: Any) -> Any:  # fmt: skip
-    """128 bits of a column from k on, the scale, the zero point; a scale of 0 beyond the column's
-    end, where any weight will do, x being zero there."""
+    """128 bits of a column from k on, the scale and the zero point; beyond the column's end those of
+    its beginning, where x is zero."""
     at = k if k < depth else i32(0)
     scale, zero = of_group(scales, zero_points, column, at, depth, group)
-    q = words(packed, i64(column) * i64(depth >> 1) + i64(at >> 1))
-    return q, scale if k < depth else f32(0), zero
+    return of_column(packed, column, at, depth), scale, zero
+
+
+@device
+def of_column(packed: Any, column: Any, k: Any, depth: Any) -> Any:
+    """128 bits of a column from k on."""
+    return words(packed, i64(column) * i64(depth >> 1) + i64(k >> 1))
 
 
 @device

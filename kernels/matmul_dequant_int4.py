@@ -6,14 +6,16 @@ y: [..., N]. It is the layout of ONNX Runtime's MatMulNBits (com.microsoft, bits
 weight being contiguous: what decoding a language model reads once a token, so memory is the limit.
 
 A warp takes 16 columns and 128 k at a time: lane 4 g + t reads 128 bits, 32 weights, of columns g and
-g + 8, for k of the t-th quarter, while those of the step before are in use. A lane needs the products
-of its own quarter alone, since the next may have another scale. So the tensor core is given 8 columns
-that are 2 rows of x times 4 quarters, each zero outside of its quarter: one instruction multiplies a
-lane's 16 weights by its own part of both rows. float32, bfloat16 on Turing and addresses that miss a
-128-bit boundary add up product by product. Sums are float32, in a fixed order.
+g + 8, for k of the t-th quarter, while those of the step before are in use. The tensor core is given
+the weights as its rows and x as its 8 columns, so that it adds up what the four quarters have. Where
+they are of two or four groups, whose scales differ, its columns are 4 rows of x times 2 groups, or 2
+times 4, each zero outside of its group: no lane ever adds what has another scale. float32, bfloat16
+on Turing and addresses that miss a 128-bit boundary add up product by product. Sums are float32, in a
+fixed order.
 
-Up to 4 rows of x share one reading of the weights; more are more readings, the second out of the L2
-cache. Beyond some 16 rows arithmetic is the limit: dequantize, and multiply as a matrix.
+Up to 8 rows of x share one reading of the weights, 4 in groups of less than 128; more are more
+readings, the second out of the L2 cache. Beyond some 16 rows arithmetic is the limit: dequantize, and
+multiply as a matrix.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from accel.cuda.geometry import WARP, cdiv, product
 from accel.errors import UsageError
 from accel.kernels import _int4
 from accel.kernels._device import ALL_LANES, BYTES, LANES, aligned, f32, i32, i64, put, stored, u32
-from accel.kernels._int4 import ROWS, add, fetch, of_group, singly, word
+from accel.kernels._int4 import ROWS, add, fetch, of_column, of_group, singly, word
 from accel.kernels._tensor_cores import apart, mma, turing, unpack, words
 from accel.protocols import Case, Launch, Shapes, Signature
 from accel.values import Feed, Options
@@ -73,8 +75,13 @@ def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     while warps < WARPS and warps * 4 * STEP <= depth:
         warps *= 2
     rows, columns = product(shapes["x"][:-1]), shapes["packed"][0]
-    blocks = cdiv(columns, COLUMNS) * cdiv(rows, ROWS)
+    blocks = cdiv(columns, COLUMNS) * cdiv(rows, _slab(baked))
     return Launch((blocks, 1, 1), (WARP, warps, 1), (rows, columns, depth))
+
+
+def _slab(baked: Options) -> int:
+    """Rows of x that share one reading of the weights."""
+    return 8 if baked["group"] >= STEP else ROWS
 
 
 def reference(inputs: Feed, baked: Options) -> dict[str, Any]:
@@ -93,41 +100,45 @@ def _unpacked(values: Any) -> Any:
 
 def source(dtype: str, baked: Options) -> Any:
     """Block (lanes, warps of K); nothing leaves early: shuffles and tensor cores take whole warps."""
-    group = baked["group"]
-    sums, outputs = 2 * ROWS, ROWS * COLUMNS
-    partials = WARPS * outputs
-    eight = _int4.four_twice if LANES[dtype] == 4 else _int4.eight
+    group, slab = baked["group"], _slab(baked)
+    parts = max(1, STEP // group)  # of a step: groups
+    beside, quarters = 8 // parts, 4 // parts  # rows in the columns of one mma; lanes of a part
+    twice = slab > beside
+    outputs, halves = slab * COLUMNS, slab // ROWS
+    sums, partials = 2 * ROWS, WARPS * outputs
     narrow, half = dtype != "float32", dtype == "float16"
+    eight = _int4.four_twice if LANES[dtype] == 4 else _int4.eight
 
     def matmul_dequant_int4(x, packed, scales, zero_points, rows, columns, depth, y):  # type: ignore[no-untyped-def]
         lane, warp = i32(cuda.threadIdx.x), i32(cuda.threadIdx.y)
         warps = i32(cuda.blockDim.y)
         g, t = i32(lane >> 2), i32(lane & 3)
-        slabs = i32((rows + i32(ROWS - 1)) // i32(ROWS))
+        slabs = i32((rows + i32(slab - 1)) // i32(slab))
         tile = i32(i32(cuda.blockIdx.x) // slabs) * i32(COLUMNS)
-        first = i32(i32(cuda.blockIdx.x) % slabs) * i32(ROWS)
+        first = i32(i32(cuda.blockIdx.x) % slabs) * i32(slab)
         upper = i32(min(i32(tile + g), i32(columns - i32(1))))
         lower = i32(min(i32(tile + g + i32(8)), i32(columns - i32(1))))
         wide = aligned(packed) and aligned(x)
         cores = narrow and wide and (half or not turing())
         total = cuda.local.array(sums, f32)  # [pair of rows, (g, g + 8), row of the pair]
-        partial = cuda.shared.array(partials, f32)
-        for i in range(sums):
-            total[i] = f32(0)
-
+        partial = cuda.shared.array(partials, f32)  # [warp, row, column]
         base = i32(warp * i32(STEP))
-        k = i32(base + t * i32(HELD))
+        start = i32(base + t * i32(HELD))
         stride = i32(warps * i32(STEP))
-        left = i32(rows - first)
+        mine = warp * i32(outputs) + g
+
         if cores:
+            for i in range(sums):
+                total[i] = f32(0)
+            k, row = start, i32(first + g % beside)
+            inside = g // beside == t // quarters and row < rows
             ahead = fetch(packed, scales, zero_points, upper, k, depth, group)
             other_ahead = fetch(packed, scales, zero_points, lower, k, depth, group)
             while base < depth:
                 q, scale, zero = ahead
                 p, other_scale, other_zero = other_ahead
-                mine = (g >> 1) == t and k < depth
-                row = i32(first + i32(g & 1))
                 at = i64(row) * i64(depth) + i64(k)
+                loaded = inside and k < depth
                 base, k = i32(base + stride), i32(k + stride)
                 ahead = fetch(packed, scales, zero_points, upper, k, depth, group)
                 other_ahead = fetch(packed, scales, zero_points, lower, k, depth, group)
@@ -137,49 +148,58 @@ def source(dtype: str, baked: Options) -> Any:
                     a = unpack(x, q[j], zero)
                     d = unpack(x, p[j], other_zero)
                     b = (u32(0), u32(0), u32(0), u32(0))
-                    if mine and row < rows:
+                    if loaded:
                         b = words(x, at + i64(8 * j))
                     c = mma(x, a, d, apart(b), c)
-                    if left > 2:  # the same for the whole block
+                    if twice and first + beside < rows:  # the same for the whole block
                         b = (u32(0), u32(0), u32(0), u32(0))
-                        if mine and row + 2 < rows:
-                            b = words(x, at + i64(depth) + i64(depth) + i64(8 * j))
+                        if loaded and row + beside < rows:
+                            b = words(x, at + i64(beside) * i64(depth) + i64(8 * j))
                         e = mma(x, a, d, apart(b), e)
                 for i in range(2):
                     total[i] += scale * c[i]
                     total[i + 2] += other_scale * c[i + 2]
                     total[i + 4] += scale * e[i]
                     total[i + 6] += other_scale * e[i + 2]
-        elif wide:
-            while k < depth:
-                q, scale, zero = fetch(packed, scales, zero_points, upper, k, depth, group)
-                p, other_scale, other_zero = fetch(
-                    packed, scales, zero_points, lower, k, depth, group
-                )
-                at = i64(first) * i64(depth) + i64(k)
-                here, there = (scale, zero), (other_scale, other_zero)
-                add(total, x, at, depth, left, eight, q[0], here, p[0], there)
-                add(total, x, at + 8, depth, left, eight, q[1], here, p[1], there)
-                add(total, x, at + 16, depth, left, eight, q[2], here, p[2], there)
-                add(total, x, at + 24, depth, left, eight, q[3], here, p[3], there)
-                k = i32(k + stride)
+            for i in range(sums):
+                if beside < 8:
+                    total[i] += cuda.shfl_xor_sync(ALL_LANES, total[i], 2)
+                if beside < 4:
+                    total[i] += cuda.shfl_xor_sync(ALL_LANES, total[i], 1)
+                m = i32(2 * t + i32((i & 1) + (i >> 2) * beside))
+                if 2 * t < beside and m < slab:
+                    partial[mine + m * i32(COLUMNS) + i32((i & 2) << 2)] = total[i]
         else:
-            while k < depth:
-                here = of_group(scales, zero_points, upper, k, depth, group)
-                there = of_group(scales, zero_points, lower, k, depth, group)
-                at = i64(first) * i64(depth) + i64(k)
-                for j in range(4):
-                    q = word(packed, upper, k + 8 * j, depth)
-                    p = word(packed, lower, k + 8 * j, depth)
-                    add(total, x, at + 8 * j, depth, left, singly, q, here, p, there)
-                k = i32(k + stride)
+            for part in range(halves):
+                for i in range(sums):
+                    total[i] = f32(0)
+                k, row = start, i32(first + i32(part * ROWS))
+                left = i32(rows - row)
+                while k < depth:
+                    at = i64(row) * i64(depth) + i64(k)
+                    here = of_group(scales, zero_points, upper, k, depth, group)
+                    there = of_group(scales, zero_points, lower, k, depth, group)
+                    if wide:
+                        q = of_column(packed, upper, k, depth)
+                        p = of_column(packed, lower, k, depth)
+                        add(total, x, at, depth, left, eight, q[0], here, p[0], there)
+                        add(total, x, at + 8, depth, left, eight, q[1], here, p[1], there)
+                        add(total, x, at + 16, depth, left, eight, q[2], here, p[2], there)
+                        add(total, x, at + 24, depth, left, eight, q[3], here, p[3], there)
+                    else:
+                        for j in range(4):
+                            one = word(packed, upper, k + 8 * j, depth)
+                            other = word(packed, lower, k + 8 * j, depth)
+                            add(total, x, at + 8 * j, depth, left, singly, one, here, other, there)
+                    k = i32(k + stride)
+                for i in range(sums):
+                    total[i] += cuda.shfl_xor_sync(ALL_LANES, total[i], 1)
+                    total[i] += cuda.shfl_xor_sync(ALL_LANES, total[i], 2)
+                    m = ((i >> 2) << 1) + (i & 1)
+                    if t == m:
+                        m = i32(m + part * ROWS)
+                        partial[mine + m * i32(COLUMNS) + i32((i & 2) << 2)] = total[i]
 
-        for i in range(sums):
-            total[i] += cuda.shfl_xor_sync(ALL_LANES, total[i], 1)
-            total[i] += cuda.shfl_xor_sync(ALL_LANES, total[i], 2)
-            m = ((i >> 2) << 1) + (i & 1)
-            if t == m:
-                partial[(warp * i32(ROWS) + m) * i32(COLUMNS) + g + ((i & 2) << 2)] = total[i]
         cuda.syncthreads()
         at = i32(warp * i32(WARP) + lane)
         while at < outputs:
@@ -213,6 +233,7 @@ def cases(dtype: str) -> Iterable[Case]:
     """Part steps, odd N, few rows and many, all -8, outliers, extreme scales, NaN, no alignment."""
     yield Case("four rows", _draw(dtype, (4, 512), 16, 128))
     yield Case("one row, odd N, odd groups", _draw(dtype, (1, 384), 37, 128))
+    yield Case("nine rows", _draw(dtype, (9, 128), 9, 128))
     yield Case("eight warps", _draw(dtype, (3, 2048), 16, 128))
     yield Case("groups of 64, six rows", _draw(dtype, (2, 3, 192), 20, 64), {"group": 64})
     yield Case("groups of 32, less than a step", _draw(dtype, (2, 96), 5, 32), {"group": 32})
@@ -223,7 +244,7 @@ def cases(dtype: str) -> Iterable[Case]:
     outliers = _draw(dtype, (4, 256), 16, 128)
     outliers["x"][:, ::50] *= 300
     yield Case("outliers", outliers)
-    extreme = _draw(dtype, (2, 256), 16, 32)
+    extreme = _draw(dtype, (3, 256), 16, 32)
     extreme["scales"][:] = stored(2.0 ** -np.arange(0, 24, 3), dtype)
     extreme["zero_points"][::2], extreme["zero_points"][1::2] = 0xF0, 0x0F
     yield Case("extreme scales and zero points", extreme, {"group": 32})

@@ -218,15 +218,20 @@ def test_moved_bytes_are_the_weights_with_their_scales_and_x_and_y() -> None:
     assert kernel.moved_bytes(shapes, "float16", {"group": 128}) == weights + others
 
 
+@pytest.mark.parametrize("group", kernel.GROUPS)
 @pytest.mark.parametrize("dtype", kernel.DTYPES)
-def test_weights_are_loaded_128_bits_at_a_time_and_multiplied_by_tensor_cores(dtype: str) -> None:
-    """16-bit floats by mma (on Turing float16 alone, of half the depth), float32 without."""
-    for capability, deep, flat in (("7.5", 0, 32), ("9.0", 16, 0)):
-        text = ptx.compile("matmul_dequant_int4", dtype, {"group": 128}, capability).text
-        has = dtype == "float16" or (dtype == "bfloat16" and capability != "7.5")
-        assert text.count("mma.sync.aligned.m16n8k16") == deep * has
-        assert text.count("mma.sync.aligned.m16n8k8") == flat * has
-        assert len(re.findall(r"ld\.global\.v4\.[uf]32", text)) >= 6
+def test_weights_are_loaded_128_bits_at_a_time_and_multiplied_by_tensor_cores(
+    dtype: str, group: int
+) -> None:
+    """16-bit floats by mma (on Turing float16 alone, of half the depth), float32 without; twice as
+    many in groups of 32, where 4 rows fill the columns of two."""
+    for capability, deep in (("7.5", False), ("9.0", True)):
+        text = ptx.compile("matmul_dequant_int4", dtype, {"group": group}, capability).text
+        cores = dtype == "float16" or (dtype == "bfloat16" and deep)
+        count = cores * (8 if deep else 16) * (2 if group == 32 else 1)
+        assert text.count("mma.sync.aligned") == count
+        assert text.count(f"mma.sync.aligned.m16n8k{16 if deep else 8}") == count
+        assert len(re.findall(r"ld\.global\.v4\.[ub]32", text)) >= 2
 
 
 @pytest.mark.parametrize("profile", ["t4", "a100", "h100", "rtx-5090"])

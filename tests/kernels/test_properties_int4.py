@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accel.cuda.simulator import Simulator
@@ -15,12 +15,7 @@ from accel.kernels import matmul_dequant_int4 as kernel
 from accel.kernels._device import stored
 from accel.protocols import Case
 
-SETTINGS = settings(
-    max_examples=10,
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+SETTINGS = settings(max_examples=10, derandomize=True, deadline=None)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +65,7 @@ def test_it_is_the_product_with_the_unpacked_weights(run: Any, drawn: tuple[str,
     assert np.all(np.abs(got - want) <= kernel.TOLERANCE[dtype] * (1 + np.abs(want)))
 
 
-@SETTINGS
+@settings(SETTINGS, max_examples=5)
 @given(drawn=_cases(st.just("float32")), factor=st.sampled_from((-2.0, 0.5, 4.0)))
 def test_it_is_linear_in_x(run: Any, drawn: tuple[str, Case], factor: float) -> None:
     """kernel(factor * x + z) = factor * kernel(x) + kernel(z), z being x with its K turned round."""
