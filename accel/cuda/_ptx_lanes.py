@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from collections.abc import Callable, Mapping
@@ -50,10 +51,16 @@ class Lanes:
     arena: Any
     symbols: Mapping[str, int]
     shared: Any  # uint8 [blocks, bytes]
+    local: Any  # uint8 [threads, bytes]
     block: Any  # of each thread
     thread: Any  # its number in its block
     warp: Any  # its warp's number in the grid
     registers: dict[str, Any] = field(default_factory=dict)
+
+    @functools.cached_property
+    def in_warp(self) -> Any:
+        """Threads of each warp."""
+        return np.bincount(self.warp)
 
     @property
     def count(self) -> int:
@@ -237,15 +244,17 @@ class Lanes:
     def _memory(self, space: str, address: str, at: Any, size: int, right: int) -> Any:
         """The bytes of a space, and where in them each thread's access begins."""
         found = re.fullmatch(r"\[([^+\]]+)(?:\+(-?\d+))?\]", address)
-        if not found or space not in ("global", "shared"):
+        if not found or space not in ("global", "shared", "local"):
             raise CandidateBroken(f"an access that the emulator does not know: {space} {address}")
         start = self._get(found[1], ops.KINDS["u64"], at).astype(np.int64) + int(found[2] or 0)
         if (start % size).any():
             raise CandidateBroken(f"an access of {size} bytes that is not aligned")
-        if space == "shared":
-            if (start < 0).any() or (start + size > self.shared.shape[1]).any():
-                raise CandidateBroken("an access outside of shared memory")
-            return self.shared.reshape(-1), self.block[at] * self.shared.shape[1] + start
+        if space != "global":
+            held, owner = (self.shared, self.block) if space == "shared" else (self.local, None)
+            if (start < 0).any() or (start + size > held.shape[1]).any():
+                raise CandidateBroken(f"an access outside of {space} memory")
+            owners = at if owner is None else owner[at]
+            return held.reshape(-1), owners * held.shape[1] + start
         start = start - BASE
         inside = (start >= 0) & (start + size <= len(self.arena.bytes))
         ends = np.where(inside, start + size - 1, 0)
@@ -272,7 +281,7 @@ def _constant(text: str, kind: Any) -> Any:
         return np.float32(struct.unpack(">f", bytes.fromhex(text[2:]))[0])
     if text[:2] in ("0d", "0D"):
         return np.float64(struct.unpack(">d", bytes.fromhex(text[2:]))[0])
-    value = int(text, 0)
+    value = int(text.rstrip("U"), 0)
     if kind == np.bool_:
         return bool(value)
     wrapped = value & ((1 << (8 * kind.itemsize)) - 1)

@@ -14,8 +14,9 @@ from accel.errors import CandidateBroken
 COMMENT = re.compile(r"//[^\n]*")
 LABEL = re.compile(r"(\$?[A-Za-z_][\w$]*):$")
 REGISTERS = re.compile(r"\.reg \.(\w+)\s+(.*)$")
-SHARED = re.compile(r"\.shared \.align (\d+) \.b8 (\w+)\[(\d+)\]")
+MEMORY = re.compile(r"\.(shared|local) \.align (\d+) \.b8\s+(\w+)\[(\d+)\]")
 ENDS = ("bra", "ret", "exit", "bar")  # what a basic block ends with
+MEETS = ("shfl", "mma")  # lanes of a warp wait for each other: a block of its own
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,10 @@ class Program:
     labels: dict[str, int]
     parameters: tuple[str, ...]
     registers: dict[str, str]  # "%f1" -> "f32"
-    shared: dict[str, int]  # array -> offset in the block's shared memory
-    shared_bytes: int
+    places: dict[str, int]  # array -> its offset in shared or local memory
+    shared_bytes: int  # of a block
+    local_bytes: int  # of a thread
+    meets: frozenset[int]  # blocks that a whole warp enters at once
 
 
 def parse(text: str) -> Program:
@@ -57,17 +60,22 @@ def parse(text: str) -> Program:
         elif line.startswith(".reg"):
             registers |= _declared(line)
         elif not line.startswith("."):
-            blocks[-1].append(_instruction(line))
-            if blocks[-1][-1].name[0] in ENDS:
+            found_one = _instruction(line)
+            if found_one.name[0] in MEETS and blocks[-1]:
                 blocks.append([])
-    shared, size = _shared(head + body)
+            blocks[-1].append(found_one)
+            if found_one.name[0] in (*ENDS, *MEETS):
+                blocks.append([])
+    places, sizes = _memory(head + body)
     return Program(
         tuple(map(tuple, blocks)),
         labels,
-        tuple(re.findall(r"\.param \.\w+ (\w+)", listed)),
+        tuple(re.findall(r"\.param \.\w+ (?:\.ptr \.align \d+ )?(\w+)", listed)),
         registers,
-        shared,
-        size,
+        places,
+        sizes["shared"],
+        sizes["local"],
+        frozenset(i for i, b in enumerate(blocks) if b and b[0].name[0] in MEETS),
     )
 
 
@@ -107,11 +115,11 @@ def _instruction(line: str) -> Instruction:
     return Instruction(tuple(name.split(".")), operands, guard, line)
 
 
-def _shared(text: str) -> tuple[dict[str, int], int]:
+def _memory(text: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Where each array lies in its own kind of memory, and how large those are."""
     places: dict[str, int] = {}
-    end = 0
-    for align, name, size in SHARED.findall(text):
-        end += -end % int(align)
-        places[name] = end
-        end += int(size)
-    return places, end
+    ends = {"shared": 0, "local": 0}
+    for space, align, name, size in MEMORY.findall(text):
+        places[name] = ends[space] + -ends[space] % int(align)
+        ends[space] = places[name] + int(size)
+    return places, ends

@@ -104,10 +104,29 @@ def execute(program: _ptx_text.Program, launch: Launch, arena: Arena, signature:
                 return
             waiting[:] = False  # every thread that is left has come to the barrier
             continue
-        here = int(at[runnable].min())
-        active = np.flatnonzero(runnable & (at == here))
+        here, active = _next(program, lanes, at, runnable)
         _run_block(program, here, active, lanes, at, waiting)
     raise CandidateBroken(f"the kernel did not end within {MOST_STEPS} steps")
+
+
+def _next(program: _ptx_text.Program, lanes: Lanes, at: Any, runnable: Any) -> tuple[int, Any]:
+    """The earliest basic block that threads can run, and those threads.
+
+    Where lanes must meet, a warp that is not complete waits for its others to come."""
+    here = int(at[runnable].min())
+    active = np.flatnonzero(runnable & (at == here))
+    while here in program.meets:
+        present = np.bincount(lanes.warp[active], minlength=len(lanes.in_warp))
+        complete = active[(present == lanes.in_warp)[lanes.warp[active]]]
+        if len(complete):
+            return here, complete
+        later = runnable & (at > here)
+        if not later.any():
+            text = program.blocks[here][0].text
+            raise CandidateBroken(f"lanes of a warp never come to: {text}")
+        here = int(at[later].min())
+        active = np.flatnonzero(runnable & (at == here))
+    return here, active
 
 
 def _run_block(
@@ -160,8 +179,9 @@ def _lanes(program: _ptx_text.Program, launch: Launch, arena: Arena, signature: 
         special={k: v.astype(np.uint32) for k, v in special.items()},
         kinds=program.registers,
         arena=arena,
-        symbols=program.shared,
+        symbols=program.places,
         shared=np.full((blocks, max(1, program.shared_bytes)), SENTINEL, np.uint8),
+        local=np.full((len(block), max(1, program.local_bytes)), SENTINEL, np.uint8),
         block=block,
         thread=thread,
         warp=block * math.ceil(per_block / WARP) + thread // WARP,

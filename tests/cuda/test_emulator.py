@@ -19,6 +19,7 @@ HEAD = """
 .visible .shared .align 4 .b8 smem_0[128];
 .visible .entry k(.param .u64 k_param_0, .param .u32 k_param_1, .param .u64 k_param_2)
 {
+.local .align 16 .b8 depot[8];
 .reg .pred %p<9>; .reg .b16 %rs<9>; .reg .b32 %r<40>; .reg .f32 %f<40>; .reg .b64 %rd<40>;
 ld.param.u64 %rd1, [k_param_0];
 ld.param.u32 %r1, [k_param_1];
@@ -56,6 +57,8 @@ FLOATS = [
     ("mov.f32 %f2, 0f00000000; mov.u32 %r3, 0;\nL:\nadd.f32 %f2, %f2, %f1; add.s32 %r3, %r3, 1; setp.le.u32 %p1, %r3, %r2; @%p1 bra L;\n", np.array([np.add.accumulate(np.full(i + 1, v, np.float32))[-1] for i, v in enumerate(X)])),
     ("shfl.sync.bfly.b32 %f2|%p1, %f1, 1, 31, -1;", X[np.arange(32) ^ 1]),
     ("shfl.sync.down.b32 %f2, %f1, 4, 31, -1;", np.concatenate([X[4:], X[28:]])),
+    ("mov.f32 %f3, %f1; setp.lt.u32 %p1, %r2, 9; @%p1 bra L;\nM:\nshfl.sync.bfly.b32 %f2, %f3, 1, 31, -1; bra.uni E;\nL:\nneg.f32 %f3, %f1; bra.uni M;\nE:\n", np.where(np.arange(32) < 9, -X, X)[np.arange(32) ^ 1]),
+    ("mov.u64 %rd6, depot; mul.wide.u32 %rd7, %r2, 0; add.s64 %rd6, %rd6, %rd7; st.local.f32 [%rd6+4], %f1; ld.local.f32 %f2, [%rd6+4];", X),
     ("shl.b32 %r3, %r2, 2; mov.u32 %r4, smem_0; add.s32 %r4, %r4, %r3; cvt.u64.u32 %rd6, %r4; st.shared.f32 [%rd6], %f1; bar.sync 0; xor.b64 %rd6, %rd6, 124; ld.shared.f32 %f2, [%rd6];", X[::-1]),
 ]  # fmt: skip
 INTEGERS = [
@@ -98,6 +101,10 @@ def test_integers(body: str, want: Any) -> None:
         ("add.f32 %f2, %f9, %f9;", "%f9 is read before it is written"),
         ("vote.sync.any.pred %p1, %p1, -1;", "does not know, in: vote"),
         ("setp.lt.u32 %p1, %r2, 3; @%p1 shfl.sync.bfly.b32 %r3, %r2, 16, 31, -1;", "not here"),
+        (
+            "setp.lt.u32 %p1, %r2, 3; @%p1 bra L; shfl.sync.bfly.b32 %r3, %r2, 1, 31, -1;\nL:\n",
+            "lanes of a warp never come",
+        ),
         ("L:\nbra.uni L;", "did not end"),
     ],
 )
