@@ -57,7 +57,10 @@ class Engine(Protocol):
     def options(
         self, recipe: str, target: Target, requests: Sequence[Request], padding: Mapping[str, float]
     ) -> tuple[Options, ...]:
-        """The settings that matter for this recipe, most promising first; threads always set."""
+        """The settings that matter for this recipe, most promising first; threads always set.
+
+        An engine that runs the workload's own module, not a graph of it, offers an empty "workload"
+        too: whoever builds fills in the workload's source, or refuses where there is none."""
 
     def build(
         self, model: Model, target: Target, options: Options, requests: Sequence[Request], out: Path
@@ -132,6 +135,17 @@ class Case:
     offset: int = 0  # elements by which every pointer misses a 128-bit boundary
 
 
+@dataclass(frozen=True)
+class TorchSite:
+    """Where a kernel fits in an exported torch program, in nodes of its graph.
+
+    An input that no node holds yet is (operator, arguments): ("aten.linear.default", (x, w))."""
+
+    inputs: tuple[Any, ...]  # in the signature's order
+    outputs: Mapping[str, Any]  # output name -> the node whose value it is; unused ones left out
+    baked: Options
+
+
 class Kernel(Protocol):
     """One hand-written op; a file in kernels/, its reference first.
 
@@ -164,6 +178,9 @@ class Kernel(Protocol):
 
     def rules(self) -> tuple[Any, ...]:
         """onnxscript rewrite rules that put the op in; a check that fails gives its reason."""
+
+    # Optional: `torch_site(node) -> TorchSite | Refusal | None`, for an engine that runs PyTorch:
+    # where an exported program's node is the last of the op's pattern, why it is not quite, or None.
 
     def cases(self, dtype: str) -> Iterable[Case]:
         """At most about 4,000 threads each: the simulator runs some thousand a second."""
