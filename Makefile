@@ -5,7 +5,7 @@ ifneq ($(wildcard ../shared/data),)
 export ACCEL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench ledger clean
 demo: .venv/.demo
 	$(BIN)/accel optimize examples/minilm.py --target cpu-local --max-drop 0.5pt --out release
 
@@ -20,6 +20,9 @@ lint: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-sort=name --benchmark-columns=min,median,iqr,max,rounds
+
+ledger: .venv/.dev
+	$(BIN)/accel kernels build --target all --ledger kernels/ledger.json
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "accel needs Python 3.11 or newer")'

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from accel.steps.evaluate import evaluate
     from accel.steps.export import export
     from accel.steps.quantize import quantize
+    from accel.steps.swap import swap
     from accel.values import Release
 
 __version__ = "0.1.0"
@@ -48,6 +49,7 @@ __all__ = [
     "optimize",
     "pack",
     "quantize",
+    "swap",
     "verify",
 ]
 

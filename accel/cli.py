@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 import click
 
+from accel.cli_kernels import swap
+from accel.cli_ledger import kernels
 from accel.cli_steps import (
     bench,
     beside_fp32,
@@ -193,16 +195,16 @@ def doctor(as_json: bool, **_: Any) -> None:
 
     found = question.doctor()
     lines = [f"{k}: {v}" for k, v in found.machine.items()]
-    for name, probe in found.engines.items():
+    for name, probe in (*found.engines.items(), ("", found.kernels)):
         state = (
             f"usable, {probe.version}" if probe.usable else f"no: {probe.reason} Run: {probe.fix}"
         )
-        lines.append(f"engine {name}: {state}")
+        lines.append(f"{f'engine {name}' if name else 'kernels'}: {state}")
     bad = None if found.healthy else EnvironmentProblem("No engine can run here.")
     emit("doctor", found, lines, as_json, bad)
 
 
-for verb in (export, quantize, build, check, bench, evaluate):
+for verb in (export, quantize, swap, build, check, bench, evaluate, kernels):
     cli.add_command(verb)
 
 

@@ -27,14 +27,14 @@ def export(
     from accel.steps import export as step
 
     problem = workload.load(source, data)
-    with _folder(out, Path(problem.source.partition(":")[0])) as folder:
+    with working_folder(out, Path(problem.source.partition(":")[0])) as folder:
         model = step.export(problem, step.roots(problem)[0] if data else exporter, folder)
-        model = _keep(model, out)
+        model = keep(model, out)
     emit("model", model, [*model.trail, str(model.path)], as_json)
 
 
 @contextlib.contextmanager
-def _folder(out: Path, source: Path) -> Any:
+def working_folder(out: Path, source: Path) -> Any:
     """A folder beside `out` to work in. Raises UsageError where `out` is what is read, or no file."""
     from accel import store
 
@@ -48,7 +48,7 @@ def _folder(out: Path, source: Path) -> Any:
             yield Path(folder)
 
 
-def _keep(model: Any, out: Path) -> Any:
+def keep(model: Any, out: Path) -> Any:
     import dataclasses
 
     from accel import graph, store
@@ -89,11 +89,11 @@ def quantize(model: Path, recipe: str, engine: str, variant: int | None, target:
     if variant is not None and not 0 <= variant < len(variants):
         raise UsageError(f"--variant {variant}: {recipe} has 0 to {len(variants) - 1}: {variants}")
     wanted = variants if variant is None else (variants[variant],)
-    with _folder(out, model) as folder:
+    with working_folder(out, model) as folder:
         made = _first(
             wanted, lambda one: step.quantize(described, recipe, data, style, one, folder)
         )
-        kept = _keep(made.model, out)
+        kept = keep(made.model, out)
     emit("model", kept, [*kept.trail, f"{dict(made.facts)}", str(out)], as_json)
 
 
@@ -115,6 +115,7 @@ def _plan(model: Path, engine: str, target: str, out: Path, data: str | None) ->
     from accel.steps import build as step
 
     device, described = targets.load(target), graph.describe(model)
+    targets.require_local(device)
     requests = workload.requests(workload.load(str(model), data))
     options = catalog.load("engines", engine).options("fp32", device, requests, {})[-1]
     return step.build(described, engine, device, options, requests, out), requests

@@ -34,12 +34,13 @@ def optimize(
     """Turn a workload into the fastest release that keeps its accuracy on a target.
 
     Raises ConstraintError (with the nearest candidates) when nothing meets the constraints,
-    UsageError for a wrong workload, EnvironmentProblem for a machine that cannot do it. Finished
-    steps stay in `work`: the same call resumes after any interruption.
+    UsageError for a wrong workload, Unmeasured for a target that is another machine,
+    EnvironmentProblem for a machine that cannot do it. Finished steps stay in `work`: the same call resumes after any interruption.
 
     `epochs`: how many times the final starts its processes anew, at most; fewer take less time and
     give wider intervals."""
     device = targets.load(target)
+    targets.require_local(device)
     validate(constraints, device)
     out, work = Path(out).absolute(), Path(work).absolute()  # the user's code may change the folder
     claim(out, work)
@@ -76,6 +77,7 @@ def pack(
     Raises what `optimize` raises, and BadModel for a graph that cannot be read."""
     given = graphs.describe(Path(graph), (f"given as {Path(graph).name}",))
     device = targets.load(target)
+    targets.require_local(device)
     only = dataclasses.replace(constraints, recipes=(), engines=(engine,))
     validate(only, device)
     out, work = Path(out).absolute(), Path(work).absolute()  # the user's code may change the folder

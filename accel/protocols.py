@@ -173,8 +173,13 @@ class Kernel(Protocol):
     def source(self, dtype: str, baked: Options) -> Any:
         """The Numba CUDA kernel, on raw pointers: parameters as in the signature."""
 
-    def function(self) -> Any:
-        """The same in standard operators: the FunctionProto of domain accel.kernels."""
+    def function(self, opset: int) -> Any:
+        """The same in standard operators of the model's opset, 17 or newer: the FunctionProto of
+        domain accel.kernels. A function may import another version than the model only where no
+        operator that it uses changed in between, and Constant and Cast change with almost each.
+
+        One body serves all variants, by attributes of the node; below 20 it may be the first's
+        alone, as it may need an operator or an attribute that came later."""
 
     def rules(self) -> tuple[Any, ...]:
         """onnxscript rewrite rules that put the op in; a check that fails gives its reason."""

@@ -30,7 +30,9 @@ T = TypeVar("T")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABOVE_THE_STEPS = {
     "cli.py",
+    "cli_kernels.py",
     "cli_steps.py",
+    "cli_ledger.py",
     "shell.py",
     "terminal.py",
     "questions",

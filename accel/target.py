@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accel import catalog, manifest
-from accel.errors import UsageError
+from accel.errors import Unmeasured, UsageError
 from accel.values import Target
 
 RATE = "_per_s"  # int8_ops_per_s, bytes_per_s: the unit stands in the name
@@ -38,6 +38,16 @@ def load(name: str) -> Target:
     for engine in target.engines:
         catalog.require("engines", engine)
     return target
+
+
+def require_local(target: Target) -> None:
+    """Raise Unmeasured for a target that is another machine: nothing can be timed for it here."""
+    if not target.local:
+        raise Unmeasured(
+            f"Target {target.name!r} is another machine ({target.description}); what is built and "
+            f"timed here would say nothing about it. Run this on that machine with --target "
+            f"cpu-local, or compile its kernels here: accel kernels build --target {target.name}"
+        )
 
 
 def _sane(path: Path, data: Mapping[str, Any]) -> None:

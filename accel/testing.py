@@ -12,10 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accel import store
 from accel.values import Model, Plan, Port, Request
+
+if TYPE_CHECKING:
+    from accel.cuda.simulator import Simulated
+    from accel.protocols import Case
 
 FLOAT = 1  # onnx.TensorProto.FLOAT
 
@@ -128,6 +132,17 @@ def tokens(
 def plan(model: Model, engine: str = "onnxruntime_cpu", **options: Any) -> Plan:
     """A plan whose artefact is the ONNX file itself, as engines without a build step have."""
     return Plan(engine, model, model.path, {"threads": 1, **options})
+
+
+def simulate(kernel: str, dtype: str, case: Case) -> Simulated:
+    """Run one case of a member of kernels/ in Numba's CUDA simulator: its outputs by name.
+
+    It takes seconds, most of them to start a process that simulates; `accel.cuda.simulator` keeps
+    one for many cases. Whatever the kernel raises is raised here."""
+    from accel.cuda.simulator import Simulator
+
+    with Simulator() as run:
+        return run(kernel, dtype, case)
 
 
 @dataclass

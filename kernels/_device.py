@@ -1,4 +1,4 @@
-"""What kernels share: 128-bit reads and writes, 16-bit floats as storage, sums over a warp.
+"""What kernels share: 128-bit reads and writes, 16-bit floats as storage, reductions over a warp.
 
 Arithmetic is float32 throughout; `read` and `get` widen, `write` and `put` round to nearest even.
 bfloat16 is held as uint16: Numba's own type needs functions that only a linker brings. Under
@@ -13,7 +13,7 @@ import numpy as np
 from llvmlite import ir
 from numba import config, cuda, types
 
-f32, i32, i64 = types.float32, types.int32, types.int64
+f32, i32, i64, u32 = types.float32, types.int32, types.int64, types.uint32
 ALL_LANES = 0xFFFFFFFF
 LANES = {"float32": 4, "float16": 8, "bfloat16": 8}  # elements in 128 bits
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int32": 4, "int8": 1, "uint8": 1, "int64": 8}
@@ -59,15 +59,40 @@ if SIMULATED:
 
     def warp_sum(value: Any) -> Any:
         """The sum over the warp, in every lane."""
-        for distance in (16, 8, 4, 2, 1):
-            value = np.float32(value + warps.exchange(value, lambda lane: lane ^ distance))  # noqa: B023
-        return value
+        lane, found = warps.gather(value)
+        return _butterfly(found, np.add)[lane]
 
     def warp_max(value: Any) -> Any:
         """The largest over the warp, in every lane."""
+        lane, found = warps.gather(value)
+        return _butterfly(found, np.fmax)[lane]
+
+    def _butterfly(found: Any, combine: Any) -> Any:
+        """Every lane's result, added up in the order in which the shuffles add."""
+        held = np.array(found, np.float32)
+        if len(held) != 32:
+            raise ValueError(
+                f"a reduction over a warp of {len(held)} lanes: the others hold nothing"
+            )
         for distance in (16, 8, 4, 2, 1):
-            value = max(value, warps.exchange(value, lambda lane: lane ^ distance))  # noqa: B023
-        return value
+            held = combine(held, held[np.arange(len(held)) ^ distance])
+        return held
+
+    def warp_best(score: Any, index: Any) -> Any:
+        """The largest score over the warp and its index, in every lane; of equals the lowest index."""
+        for distance in (16, 8, 4, 2, 1):
+            other = warps.exchange((score, index), lambda lane: lane ^ distance)  # noqa: B023
+            score, index = max((score, index), other, key=lambda pair: (pair[0], -pair[1]))
+        return score, index
+
+    def multiply(a: Any, b: Any) -> Any:
+        """a * b rounded by itself, never as a part of a fused multiply-add."""
+        return np.float32(a) * np.float32(b)
+
+    def device(function: Any) -> Any:
+        """A function that kernels call: plain Python here, where Numba's would swap the module's
+        globals in every thread."""
+        return function
 
     def _array(pointer: Any) -> Any:
         """The numpy array inside the simulator's wrappers."""
@@ -92,6 +117,7 @@ if SIMULATED:
         _inside(pointer, int(i) + 16 // found.dtype.itemsize - 1)
 
 else:
+    from numba.cuda import libdevice
     from numba.cuda.extending import intrinsic
 
     WORD, HALF, FLOAT = ir.IntType(32), ir.HalfType(), ir.FloatType()
@@ -195,3 +221,19 @@ else:
         for distance in (16, 8, 4, 2, 1):
             value = max(value, cuda.shfl_xor_sync(ALL_LANES, value, distance))
         return value
+
+    @cuda.jit(device=True)
+    def warp_best(score: Any, index: Any) -> Any:
+        """The largest score over the warp and its index, in every lane; of equals the lowest index."""
+        for distance in (16, 8, 4, 2, 1):
+            other = cuda.shfl_xor_sync(ALL_LANES, score, distance)
+            place = cuda.shfl_xor_sync(ALL_LANES, index, distance)
+            if other > score or (other == score and place < index):
+                score, index = other, place
+        return score, index
+
+    multiply = libdevice.fmul_rn  # rounded by itself, never as a part of a fused multiply-add
+
+    def device(function: Any) -> Any:
+        """A function that kernels call."""
+        return cuda.jit(device=True)(function)

@@ -180,7 +180,7 @@ def source(dtype: str, baked: Options) -> Any:
     return residual_layernorm
 
 
-def function() -> Any:
+def function(opset: int) -> Any:
     """Add, then LayerNormalization with the node's epsilon."""
     from onnx import AttributeProto, helper
 
@@ -194,14 +194,16 @@ def function() -> Any:
         ["x", "residual", "gamma", "beta"],
         ["y", "s"],
         [helper.make_node("Add", ["x", "residual"], ["s"]), norm],
-        [helper.make_opsetid("", 17)],
+        [helper.make_opsetid("", opset)],
         attributes=["epsilon"],
     )
 
 
 def rules() -> tuple[Any, ...]:
-    """(follows)"""
-    return ()
+    """Add -> LayerNormalization; every LayerNormalization is a site."""
+    from accel.kernels import _swap_residual_layernorm
+
+    return _swap_residual_layernorm.RULES
 
 
 def torch_site(node: Any) -> TorchSite | Refusal | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,6 +58,7 @@ class Simulator:
 
 def _become_one() -> None:
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
+    warnings.simplefilter("ignore", RuntimeWarning)  # a GPU does not warn of inf - inf either
     from accel.cuda import warps
 
     warps.install()

@@ -18,13 +18,19 @@ _LOCK = threading.Lock()
 
 def exchange(value: Any, source: Callable[[int], int]) -> Any:
     """The value of lane `source(own lane)`; a lane outside the warp gives one's own."""
+    lane, held = gather(value)
+    other = source(lane)
+    return held[other] if 0 <= other < len(held) else value
+
+
+def gather(value: Any) -> tuple[int, tuple[Any, ...]]:
+    """The own lane, and what every lane of the warp brought: they meet here."""
     lane, (barrier, held) = _warp()
     held[lane] = value
     barrier.wait(MEET_S)
-    other = source(lane)
-    found = held[other] if 0 <= other < len(held) else value
-    barrier.wait(MEET_S)
-    return found
+    found = tuple(held)
+    barrier.wait(MEET_S)  # nobody may bring the next value before everyone has read this one
+    return lane, found
 
 
 def _warp() -> tuple[int, tuple[threading.Barrier, list[Any]]]:

@@ -18,26 +18,29 @@ LIMIT_S = 120.0
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The machine, and a probe of every engine."""
+    """The machine, a probe of every engine, and one of what compiles kernels."""
 
     machine: Options
     engines: Mapping[str, Probe]
+    kernels: Probe  # Numba, its compiler and ptxas: no GPU is asked for
     healthy: bool  # at least one engine that can be chosen is usable
 
 
 def doctor() -> Diagnosis:
-    """Probe every engine in a child process; a crash there is an answer too."""
-    found = {name: _probe(name) for name in catalog.names("engines")}
+    """Probe every engine, and the compiler, in child processes; a crash is an answer too."""
+    ask = "accel.questions.doctor:ask"
+    found = {name: _probe(ask, {"engine": name}) for name in catalog.names("engines")}
     chosen = [p for n, p in found.items() if n not in ("reference", "torch_eager")]
-    return Diagnosis(machine.fingerprint(), found, any(p.usable for p in chosen))
+    kernels = _probe("accel.cuda.toolchain:probe", {})
+    return Diagnosis(machine.fingerprint(), found, kernels, any(p.usable for p in chosen))
 
 
-def _probe(name: str) -> Probe:
+def _probe(function: str, words: Options) -> Probe:
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:
         try:
             return child.call(
-                "accel.questions.doctor:ask",
-                {"engine": name},
+                function,
+                words,
                 Probe,
                 log=Path(folder, "log"),
                 timeout_s=LIMIT_S,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from accel import catalog, target
-from accel.errors import UsageError
+from accel import catalog, pipeline, target
+from accel.errors import Unmeasured, UsageError
 from accel.values import Target
 
 GOOD = 'description = "a box"\nengines = ["onnxruntime_cpu"]\nlocal = true\n'
@@ -77,6 +77,17 @@ def test_a_wrong_target_is_refused_in_our_words(tmp_path: Path, text: str, said:
     path.write_text(text)
     with pytest.raises(UsageError, match=said):
         target.load(str(path))
+
+
+@pytest.mark.parametrize("name", catalog.names("profiles"))
+def test_nothing_is_timed_for_another_machine(name: str, tmp_path: Path) -> None:
+    """A target that is not this machine ends optimize at once, with exit code 3 and what to do."""
+    if target.load(name).local:
+        return
+    with pytest.raises(Unmeasured, match=f"'{name}' is another machine") as refused:
+        pipeline.optimize("absent.py", target=name, out=tmp_path / "out", work=tmp_path / "work")
+    assert refused.value.exit_code == 3
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_target_of_the_users_own_is_taken(tmp_path: Path) -> None:

@@ -1,0 +1,161 @@
+"""Kernels ready on a device: compiled for its own compute capability, loaded, kept in memory.
+
+Machine code is also kept on disk, under a name that tells everything it came from; ACCEL_CUBINS
+names the folder, "" turns it off. The default is accel/cubin in the user's cache (XDG Base Directory
+Specification 0.8).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accel import catalog
+from accel.cuda import cubin, driver, ptx
+from accel.errors import CandidateBroken, UsageError
+from accel.values import Options
+
+TOOLS = ("numba", "numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvrtc")
+_LOCK = threading.RLock()
+_LOADED: dict[tuple[Any, ...], Loaded] = {}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A kernel on one device."""
+
+    entry: str
+    function: int  # address of its CUkernel
+    device: int
+    compute_capability: str
+    keep: Any = None  # the library that holds it
+
+
+def load(
+    kernel: str, dtype: str, baked: Options, device: int = 0, stream: int | None = None
+) -> Loaded:
+    """The kernel on a device, compiled where it is not known yet: about a second.
+
+    Nothing is left for the first launch to do, so that one can be captured in a CUDA graph. With
+    `stream`, raises UsageError where it would have to load while that stream is captured; raises
+    CandidateBroken for a kernel that does not compile or load, MissingExtra without a driver."""
+    key = (kernel, dtype, frozen(baked), device)
+    found = _LOADED.get(key)
+    if found is None:
+        with _LOCK:
+            found = _LOADED.get(key)
+            if found is None:
+                _require_outside_capture(kernel, dtype, stream)
+                found = _LOADED[key] = _load(kernel, dtype, baked, device)
+    return found
+
+
+def frozen(baked: Options) -> tuple[tuple[str, Any], ...]:
+    """Constants as a key."""
+    return tuple(sorted(baked.items()))
+
+
+def compute_capability(device: int) -> str:
+    """Of a device of this machine: "9.0".
+
+    Raises UsageError for an ordinal that is not there."""
+    found = _device(device).compute_capability
+    return f"{found.major}.{found.minor}"
+
+
+def machine_code(kernel: str, dtype: str, baked: Options, compute_capability: str) -> bytes:
+    """The cubin, from disk where it was made before from the same sources by the same tools."""
+    folder = os.environ.get("ACCEL_CUBINS")
+    if folder == "":
+        return _compiled(kernel, dtype, baked, compute_capability)
+    name = f"{kernel}-{_digest(kernel, dtype, baked, compute_capability)}.cubin"
+    path = (Path(folder) if folder else _cache()) / name
+    if path.is_file():
+        return path.read_bytes()
+    made = _compiled(kernel, dtype, baked, compute_capability)
+    _keep(path, made)
+    return made
+
+
+def _compiled(kernel: str, dtype: str, baked: Options, compute_capability: str) -> bytes:
+    code, _usage = cubin.assemble(ptx.compile(kernel, dtype, baked, compute_capability))
+    return code
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "accel" / "cubin"
+
+
+def _keep(path: Path, made: bytes) -> None:
+    """Whole or not at all; a folder that cannot be written costs a second a process, no more."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(made)
+        Path(file.name).replace(path)
+    except OSError:
+        return
+
+
+def _digest(kernel: str, dtype: str, baked: Options, compute_capability: str) -> str:
+    words = (kernel, dtype, repr(frozen(baked)), compute_capability)
+    return hashlib.sha256("\n".join((*words, *_origin(kernel))).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def _origin(kernel: str) -> tuple[str, ...]:
+    """The tools' versions and the sources that decide what comes out."""
+    folder = catalog.ROOT / "kernels"
+    sources = (*sorted(folder.glob("_*.py")), folder / f"{kernel}.py", Path(ptx.__file__))
+    digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in sources)
+    return (*(_version(tool) for tool in TOOLS), cubin.version(), *digests)
+
+
+def _version(tool: str) -> str:
+    try:
+        return importlib.metadata.version(tool)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _require_outside_capture(kernel: str, dtype: str, stream: int | None) -> None:
+    if stream is not None and driver.capturing(stream):
+        raise UsageError(
+            f"{kernel} ({dtype}) is not loaded yet, and loading cannot be captured in a CUDA graph. "
+            f"Call accel.cuda.launch.prepare({kernel!r}, {dtype!r}) before the capture."
+        )
+
+
+def _load(kernel: str, dtype: str, baked: Options, device: int) -> Loaded:
+    capability = compute_capability(device)
+    entry = f"accel_{kernel}_{dtype}"
+    code = machine_code(kernel, dtype, baked, capability)
+    from cuda.core import ObjectCode
+
+    with driver.on(device):
+        try:
+            library = ObjectCode.from_cubin(code, name=entry)
+            handle = library.get_kernel(entry).handle
+        except Exception as error:  # cuda-core's own errors have no public name
+            raise CandidateBroken(f"{entry} does not load on device {device}: {error}") from error
+        # a lazily loaded function would be finished by its first launch, which a capture refuses
+        function = driver.checked(entry, driver.api().cuKernelGetFunction(handle))
+        driver.checked(entry, driver.api().cuFuncLoad(function))
+    return Loaded(entry, int(handle), device, capability, library)
+
+
+def _device(ordinal: int) -> Any:
+    count = driver.checked("counting devices", driver.api().cuDeviceGetCount())
+    if not 0 <= ordinal < count:
+        raise UsageError(f"There is no CUDA device {ordinal}; this machine has {count}.")
+    from cuda.core import Device
+
+    return Device(ordinal)

@@ -1,0 +1,187 @@
+"""Sizes of a graph's values as far as they can be known: numbers, symbols, or None.
+
+onnx's own inference, and what it leaves open where position ids are cut to the input's length:
+
+    Slice(x, 0, size of an axis) -> Min(512, sequence)     and     sequence + Min(512, sequence) -> sequence
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Sizes = tuple[int | str | None, ...]
+HEAVY = 256  # elements of a weight whose values no shape depends on
+PASSES = 4  # a size that was found lets onnx go on to the next one that it leaves open
+ELEMENTWISE = ("Add", "Sub", "Mul", "Div")
+SAME_VALUE = ("Unsqueeze", "Squeeze", "Cast", "Identity", "Reshape")  # of a tensor with one element
+
+
+def infer(proto: Any) -> Any:
+    """A copy of the model with every size noted that could be found, in its subgraphs too."""
+    import onnx
+
+    light = _light(proto)
+    known = {v.name for v in light.graph.value_info}
+    for _ in range(PASSES):
+        found = onnx.shape_inference.infer_shapes(light, data_prop=True)
+        more = {n: s for n, s in _left_open(found) if n not in known}
+        if not more:
+            break
+        kinds = {v.name: v.type.tensor_type.elem_type for v in found.graph.value_info}
+        light.graph.value_info.extend(
+            onnx.helper.make_tensor_value_info(n, kinds[n], s) for n, s in more.items()
+        )
+        known |= set(more)
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    for name in ("node", "value_info"):
+        made.graph.ClearField(name)
+        getattr(made.graph, name).extend(getattr(found.graph, name))
+    return made
+
+
+def repeats(part: Sizes, whole: Sizes) -> bool:
+    """Is `part` equal to `whole`, or does it repeat over leading axes of it, when their sum is taken?"""
+    if len(part) > len(whole):
+        return False
+    ends = list(zip(part, whole[len(whole) - len(part) :], strict=True))
+    while ends and ends[0][0] == 1:
+        ends.pop(0)
+    return all(_same(a, b) for a, b in ends)
+
+
+def text(sizes: Sizes | None) -> str:
+    """[batch, ?, 384]."""
+    if sizes is None:
+        return "of unknown rank"
+    return f"[{', '.join('?' if s is None else str(s) for s in sizes)}]"
+
+
+def _same(a: int | str | None, b: int | str | None) -> bool:
+    """A sum of two axes demands that they are equal or one of them is 1. Of n >= 2 and b, the
+    smaller is 1 only where b is 1 itself: so the two are equal wherever the sum is defined."""
+    return a is not None and (a == b or _cut(a, b))
+
+
+def _cut(a: int | str | None, b: int | str | None) -> bool:
+    """Is a "Min(n, b)", n >= 2? The form in which torch's exporter writes it too."""
+    start, comma, end = str(a).removeprefix("Min(").partition(", ")
+    return bool(comma) and end == f"{b})" and start.isdigit() and int(start) > 1
+
+
+def _light(proto: Any) -> Any:
+    """The model without its heavy weights, which become inputs: there is one copy of them less."""
+    import onnx
+
+    made = onnx.ModelProto()
+    made.ir_version = proto.ir_version
+    made.opset_import.extend(proto.opset_import)
+    made.functions.extend(proto.functions)
+    made.graph.name = proto.graph.name
+    for name in ("node", "input", "output", "value_info"):
+        getattr(made.graph, name).extend(getattr(proto.graph, name))
+    given = {v.name for v in proto.graph.input}
+    for tensor in proto.graph.initializer:
+        count = 1
+        for size in tensor.dims:
+            count *= size
+        if count <= HEAVY:
+            made.graph.initializer.append(tensor)
+        elif tensor.name not in given:
+            made.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+    return made
+
+
+def _left_open(proto: Any) -> Iterator[tuple[str, Sizes]]:
+    """What can be said of values whose sizes onnx left open."""
+    import onnx
+
+    shapes = {v.name: _sizes(v) for v in (*proto.graph.value_info, *proto.graph.input)}
+    shapes |= {t.name: tuple(t.dims) for t in proto.graph.initializer}
+    makers = {o: n for n in proto.graph.node for o in n.output}
+    fixed = {t.name: t for t in proto.graph.initializer}
+    for value in proto.graph.input:  # a caller may give another value than the initializer's
+        fixed.pop(value.name, None)
+    for node in proto.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            fixed[node.output[0]] = node.attribute[0].t
+    values = {n: onnx.numpy_helper.to_array(t).ravel().tolist() for n, t in fixed.items()}
+    for node in proto.graph.node:
+        found = None
+        if node.op_type == "Slice" and len(node.input) > 3:
+            found = _sliced(node, shapes, makers, values)
+        elif node.op_type in ELEMENTWISE and len(node.input) == 2:
+            found = _combined(*(shapes.get(n) for n in node.input))
+        if found is not None and found != shapes.get(node.output[0]):
+            yield node.output[0], found
+
+
+def _sizes(value: Any) -> Sizes | None:
+    kind = value.type.tensor_type
+    if not kind.HasField("shape"):
+        return None
+    return tuple(
+        d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim
+    )
+
+
+def _sliced(
+    node: Any, shapes: Mapping[str, Any], makers: Mapping[str, Any], values: Mapping[str, Any]
+) -> Sizes | None:
+    """Of Slice(x, 0, end, axis): x's, with Min(n, end) at that axis."""
+    whole = shapes.get(node.input[0])
+    start, axes = values.get(node.input[1]), values.get(node.input[3])
+    steps = values.get(node.input[4]) if len(node.input) > 4 else [1]
+    if whole is None or start != [0] or steps != [1] or axes is None or len(axes) != 1:
+        return None
+    end, axis = _number(node.input[2], shapes, makers, values), axes[0] % len(whole)
+    if end is None or not isinstance(whole[axis], int):
+        return None
+    return (*whole[:axis], f"Min({whole[axis]}, {end})", *whole[axis + 1 :])
+
+
+def _number(
+    name: str, shapes: Mapping[str, Any], makers: Mapping[str, Any], values: Mapping[str, Any]
+) -> str | None:
+    """The symbol that an int64 of one element stands for: an axis of some value."""
+    node = makers.get(name)
+    while node is not None and node.op_type in SAME_VALUE:
+        node = makers.get(node.input[0])
+    if node is None or node.op_type not in ("Gather", "Shape"):
+        return None
+    shape, at = node, None
+    if node.op_type == "Gather":
+        shape, at = makers.get(node.input[0]), values.get(node.input[1])
+    if shape is None or shape.op_type != "Shape":
+        return None
+    of = shapes.get(shape.input[0])
+    cut = {a.name: a.i for a in shape.attribute}
+    if of is None:
+        return None
+    chosen = of[cut.get("start") : cut.get("end")]
+    if at is not None:
+        chosen = chosen[at[0] : at[0] + 1 or None] if len(at) == 1 else ()
+    return chosen[0] if len(chosen) == 1 and isinstance(chosen[0], str) else None
+
+
+def _combined(a: Sizes | None, b: Sizes | None) -> Sizes | None:
+    """Of an elementwise operation where a size is known to be another one, cut."""
+    if a is None or b is None:
+        return None
+    rank = max(len(a), len(b))
+    a, b = (1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b
+    pairs = list(zip(a, b, strict=True))
+    if not any(_cut(x, y) or _cut(y, x) for x, y in pairs):
+        return None
+    found = []
+    for x, y in pairs:
+        if x == 1 or _same(x, y):
+            found.append(y)
+        elif y == 1 or _same(y, x):
+            found.append(x)
+        else:
+            return None
+    return tuple(found)

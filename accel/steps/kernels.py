@@ -1,0 +1,73 @@
+"""accel kernels build: every kernel for every GPU, and the ledger of what each costs there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from accel import store
+from accel.cuda import building
+from accel.cuda import ledger as ledgers
+from accel.cuda.building import Built, Job, Written
+from accel.cuda.ledger import Cell, Ledger, Row
+from accel.values import Refusal, Target
+
+
+def build(
+    kernels: Sequence[str],
+    gpus: Sequence[Target],
+    out: Path | None,
+    toolchain: Mapping[str, str],
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Ledger, tuple[Refusal, ...]]:
+    """Compile and assemble each op, dtype and variant for each GPU: what it costs, what failed.
+
+    With `out`, each .ptx and .cubin is written there, and a manifest of digests once all are.
+    Raises EnvironmentProblem where the toolchain is absent or the disk refuses."""
+    if out is not None:
+        building.clear(out)
+    jobs = list(building.jobs(kernels, gpus))
+    made: list[tuple[Job, Built]] = []
+    written: list[Written] = []
+    refused: list[Refusal] = []
+    for i, (job, found) in enumerate(building.run(jobs), 1):
+        progress(f"[{i}/{len(jobs)}] {job}{': FAILED' if isinstance(found, Refusal) else ''}")
+        if isinstance(found, Refusal):
+            refused.append(found)
+            continue
+        made.append((job, found))
+        if out is not None:
+            written.append(building.write(out, job, found))
+    if out is not None:
+        building.seal(out, written, toolchain)
+    sources = {k: ledgers.source_digest(k) for k in kernels}
+    targets = {gpu.name: ledgers.label(gpu) for gpu in gpus}
+    return Ledger(dict(toolchain), sources, targets, ledgers.rows(made)), tuple(refused)
+
+
+def enter(path: Path, built: Ledger) -> None:
+    """Write the ledger, or renew these kernels' rows in the one that is there.
+
+    Raises UsageError where the other rows are of another compiler or other GPUs."""
+    old = ledgers.read(path) if path.exists() else None
+    with store.disk(path.parent):
+        store.write(path, ledgers.dump(ledgers.merged(old, built)))
+
+
+def table(built: Ledger) -> list[str]:
+    """A line a GPU under each op, dtype and variant."""
+    return [line for row in built.rows for line in _lines(row, built.targets)]
+
+
+def _lines(row: Row, targets: Mapping[str, str]) -> list[str]:
+    told = "".join(f", {k} {v}" for k, v in row.baked.items())
+    head = f"{row.kernel} {row.dtype}{told}: {row.threads} threads a block"
+    return [head, *(f"  {n:<16} {targets[n]:<15} {_words(c)}" for n, c in row.cells.items())]
+
+
+def _words(cell: Cell) -> str:
+    spills = f"{cell.spill_bytes} bytes spilled" if cell.spill_bytes else "no spills"
+    return (
+        f"{cell.registers:>3} registers, {spills}, {cell.stack_bytes} bytes of stack, "
+        f"{cell.shared_bytes} of shared memory, occupancy {cell.occupancy:.0%}"
+    )
