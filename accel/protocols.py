@@ -139,7 +139,9 @@ class Case:
 class TorchSite:
     """Where a kernel fits in an exported torch program, in nodes of its graph.
 
-    An input that no node holds yet is (operator, arguments): ("aten.linear.default", (x, w))."""
+    A kernel that fits into such programs has a file kernels/_torch_<kernel>.py, which offers
+    `site(node) -> TorchSite | Refusal | None`: the site whose last node it is, why it is not quite
+    one, or None for any other node. An input that no node holds yet is (operator, arguments): ("aten.linear.default", (x, w))."""
 
     inputs: tuple[Any, ...]  # in the signature's order
     outputs: Mapping[str, Any]  # output name -> the node whose value it is; unused ones left out
@@ -183,9 +185,6 @@ class Kernel(Protocol):
 
     def rules(self) -> tuple[Any, ...]:
         """onnxscript rewrite rules that put the op in; a check that fails gives its reason."""
-
-    # Optional: `torch_site(node) -> TorchSite | Refusal | None`, for an engine that runs PyTorch:
-    # where an exported program's node is the last of the op's pattern, why it is not quite, or None.
 
     def cases(self, dtype: str) -> Iterable[Case]:
         """At most about 4,000 threads each: the simulator runs some thousand a second."""

@@ -70,9 +70,7 @@ def trial(
         return failed(candidate, error)
 
 
-def _graph(
-    job: Job, roots: Mapping[str, Model], candidate: Candidate, engine: Engine
-) -> Quantized:
+def _graph(job: Job, roots: Mapping[str, Model], candidate: Candidate, engine: Engine) -> Quantized:
     """What the engine builds from; a module has a graph only to be held to."""
     if candidate.root == MODULE:
         return Quantized(next(iter(roots.values())), {})

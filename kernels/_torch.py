@@ -1,4 +1,4 @@
-"""Reading the graph of an exported torch program, for kernels that say where they fit in it.
+"""Reading the graph of an exported torch program, for the files _torch_<kernel>.py.
 
 Nodes are torch.fx's; operators are ATen's, named "aten.add.Tensor". Nothing here imports torch.
 """
@@ -21,19 +21,34 @@ def arguments(node: Any) -> dict[str, Any]:
     return found | dict(node.kwargs)
 
 
-def sizes(node: Any) -> tuple[str, ...]:
-    """A tensor's shape as text, "s43" for a symbol; () for what is no tensor.
+def beneath(value: Any, *operators: str) -> Any:
+    """The first value below these calls, each looked through by its first argument."""
+    while calls(value, *operators):
+        value = value.args[0]
+    return value
 
-    Texts, because a comparison of torch's symbols would be written down as a promise about them."""
-    value = getattr(node, "meta", {}).get("val")
-    return tuple(map(str, getattr(value, "shape", ())))
+
+def sizes(value: Any) -> tuple[str, ...]:
+    """A tensor's shape as texts, "s43" for a symbol; () for what is no tensor.
+
+    Texts, because a comparison of torch's symbols would be kept as a promise about them."""
+    found = getattr(value, "meta", {}).get("val")
+    return tuple(map(str, getattr(found, "shape", ())))
 
 
-def repeats(sizes: tuple[str, ...], whole: tuple[str, ...]) -> bool:
-    """Is a tensor of the first sizes, read over and over, as large as the whole?
+def repeats(given: tuple[str, ...], whole: tuple[str, ...]) -> bool:
+    """Is a tensor of the given sizes, read over and over, as large as the whole?
 
     Only leading axes repeat: [1, S, C] in [N, S, C] does, [N, 1, C] does not."""
-    kept = sizes
+    kept = given
     while kept[:1] == ("1",) and len(kept) > 1:
         kept = kept[1:]
     return bool(kept) and whole[len(whole) - len(kept) :] == kept
+
+
+def text(value: Any) -> str:
+    """A value as a refusal names it: its operator with its shape, or a number."""
+    if not hasattr(value, "op"):
+        return repr(value)
+    made = str(value.target).split(".")[1] if value.op == "call_function" else "an input"
+    return f"{made} [{', '.join(sizes(value))}]"

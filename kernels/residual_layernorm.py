@@ -34,9 +34,8 @@ from accel.kernels._device import (
     warp_sum,
     write,
 )
-from accel.kernels._torch import arguments, calls, repeats, sizes
-from accel.protocols import Case, Launch, Shapes, Signature, TorchSite
-from accel.values import Feed, Options, Refusal
+from accel.protocols import Case, Launch, Shapes, Signature
+from accel.values import Feed, Options
 
 OP = "ResidualLayerNorm"
 DTYPES = ("float32", "float16", "bfloat16")
@@ -204,22 +203,6 @@ def rules() -> tuple[Any, ...]:
     from accel.kernels import _swap_residual_layernorm
 
     return _swap_residual_layernorm.RULES
-
-
-def torch_site(node: Any) -> TorchSite | Refusal | None:
-    """layer_norm(x + residual) over the last axis, with gamma and beta; any epsilon."""
-    if not calls(node, "aten.layer_norm.default"):
-        return None
-    norm, total = arguments(node), node.args[0]
-    if not calls(total, "aten.add.Tensor") or arguments(total)["alpha"] != 1:
-        return Refusal(node.name, f"it normalises {getattr(total, 'target', total)}, not a sum")
-    if len(norm["normalized_shape"]) != 1 or norm["weight"] is None or norm["bias"] is None:
-        return Refusal(node.name, "not over one axis with both gamma and beta")
-    x, residual = sorted(total.args, key=lambda a: sizes(a) != sizes(total))
-    if sizes(x) != sizes(total) or not repeats(sizes(residual), sizes(total)):
-        return Refusal(node.name, f"{sizes(x)} + {sizes(residual)}: more than leading axes repeat")
-    inputs = (x, residual, norm["weight"], norm["bias"])
-    return TorchSite(inputs, {"y": node, "s": total}, {"epsilon": norm["eps"]})
 
 
 def cases(dtype: str) -> Iterable[Case]:

@@ -29,7 +29,9 @@ def package(path: Path) -> Callable[..., Any]:
             found: Callable[..., Any] = torch._inductor.aoti_load_package(str(path))
             return found
     except Exception as error:  # torch raises RuntimeError and zip errors of its own
-        raise CandidateBroken(f"AOTInductor cannot load {path.name}: {programs.first(error)}") from None
+        raise CandidateBroken(
+            f"AOTInductor cannot load {path.name}: {programs.first(error)}"
+        ) from None
 
 
 def compiled(program: Any) -> Callable[..., Any]:
@@ -52,20 +54,22 @@ def cached(folder: Path, stack: ExitStack) -> Callable[..., Any]:
         with programs.quiet():
             return compiled(torch.export.load(folder / PROGRAM))
     except Exception as error:  # as above
-        raise CandidateBroken(f"torch.export cannot load {PROGRAM}: {programs.first(error)}") from None
+        raise CandidateBroken(
+            f"torch.export cannot load {PROGRAM}: {programs.first(error)}"
+        ) from None
 
 
 def _require(path: Path) -> None:
     if not path.is_file():
-        raise UsageError(f"{path} is not a file: the plan of torch_inductor is not whole. Build it again.")
+        raise UsageError(
+            f"{path} is not a file: the plan of torch_inductor is not whole. Build it again."
+        )
 
 
 class Session:
     """A compiled program. Inputs and outputs cross to a GPU and back where the plan is for one."""
 
-    def __init__(
-        self, run: Callable[..., Any], plan: Plan, device: str, held: ExitStack
-    ) -> None:
+    def __init__(self, run: Callable[..., Any], plan: Plan, device: str, held: ExitStack) -> None:
         self._run: Callable[..., Any] | None = run
         self._ports: Sequence[Port] = plan.model.inputs
         self._names = [port.name for port in plan.model.outputs]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from accel import catalog
-from accel.errors import CandidateBroken, UsageError
+from accel.errors import UsageError
 from accel.protocols import Signature
 from accel.values import Options
 
@@ -42,7 +42,7 @@ def operator(kernel: str) -> Any:
 
 
 def schema(member: Any) -> str:
-    """"(Tensor x, ..., *, float epsilon) -> (Tensor, Tensor)": tensors, then baked constants."""
+    """ "(Tensor x, ..., *, float epsilon) -> (Tensor, Tensor)": tensors, then baked constants."""
     baked = member.VARIANTS[0]
     found: Signature = member.signature(member.DTYPES[0], baked)
     words = [f"Tensor {name}" for name, _ in found.inputs]
@@ -121,18 +121,14 @@ def _tensor(values: Any, dtype: str) -> Any:
 
 def _launch(kernel: str, member: Any, *tensors: Any, **baked: Any) -> Any:
     """On the current stream of the tensors' GPU, in memory that torch owns."""
+    from accel.cuda import launch  # needed, and its libraries there, where there is a GPU
+
     dtype = dtype_of(kernel, member, tensors, baked)
-    dense = tuple(t.contiguous() for t in tensors)  # kernels read plain pointers
+    signature = member.signature(dtype, baked)
+    dense = [t.contiguous() for t in tensors]  # kernels read plain pointers
     made = _blank(member, dtype, dense, baked)
     outputs = made if isinstance(made, tuple) else (made,)
-    _launcher()(kernel, dtype, baked, *dense, *outputs)
+    given = dict(zip((n for n, _ in signature.inputs), dense, strict=True))
+    results = dict(zip((n for n, _ in signature.outputs), outputs, strict=True))
+    launch.run(kernel, given, results, baked, dtype=dtype)
     return made
-
-
-def _launcher() -> Any:
-    """accel.cuda.launch: only there, and only needed, where there is a GPU."""
-    try:
-        from accel.cuda import launch
-    except ImportError as error:
-        raise CandidateBroken(f"kernels cannot be launched here: {error}. Run: accel doctor") from None
-    return launch.launch
