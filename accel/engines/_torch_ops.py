@@ -111,12 +111,20 @@ def _numpy(tensor: Any) -> Any:
 
 
 def _tensor(values: Any, dtype: str) -> Any:
+    """A tensor of its own, rounded to the dtype."""
+    array = np.array(stored(values, dtype), order="C")
     if dtype != "bfloat16":
-        return torch.from_numpy(np.array(values, dtype, order="C"))
-    import ml_dtypes
+        return torch.from_numpy(array)
+    return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
 
-    bits = np.array(values, order="C").astype(ml_dtypes.bfloat16).view(np.int16)
-    return torch.from_numpy(bits).view(torch.bfloat16)
+
+def stored(values: Any, dtype: str) -> Any:
+    """numpy's array of a dtype, bfloat16 as ml_dtypes has it."""
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        return np.asarray(values).astype(ml_dtypes.bfloat16)
+    return np.asarray(values).astype(dtype)
 
 
 def _launch(kernel: str, member: Any, *tensors: Any, **baked: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,15 +160,16 @@ def _rewire(graph: Any, op: Any, member: Any, site: TorchSite) -> None:
                 result = point = graph.call_function(operator.getitem, (op, i))
             result.meta["val"] = op.meta["val"][i]
         site.outputs[name].replace_all_uses_with(result)
-    for node in site.outputs.values():
-        _erase(graph, node)
+    _erase(graph, site.outputs.values())
 
 
-def _erase(graph: Any, node: Any) -> None:
-    """A node that nothing reads any more, and then what it alone read."""
-    if node.users or node.op != "call_function":
-        return
-    above = node.all_input_nodes
-    graph.erase_node(node)
-    for other in above:
-        _erase(graph, other)
+def _erase(graph: Any, nodes: Iterable[Any]) -> None:
+    """Nodes that nothing reads any more, and then what they alone read."""
+    waiting, gone = list(nodes), set()
+    while waiting:
+        node = waiting.pop()
+        if node in gone or node.users or node.op != "call_function":
+            continue
+        waiting += node.all_input_nodes
+        graph.erase_node(node)
+        gone.add(node)
