@@ -24,8 +24,10 @@ def package(path: Path) -> Callable[..., Any]:
 
     Raises CandidateBroken for one that does not load here."""
     _require(path)
+    # to compare this machine's instruction set with the package's, torch would compile a test of it
+    untested = torch._inductor.config.patch({"cpp.vec_isa_ok": True})
     try:
-        with programs.quiet():
+        with programs.quiet(), programs.scratch(), untested:
             found: Callable[..., Any] = torch._inductor.aoti_load_package(str(path))
             return found
     except Exception as error:  # torch raises RuntimeError and zip errors of its own

@@ -9,6 +9,7 @@ import subprocess
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,13 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[None]:
+    """Inductor's caches in a folder that goes afterwards."""
+    with TemporaryDirectory(prefix="accel-") as folder, environment(caches(Path(folder))):
+        yield
 
 
 def caches(folder: Path) -> dict[str, str]:

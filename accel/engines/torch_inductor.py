@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -83,14 +82,16 @@ def build(
     if not source:
         raise UsageError("torch_inductor compiles a workload's own module, not a bare .onnx.")
     asked = _asked(target, options)
+    kernels = _torch_sites.chosen(asked["kernels"])
     compiler, device = programs.require_compiler(), _device(target)
     programs.require_device(device)
     problem = workload.load(str(source), options.get("data"))
     module = programs.load_module(problem)
     threads = programs.set_threads(int(asked["threads"]))
     programs.set_exact()  # after the user's code, which may have set it otherwise
-    program = programs.export(module, problem, model.inputs, requests, device)
-    swapped = _torch_sites.swap(program, _torch_sites.chosen(asked["kernels"]))
+    with programs.scratch():
+        program = programs.export(module, problem, model.inputs, requests, device)
+        swapped = _torch_sites.swap(program, kernels)
     facts: Options = {
         "threads": threads,
         "precision": "as in the module; TF32 off",
@@ -118,7 +119,7 @@ def _asked(target: Target, options: Options) -> dict[str, Any]:
 
 def _compile(program: Any, plan: Plan, requests: Sequence[Request]) -> None:
     try:
-        with programs.quiet():
+        with programs.quiet(), programs.scratch():
             _COMPILE[plan.options["compiler"]](program, plan, requests)
     except AccelError:
         raise
@@ -127,11 +128,11 @@ def _compile(program: Any, plan: Plan, requests: Sequence[Request]) -> None:
 
 
 def _ahead(program: Any, plan: Plan, requests: Sequence[Request]) -> None:
-    with TemporaryDirectory(prefix="accel-") as cache:
-        with programs.environment(programs.caches(Path(cache))):
-            path = str(plan.path / PACKAGE)
-            torch._inductor.aoti_compile_and_package(program, package_path=path)
-        _try(plan, requests[:1])
+    torch._inductor.aoti_compile_and_package(program, package_path=str(plan.path / PACKAGE))
+    session = load(plan)
+    for request in requests[:1]:  # one is enough to see that it runs
+        session(request.inputs)
+    session.close()
 
 
 def _at_first_call(program: Any, plan: Plan, requests: Sequence[Request]) -> None:
@@ -143,13 +144,6 @@ def _at_first_call(program: Any, plan: Plan, requests: Sequence[Request]) -> Non
         session = Session(sessions.compiled(program), plan, plan.facts["device"], held)
         for request in kinds.values():
             session(request.inputs)
-
-
-def _try(plan: Plan, requests: Sequence[Request]) -> None:
-    session = load(plan)
-    for request in requests:
-        session(request.inputs)
-    session.close()
 
 
 _COMPILE = {AHEAD: _ahead, FIRST_CALL: _at_first_call}
