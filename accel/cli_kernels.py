@@ -27,4 +27,4 @@ def swap(model: Path, kernels: tuple[str, ...], out: Path, as_json: bool, **_: o
         made = step.swap(described, folder, kernels)
         made = dataclasses.replace(made, model=keep(made.model, out))
     refused = [f"refused: {r.what}: {r.reason}" for r in made.refused]
-    emit("swapped", made, [made.model.trail[-1], *refused, str(out)], as_json)
+    emit("swap", made, [made.model.trail[-1], *refused, str(out)], as_json)

@@ -184,7 +184,8 @@ class Kernel(Protocol):
         alone, as it may need an operator or an attribute that came later."""
 
     def rules(self) -> tuple[Any, ...]:
-        """onnxscript rewrite rules that put the op in; a check that fails gives its reason."""
+        """How onnxscript's rewriter puts the op in (kernels/_swap.Rule: pattern, check, rewrite), the
+        operators that mark a site, and the reason for every site that does not fit."""
 
     def cases(self, dtype: str) -> Iterable[Case]:
         """At most about 4,000 threads each: the simulator runs some thousand a second."""

@@ -117,17 +117,18 @@ if SIMULATED:
         _inside(pointer, int(i) + 16 // found.dtype.itemsize - 1)
 
 else:
-    from numba.cuda import libdevice
+    from numba.cuda import dispatcher, libdevice
     from numba.cuda.extending import intrinsic
 
-    WORD, HALF, FLOAT = ir.IntType(32), ir.HalfType(), ir.FloatType()
+    SHORT, WORD, HALF, FLOAT = ir.IntType(16), ir.IntType(32), ir.HalfType(), ir.FloatType()
+    HALVES = "{ .reg .b16 low, high; mov.b32 {low, high}, $2; cvt.f32.f16 $0, low; cvt.f32.f16 $1, high; }"
 
     @intrinsic
     def get(typingctx: Any, pointer: Any, i: Any) -> Any:
         """Element i as float32."""
 
         def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
-            return _widen(b, b.load(b.gep(args[0], [args[1]])))
+            return _widen(b, b.load(b.gep(args[0], [args[1]])), pointer.dtype)
 
         return types.float32(pointer, i), generate
 
@@ -137,7 +138,7 @@ else:
 
         def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
             place = b.gep(args[0], [args[1]])
-            b.store(_narrow(b, args[2], place.type.pointee), place)
+            b.store(_narrow(b, args[2], pointer.dtype), place)
             return context.get_dummy_value()
 
         return types.void(pointer, i, types.float32), generate
@@ -150,8 +151,8 @@ else:
         def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
             place = b.gep(args[0], [args[1]])
             whole = b.load(b.bitcast(place, ir.VectorType(WORD, 4).as_pointer()), align=16)
-            whole = b.bitcast(whole, ir.VectorType(place.type.pointee, n))
-            items = [_widen(b, b.extract_element(whole, WORD(k))) for k in range(n)]
+            words = [b.extract_element(whole, WORD(k)) for k in range(4)]
+            items = [item for word in words for item in _unpacked(b, word, pointer.dtype)]
             return context.make_tuple(b, signature.return_type, items)
 
         return types.UniTuple(types.float32, n)(pointer, i), generate
@@ -163,16 +164,15 @@ else:
 
         def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
             place = b.gep(args[0], [args[1]])
-            kind = place.type.pointee
-            whole = ir.Constant(ir.VectorType(kind, n), ir.Undefined)
             held = context.make_array(values)(context, b, args[2]).data
             first = context.cast(b, args[3], at, types.int64)
-            for k in range(n):
-                taken = b.gep(held, [b.add(first, ir.IntType(64)(k))])
-                item = _narrow(b, b.load(taken), kind)
-                whole = b.insert_element(whole, item, WORD(k))
-            four = b.bitcast(whole, ir.VectorType(WORD, 4))
-            b.store(four, b.bitcast(place, four.type.as_pointer()), align=16)
+            taken = [b.load(b.gep(held, [b.add(first, ir.IntType(64)(k))])) for k in range(n)]
+            whole = ir.Constant(ir.VectorType(WORD, 4), ir.Undefined)
+            for k in range(4):
+                items = taken[k * n // 4 : (k + 1) * n // 4]
+                word = _packed(b, items, pointer.dtype)
+                whole = b.insert_element(whole, word, WORD(k))
+            b.store(whole, b.bitcast(place, whole.type.as_pointer()), align=16)
             return context.get_dummy_value()
 
         return types.void(pointer, i, values, at), generate
@@ -187,26 +187,54 @@ else:
 
         return types.boolean(pointer), generate
 
-    def _widen(b: Any, value: Any) -> Any:
-        """float32 of a float, a half or a bfloat16's bits."""
-        if value.type == FLOAT:
-            return value
-        if value.type == HALF:
-            return b.fpext(value, FLOAT)
-        return b.bitcast(b.shl(b.zext(value, WORD), WORD(16)), FLOAT)
+    # `dtype` is Numba's: in LLVM's types float16 and bfloat16 are both 16 bits. Words are taken apart
+    # and put together in assembly or by masks: as vectors of 16-bit elements the compiler would turn
+    # one access of 128 bits into two of 64.
 
-    def _narrow(b: Any, value: Any, kind: Any) -> Any:
-        """The float32 as `kind`, to nearest even; bfloat16 by adding half of what is cut, and the
+    def _widen(b: Any, bits: Any, dtype: Any) -> Any:
+        """float32 of a float, a half or a bfloat16's bits."""
+        if dtype == types.float32:
+            return bits
+        if dtype == types.float16:
+            return b.fpext(b.bitcast(bits, HALF), FLOAT)
+        return b.bitcast(b.shl(b.zext(bits, WORD), WORD(16)), FLOAT)
+
+    def _narrow(b: Any, value: Any, dtype: Any) -> Any:
+        """The float32 as `dtype`, to nearest even; bfloat16 by adding half of what is cut, and the
         bit that breaks ties; a NaN would carry into infinity, so it becomes the quiet one."""
-        if kind == FLOAT:
+        if dtype == types.float32:
             return value
-        if kind == HALF:
-            return b.fptrunc(value, HALF)
+        if dtype == types.float16:
+            return b.bitcast(b.fptrunc(value, HALF), SHORT)
         bits = b.bitcast(value, WORD)
         odd = b.and_(b.lshr(bits, WORD(16)), WORD(1))
         rounded = b.lshr(b.add(bits, b.add(odd, WORD(0x7FFF))), WORD(16))
         nan = b.fcmp_unordered("uno", value, value)
-        return b.trunc(b.select(nan, WORD(0x7FC0), rounded), kind)
+        return b.trunc(b.select(nan, WORD(0x7FC0), rounded), SHORT)
+
+    def _unpacked(b: Any, word: Any, dtype: Any) -> list[Any]:
+        """The one or two values in 32 bits, as float32."""
+        if dtype == types.float32:
+            return [b.bitcast(word, FLOAT)]
+        if dtype == types.float16:
+            both = _assembly(b, HALVES, "=f,=f,r", ir.LiteralStructType([FLOAT, FLOAT]), [word])
+            return [b.extract_value(both, 0), b.extract_value(both, 1)]
+        high = b.and_(word, WORD(0xFFFF0000))
+        return [b.bitcast(bits, FLOAT) for bits in (b.shl(word, WORD(16)), high)]
+
+    def _packed(b: Any, items: list[Any], dtype: Any) -> Any:
+        """32 bits of one or two float32; the GPU's own conversion of a pair came with 8.0."""
+        if dtype == types.float32:
+            return b.bitcast(items[0], WORD)
+        if dispatcher.get_current_device().compute_capability >= (8, 0):
+            pair = "f16x2" if dtype == types.float16 else "bf16x2"
+            return _assembly(b, f"cvt.rn.{pair}.f32 $0, $2, $1;", "=r,f,f", WORD, items)
+        low, high = (b.zext(_narrow(b, item, dtype), WORD) for item in items)
+        return b.or_(low, b.shl(high, WORD(16)))
+
+    def _assembly(b: Any, text: str, constraints: str, result: Any, given: list[Any]) -> Any:
+        kind = ir.FunctionType(result, [value.type for value in given])
+        return b.call(ir.InlineAsm(kind, text, constraints), given)
 
     @cuda.jit(device=True)
     def warp_sum(value: Any) -> Any:

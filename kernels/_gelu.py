@@ -13,10 +13,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import cuda
 
-from accel.kernels._device import SIMULATED, f32
+from accel.kernels._device import SIMULATED, device, f32
 
+NATIVE = 20  # the opset that brought Gelu
 LOG2E = math.log2(math.e)
 P = f32(0.3275911 / math.sqrt(2))
 A1, A2, A3, A4, A5 = (
@@ -38,6 +38,26 @@ def tanh_form(v: Any) -> Any:
     return 0.5 * v * (1 + np.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3)))
 
 
+def written_out(source: str, result: str) -> list[Any]:
+    """v * (1 + erf(v / sqrt(2))) / 2 in float32, as exporters write it below opset 20."""
+    from onnx import TensorProto, helper
+
+    numbers = (("root", math.sqrt(2)), ("one", 1.0), ("half", 0.5))
+    return [
+        *(
+            helper.make_node(
+                "Constant", [], [n], value=helper.make_tensor(n, TensorProto.FLOAT, [], [v])
+            )
+            for n, v in numbers
+        ),
+        helper.make_node("Div", [source, "root"], ["u"]),
+        helper.make_node("Erf", ["u"], ["erf"]),
+        helper.make_node("Add", ["erf", "one"], ["above"]),
+        helper.make_node("Mul", [source, "above"], ["twice"]),
+        helper.make_node("Mul", ["twice", "half"], [result]),
+    ]
+
+
 if SIMULATED:
 
     def _power_of_two(x: Any) -> Any:
@@ -45,16 +65,6 @@ if SIMULATED:
 
     def _reciprocal(x: Any) -> Any:
         return np.float32(np.float32(1) / np.float32(x))
-
-    def gelu(v: Any) -> Any:
-        """v * Phi(v)."""
-        t = _reciprocal(ONE + P * abs(v))
-        half = t * (A1 + t * (A2 + t * (A3 + t * (A4 + t * A5)))) * _power_of_two(SQUARE * v * v)
-        return v * (half if v < 0 else ONE - half)
-
-    def gelu_tanh(v: Any) -> Any:
-        """The tanh form."""
-        return v * _reciprocal(ONE + _power_of_two(LINEAR * (v + CUBE * v * v * v)))
 
 else:
     from llvmlite import ir
@@ -77,14 +87,16 @@ else:
     _power_of_two = _one_instruction("ex2.approx.ftz.f32")  # 2 ulp
     _reciprocal = _one_instruction("rcp.approx.ftz.f32")  # 1 ulp
 
-    @cuda.jit(device=True)
-    def gelu(v: Any) -> Any:
-        """v * Phi(v)."""
-        t = _reciprocal(ONE + P * abs(v))
-        half = t * (A1 + t * (A2 + t * (A3 + t * (A4 + t * A5)))) * _power_of_two(SQUARE * v * v)
-        return v * (half if v < 0 else ONE - half)
 
-    @cuda.jit(device=True)
-    def gelu_tanh(v: Any) -> Any:
-        """The tanh form."""
-        return v * _reciprocal(ONE + _power_of_two(LINEAR * (v + CUBE * v * v * v)))
+@device
+def gelu(v: Any) -> Any:
+    """v * Phi(v)."""
+    t = _reciprocal(ONE + P * abs(v))
+    half = t * (A1 + t * (A2 + t * (A3 + t * (A4 + t * A5)))) * _power_of_two(SQUARE * v * v)
+    return v * (half if v < 0 else ONE - half)
+
+
+@device
+def gelu_tanh(v: Any) -> Any:
+    """The tanh form."""
+    return v * _reciprocal(ONE + _power_of_two(LINEAR * (v + CUBE * v * v * v)))

@@ -32,20 +32,24 @@ def _pattern(divisor: Callable[..., Any]) -> Callable[..., Any]:
     return pattern
 
 
-DIVISORS: tuple[Callable[..., Any], ...] = (
-    lambda op, norm, p, shape: norm,
-    lambda op, norm, p, shape: op.Expand(norm, op.Shape(p, _allow_other_attributes=True)),
-    lambda op, norm, p, shape: op.Expand(norm, shape),
-)
+def _as_it_is(op: Any, norm: Any, p: Any, shape: Any) -> Any:
+    return norm
+
+
+def _to_the_mean(op: Any, norm: Any, p: Any, shape: Any) -> Any:
+    return op.Expand(norm, op.Shape(p, _allow_other_attributes=True))
+
+
+def _to_sizes(op: Any, norm: Any, p: Any, shape: Any) -> Any:
+    return op.Expand(norm, shape, _outputs=["expanded"])
 
 
 def _mask(column: Any) -> Any:
     """What the caller gave: an Unsqueeze of it at the end, casts and an Expand may lie between.
     A cast to bool would make every weight 0 or 1, so the mask begins there."""
     value, unsqueezed = column, 0
-    while _swap.dtype(value) != "bool" and value.producer() is not None:
-        node = value.producer()
-        if node.op_type not in MASKING:
+    while (node := value.producer()) is not None and node.op_type in MASKING:
+        if node.op_type == "Cast" and _swap.dtype(value) == "bool":
             break
         if node.op_type == "Unsqueeze":
             unsqueezed += 1 if _axes(node) in ([-1], [2]) else 2
@@ -74,13 +78,14 @@ def _open(clip: Any) -> bool:
     return len(clip.producer().inputs) < 3 or clip.producer().inputs[2] is None
 
 
-def _check(context: Any, x: Any, column: Any, min_count: Any, min_norm: Any, total: Any, count: Any, least: Any, length: Any, norm: Any, y: Any, **_: Any) -> Any:  # fmt: skip
+def _check(context: Any, x: Any, column: Any, min_count: Any, min_norm: Any, total: Any, count: Any, least: Any, length: Any, norm: Any, expanded: Any = None, **_: Any) -> Any:  # fmt: skip
     given, mask = _swap.sizes(x), _mask(column)
     if given is None or len(given) != 3 or not isinstance(given[2], int):
         return _swap.verdict(f"x {_swap.text(x)} is not [batch, tokens, a known width]")
     columns = given[2]
     if mask is None or _swap.sizes(column) not in ((*given[:2], 1), given):
-        return _swap.verdict(f"x {_swap.text(x)} is not multiplied by a mask of its tokens")
+        reason = f"x {_swap.text(x)} is multiplied by {_swap.text(column)}, not by a mask of tokens"
+        return _swap.verdict(reason)
     known = None not in given and _swap.sizes(mask) == given[:2]
     return _swap.verdict(
         _swap.not_typed(x, DTYPES),
@@ -94,13 +99,15 @@ def _check(context: Any, x: Any, column: Any, min_count: Any, min_norm: Any, tot
             _swap.not_baked(name, _swap.scalar(value), CLAMPS[name])
             for name, value in (("min_count", min_count), ("min_norm", min_norm))
         ),
-        _swap.sizes(y) != (given[0], columns)
-        and f"its result {_swap.text(y)} is not a row for each of x {_swap.text(x)}",
+        expanded is not None
+        and _swap.sizes(expanded) != (given[0], columns)
+        and f"its norm is expanded to {_swap.text(expanded)}, not to the mean's sizes",
     )
 
 
 def _rewrite(op: Any, x: Any, column: Any, min_count: Any, min_norm: Any, **_: Any) -> Any:
-    clamps = {"min_count": _swap.scalar(min_count), "min_norm": _swap.scalar(min_norm)}
+    clamps: dict[str, Any] = {"min_count": min_count, "min_norm": min_norm}
+    clamps = {name: _swap.scalar(value) for name, value in clamps.items()}
     return _swap.put(op, OP, (x, _mask(column)), **clamps)
 
 
@@ -133,5 +140,5 @@ def _normalised(total: Any) -> bool:
 
 RULES = tuple(
     _swap.Rule(_pattern(one), _check, _rewrite, ("ReduceL2", "ReduceSum"), _explain, commute=True)
-    for one in DIVISORS
+    for one in (_as_it_is, _to_the_mean, _to_sizes)
 )

@@ -30,6 +30,7 @@ from accel.kernels._device import (
     put,
     read,
     stored,
+    u32,
     write,
 )
 from accel.protocols import Case, Launch, Shapes, Signature
@@ -41,7 +42,6 @@ VARIANTS: tuple[Options, ...] = ({"approximate": "none"}, {"approximate": "tanh"
 TOLERANCE = {"float32": 1e-6, "float16": 1e-3, "bfloat16": 8e-3}
 THREADS = 256  # of a block
 VECTORS = 2  # of a thread
-NATIVE = 20  # the opset that brought Gelu
 
 
 def signature(dtype: str, baked: Options) -> Signature:
@@ -90,7 +90,7 @@ def source(dtype: str, baked: Options) -> Any:
                 i = at + i32(v * THREADS * lanes)
                 if i < total:
                     # vectors are counted in 32 bits: a remainder of 64 would cost more than the rest
-                    j = i32(i // lanes) % (columns // i32(lanes)) * i32(lanes)
+                    j = u32(i // lanes) % (u32(columns) // u32(lanes)) * u32(lanes)
                     b = read(bias, j)
                     for k in range(lanes):
                         held[v * lanes + k] = activate(held[v * lanes + k] + b[k])
@@ -106,29 +106,25 @@ def source(dtype: str, baked: Options) -> Any:
 
 def function(opset: int) -> Any:
     """Add, then Gelu with the node's approximate; below opset 20, which has no Gelu and no
-    attribute that could choose, the exact form as exporters write it."""
+    attribute that could choose, the exact form as exporters write it, in float32: constants of the
+    input's own dtype would be casts, which ONNX Runtime folds in a function and not outside of one."""
     from onnx import AttributeProto, TensorProto, helper
 
-    nodes = [helper.make_node("Add", ["x", "bias"], ["s"])]
-    if opset >= NATIVE:
+    if opset >= _gelu.NATIVE:
         gelu = helper.make_node("Gelu", ["s"], ["y"])
         gelu.attribute.append(
             AttributeProto(
                 name="approximate", ref_attr_name="approximate", type=AttributeProto.STRING
             )
         )
-        nodes.append(gelu)
+        nodes = [helper.make_node("Add", ["x", "bias"], ["s"]), gelu]
     else:
-        for name, value in (("root", math.sqrt(2)), ("one", 1.0), ("half", 0.5)):
-            tensor = helper.make_tensor(name, TensorProto.FLOAT, [], [value])
-            nodes.append(helper.make_node("Constant", [], [f"{name}_32"], value=tensor))
-            nodes.append(helper.make_node("CastLike", [f"{name}_32", "x"], [name]))
-        nodes += [
-            helper.make_node("Div", ["s", "root"], ["u"]),
-            helper.make_node("Erf", ["u"], ["erf"]),
-            helper.make_node("Add", ["erf", "one"], ["above"]),
-            helper.make_node("Mul", ["s", "above"], ["twice"]),
-            helper.make_node("Mul", ["twice", "half"], ["y"]),
+        nodes = [
+            helper.make_node("Cast", ["x"], ["x_32"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", ["bias"], ["bias_32"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["x_32", "bias_32"], ["s"]),
+            *_gelu.written_out("s", "y_32"),
+            helper.make_node("CastLike", ["y_32", "x"], ["y"]),
         ]
     return helper.make_function(
         "accel.kernels",
@@ -142,8 +138,10 @@ def function(opset: int) -> Any:
 
 
 def rules() -> tuple[Any, ...]:
-    """(follows)"""
-    return ()
+    """Add of a bias -> Gelu, native or written out; every Gelu and Erf is a site."""
+    from accel.kernels import _swap_bias_gelu
+
+    return _swap_bias_gelu.RULES
 
 
 def cases(dtype: str) -> Iterable[Case]:

@@ -23,6 +23,7 @@ from accel.kernels._device import (
     BYTES,
     LANES,
     aligned,
+    device,
     f32,
     get,
     i32,
@@ -83,6 +84,13 @@ def source(dtype: str, baked: Options) -> Any:
     vectors = HELD // lanes
     room, warps = THREADS * HELD, THREADS // WARP
 
+    @device
+    def column(k, thread, along, wide):  # type: ignore[no-untyped-def]
+        """Where sum k of a thread belongs."""
+        if wide:
+            return (k // i32(lanes) * along + thread) * i32(lanes) + k % i32(lanes)
+        return k * along + thread
+
     def masked_mean_pool_l2(x, mask, tokens, columns, y):  # type: ignore[no-untyped-def]
         along, beside = i32(cuda.blockDim.x), i32(cuda.blockDim.y)
         thread, group = i32(cuda.threadIdx.x), i32(cuda.threadIdx.y)
@@ -97,22 +105,41 @@ def source(dtype: str, baked: Options) -> Any:
         for k in range(HELD):
             held[k] = f32(0)
         count = f32(0)
-        for t in range(group, tokens, beside):
-            weight = f32(mask[first + t])
-            count += weight
-            start = (first + t) * i64(columns)
-            if wide:
+        t = group
+        if wide:
+            # two tokens at a time, so that loads overlap; threads beyond the row read its end again
+            # and keep what they sum to themselves: no branch comes between the loads
+            while t + beside < tokens:
+                here, there = first + t, first + t + beside
+                weight, other = f32(mask[here]), f32(mask[there])
                 for v in range(vectors):
-                    j = (i32(v) * along + thread) * i32(lanes)
+                    j = min((i32(v) * along + thread) * i32(lanes), columns - i32(lanes))
+                    a = read(x, here * i64(columns) + j)
+                    b = read(x, there * i64(columns) + j)
+                    for k in range(lanes):
+                        held[v * lanes + k] += a[k] * weight
+                        held[v * lanes + k] += b[k] * other
+                count += weight + other
+                t += i32(2) * beside
+            if t < tokens:
+                weight = f32(mask[first + t])
+                for v in range(vectors):
+                    j = min((i32(v) * along + thread) * i32(lanes), columns - i32(lanes))
+                    a = read(x, (first + t) * i64(columns) + j)
+                    for k in range(lanes):
+                        held[v * lanes + k] += a[k] * weight
+                count += weight
+        else:
+            for k in range(HELD):
+                j = i32(k) * along + thread
+                count = f32(0)
+                t = group
+                while t < tokens:
+                    weight = f32(mask[first + t])
+                    count += weight
                     if j < columns:
-                        a = read(x, start + j)
-                        for k in range(lanes):
-                            held[v * lanes + k] += a[k] * weight
-            else:
-                for k in range(HELD):
-                    j = i32(k) * along + thread
-                    if j < columns:
-                        held[k] += get(x, start + j) * weight
+                        held[k] += get(x, (first + t) * i64(columns) + j) * weight
+                    t += beside
         for k in range(HELD):
             sums[i32(k * THREADS) + own] = held[k]
         if thread == i32(0):
@@ -124,15 +151,18 @@ def source(dtype: str, baked: Options) -> Any:
             count += counts[g]
         count = max(count, min_count)
         square = f32(0)
-        for k in range(group, i32(HELD), beside):
+        k = group
+        while k < i32(HELD):
             p = f32(0)
             for g in range(beside):
                 p += sums[k * i32(THREADS) + g * along + thread]
             p = p / count
-            square += p * p
+            if column(k, thread, along, wide) < columns:
+                square += p * p
             sums[k * i32(THREADS) + thread] = (
                 p  # the place of group 0, which only this thread reads
             )
+            k += beside
         square = warp_sum(square)
         if own % i32(WARP) == i32(0):
             squares[own // i32(WARP)] = square
@@ -142,16 +172,13 @@ def source(dtype: str, baked: Options) -> Any:
         for w in range(warps):
             square += squares[w]
         norm = max(f32(math.sqrt(square)), min_norm)
-        for k in range(group, i32(HELD), beside):
-            j = k * along + thread
-            if wide:
-                j = (k // i32(lanes) * along + thread) * i32(lanes) + k % i32(lanes)
+        k = group
+        while k < i32(HELD):
+            j = column(k, thread, along, wide)
             if j < columns:
-                put(
-                    y,
-                    i64(cuda.blockIdx.x) * i64(columns) + j,
-                    sums[k * i32(THREADS) + thread] / norm,
-                )
+                at = i64(cuda.blockIdx.x) * i64(columns) + j
+                put(y, at, sums[k * i32(THREADS) + thread] / norm)
+            k += beside
 
     return masked_mean_pool_l2
 
@@ -200,20 +227,22 @@ def function(opset: int) -> Any:
 
 
 def rules() -> tuple[Any, ...]:
-    """(follows)"""
-    return ()
+    """The pooling head as exporters write it; every ReduceL2 and masked ReduceSum is a site."""
+    from accel.kernels import _swap_masked_mean_pool_l2
+
+    return _swap_masked_mean_pool_l2.RULES
 
 
 def cases(dtype: str) -> Iterable[Case]:
     """Odd and even rows, one token, no token left, more tokens than groups, wide rows, NaN, no alignment."""
-    yield Case("MiniLM's row", _draw(dtype, (2, 5, 384)))
+    yield Case("MiniLM's row", _draw(dtype, (1, 37, 384)))
     yield Case("one sentence, one token, one column", _draw(dtype, (1, 1, 1)))
     yield Case("odd row", _draw(dtype, (1, 20, 77)))
     yield Case("more tokens than groups", _draw(dtype, (1, 50, 40)))
     yield Case("two warps a token", _draw(dtype, (1, 9, 768)))
     yield Case("one group", _draw(dtype, (1, 3, 8000)))
     yield Case("not aligned", _draw(dtype, (1, 4, 128)), offset=1)
-    empty = _draw(dtype, (2, 4, 64))
+    empty = _draw(dtype, (1, 4, 64))
     empty["mask"][0] = 0
     yield Case("no token left: zeros, not NaN", empty)
     large = _draw(dtype, (1, 40, 64))

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
+import onnx.inliner
 import openvino
 
 from accel import graph
@@ -83,6 +85,7 @@ def build(
 
     Raises CandidateBroken when OpenVINO refuses the graph."""
     path = graph.copy(model.path, out / "model.onnx")
+    inlined = _inline(path)
     chosen = _chosen(model, options, requests)
     plan = Plan(
         "openvino",
@@ -93,9 +96,19 @@ def build(
         portable=options["precision"] == "f32",
     )
     session = load(plan)
-    facts = session.facts
+    facts = {**session.facts, **({"inlined": inlined} if inlined else {})}
     session.close()
     return dataclasses.replace(plan, facts=facts)
+
+
+def _inline(path: Path) -> str:
+    """Put the bodies of a model's functions in their nodes' place: OpenVINO refuses such nodes.
+    Which functions; weights that lie beside the file stay there."""
+    proto = onnx.load(path, load_external_data=False)
+    names = ", ".join(sorted(f"{f.domain}.{f.name}" for f in proto.functions))
+    if names:
+        onnx.save(onnx.inliner.inline_local_functions(proto, convert_version=True), path)
+    return names
 
 
 def _chosen(model: Model, options: Options, requests: Sequence[Request]) -> list[pad.Sizes]:

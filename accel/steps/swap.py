@@ -16,6 +16,7 @@ from accel.values import Model, Refusal
 
 DOMAIN = "accel.kernels"
 FUNCTIONS_SINCE = 8  # IR version of the first models with functions
+OLDEST_OPSET = 17  # of what a kernel's function is written for
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,10 @@ def _swapped(
 
 def _body(proto: Any, member: Any) -> tuple[Any, str]:
     """The kernel's function at the model's opset, and why it cannot stand there, or ""."""
-    body = member.function()
-    oldest = next(o.version for o in body.opset_import if not o.domain)
     opset = next((o.version for o in proto.opset_import if not o.domain), 0)
-    if opset < oldest:
-        return body, f"it needs opset {oldest} or newer; the model has {opset}"
-    for needed in body.opset_import:
-        needed.version = needed.version if needed.domain else opset
+    if opset < OLDEST_OPSET:
+        return None, f"it needs opset {OLDEST_OPSET} or newer; the model has {opset}"
+    body = member.function(opset)
     for other in proto.functions:
         if (other.domain, other.name) == (body.domain, body.name) and not _alike(other, body):
             return body, f"the model has another function {body.domain}.{body.name} already"
@@ -110,7 +108,7 @@ def _alike(one: Any, other: Any) -> bool:
         for name in ("doc_string", "metadata_props", "value_info"):
             copy.ClearField(name)
         plain.append(copy.SerializeToString(deterministic=True))
-    return plain[0] == plain[1]
+    return bool(plain[0] == plain[1])
 
 
 def _put_in(model: Any, rules: Any) -> tuple[int, list[tuple[str, str]]]:

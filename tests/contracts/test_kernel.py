@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ from accel.protocols import Case
 NAMES = catalog.names("kernels")
 KERNELS = {name: catalog.load("kernels", name) for name in NAMES}
 TYPED = [(name, dtype) for name in NAMES for dtype in KERNELS[name].DTYPES]
+PLAIN = [
+    (n, d) for n, d in TYPED if d not in ("float16", "bfloat16")
+]  # ONNX Runtime runs all of them on a CPU
 CASES = [(n, d, case) for n, d in TYPED for case in KERNELS[n].cases(d)]
 IDS = [f"{n}-{d}-{case.name}" for n, d, case in CASES]
 
@@ -70,31 +74,31 @@ def _reference(member: Any, case: Case, dtype: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("opset", [17, 23])  # what the older and the newer exporter write
-@pytest.mark.parametrize("name", NAMES)
-def test_the_function_is_right(name: str, opset: int) -> None:
-    """Its ONNX body, run by ONNX Runtime in float32, on every case, in models of old and new opsets."""
+@pytest.mark.parametrize(("name", "dtype"), PLAIN)
+def test_the_function_is_right(name: str, dtype: str, opset: int) -> None:
+    """Its ONNX body, run by ONNX Runtime, on every case, in models of old and new opsets."""
     member = KERNELS[name]
     body = member.function(opset)
     assert (body.domain, body.name) == ("accel.kernels", member.OP)
-    for case in member.cases("float32"):
+    for case in member.cases(dtype):
         if case.offset:
             continue  # addresses are the kernel's business
         if opset < 20 and case.baked not in (None, member.VARIANTS[0]):
             continue  # the protocol promises the first variant there, no other
-        got = _run(member, body, case)
+        got = _run(member, body, case, dtype)
         for (output, kind), have, want in zip(
-            member.signature("float32", case.baked or member.VARIANTS[0]).outputs,
+            member.signature(dtype, case.baked or member.VARIANTS[0]).outputs,
             got,
-            _reference(member, case, "float32"),
+            _reference(member, case, dtype),
             strict=True,
         ):
             assert _wrong(have, want, member.TOLERANCE[kind]) <= 1, (case.name, output)
 
 
-def _run(member: Any, body: Any, case: Case) -> list[Any]:
+def _run(member: Any, body: Any, case: Case, dtype: str) -> list[Any]:
     """A model of one node and its function, in ONNX Runtime."""
     baked = case.baked or member.VARIANTS[0]
-    signature = member.signature("float32", baked)
+    signature = member.signature(dtype, baked)
     ports = [
         helper.make_tensor_value_info(
             n, helper.np_dtype_to_tensor_dtype(np.dtype(d)), case.inputs[n].shape
@@ -133,6 +137,15 @@ def test_its_machine_code_fits_the_signature(name: str, dtype: str) -> None:
     assert made.entry == f"accel_{name}_{dtype}"
     _binary, usage = cubin.assemble(ptx.lower(made, "8.5"))
     assert usage.spill_bytes == usage.stack_bytes == 0
+
+
+@pytest.mark.parametrize("capability", ["7.5", "8.7"])  # 8.0 brought conversions of pairs
+@pytest.mark.parametrize(("name", "dtype"), [t for t in TYPED if t not in PLAIN])
+def test_its_machine_code_has_the_dtype_meant(name: str, dtype: str, capability: str) -> None:
+    """float16 is converted as float16 and bfloat16 is not: in a compiler's eyes both are 16 bits,
+    and the simulator, which asks numpy, would not notice."""
+    made = ptx.compile(name, dtype, KERNELS[name].VARIANTS[0], capability)
+    assert bool(re.search(r"cvt\S*\.f16", made.text)) == (dtype == "float16")
 
 
 @pytest.mark.parametrize("name", NAMES)
