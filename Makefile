@@ -5,7 +5,7 @@ ifneq ($(wildcard ../shared/data),)
 export ACCEL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test lint bench ledger clean
+.PHONY: demo test lint bench ledger gpu-test gpu-bench clean
 demo: .venv/.demo
 	$(BIN)/accel optimize examples/minilm.py --target cpu-local --max-drop 0.5pt --out release
 
@@ -23,6 +23,16 @@ bench: .venv/.dev
 
 ledger: .venv/.dev
 	$(BIN)/accel kernels build --target all --ledger kernels/ledger.json
+
+# on a machine with a GPU; with its own Python: make gpu-test BIN=$$(dirname $$(which python3))
+OWN := $(if $(filter .venv/bin,$(BIN)),.venv/.dev)
+ON_GPU = PYTHONPATH=$(CURDIR) $(BIN)/python3 -m pytest -W default -m gpu
+
+gpu-test: $(OWN)
+	$(ON_GPU) tests/gpu
+
+gpu-bench: $(OWN)
+	$(ON_GPU) benchmarks/gpu
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "accel needs Python 3.11 or newer")'

@@ -1,4 +1,4 @@
-"""`accel kernels`: list, build and check the hand-written kernels, on a machine with no GPU."""
+"""`accel kernels`: list, build, check the hand-written kernels with no GPU, and time them on one."""
 
 from __future__ import annotations
 
@@ -122,3 +122,20 @@ def _tried(case: Any) -> str:
         return f"{what}: WRONG: {case.reason}"
     told = f"{case.excess:.2g} of the error allowed" + ("" if case.right else f" in {case.output}")
     return f"{what}: {told}, {case.threads} threads" + ("" if case.right else ": WRONG")
+
+
+@kernels.command()
+@chosen
+@output_options
+def bench(names: tuple[str, ...], as_json: bool, quiet: bool, **_: Any) -> None:
+    """Time them on this machine's GPU beside a copy of the bytes they move; needs torch with CUDA."""
+    from accel.cuda import machine
+
+    machine.require()
+    from accel.cuda import bench as timer
+    from accel.cuda import bench_table
+
+    found = timer.bench(_known(names), machine.facts(), progress=_progress(quiet))
+    document = {"figures": bench_table.figures(found), "bench": found}
+    bad = CandidateBroken(f"{found.refused[0].what}: {found.refused[0].reason}") if found.refused else None  # fmt: skip
+    emit("kernels-bench", document, bench_table.lines(found), as_json, bad)

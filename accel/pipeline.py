@@ -35,7 +35,8 @@ def optimize(
 
     Raises ConstraintError (with the nearest candidates) when nothing meets the constraints,
     UsageError for a wrong workload, Unmeasured for a target that is another machine,
-    EnvironmentProblem for a machine that cannot do it. Finished steps stay in `work`: the same call resumes after any interruption.
+    EnvironmentProblem for a machine that cannot do it. Finished steps stay in `work`: the same call
+    resumes after any interruption.
 
     `epochs`: how many times the final starts its processes anew, at most; fewer take less time and
     give wider intervals."""

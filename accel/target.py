@@ -14,7 +14,8 @@ from accel.errors import Unmeasured, UsageError
 from accel.values import Target
 
 RATE = "_per_s"  # int8_ops_per_s, bytes_per_s: the unit stands in the name
-SM = {"warps", "blocks", "registers", "shared_bytes", "reserved_shared_bytes"}
+RESERVED = "reserved_shared_bytes"  # of a block, by the driver: none before 8.0
+SM = {"warps", "blocks", "registers", "shared_bytes", RESERVED}
 
 
 def load(name: str) -> Target:
@@ -59,6 +60,8 @@ def _sane(path: Path, data: Mapping[str, Any]) -> None:
         raise UsageError(f"{path}: peaks without sources: say where each rate was read.")
     if ("compute_capability" in data) != ("sm" in data):
         raise UsageError(f"{path}: compute_capability and [sm], its limits, go together.")
+    if "ptx_version" in data and "compute_capability" not in data:
+        raise UsageError(f"{path}: ptx_version is an NVIDIA GPU's: give its compute_capability.")
 
 
 def _version(value: Any) -> bool:
@@ -66,11 +69,11 @@ def _version(value: Any) -> bool:
 
 
 def _limits(value: Any) -> bool:
-    return isinstance(value, dict) and set(value) == SM and all(map(_whole, value.values()))
-
-
-def _whole(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return (
+        isinstance(value, dict)
+        and set(value) == SM
+        and all(type(size) is int and size >= (name != RESERVED) for name, size in value.items())
+    )
 
 
 def _texts(value: Any) -> bool:
@@ -112,7 +115,7 @@ KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "isa": ("a list of texts", _texts),
     "compute_capability": ('a text such as "9.0"', _version),
     "ptx_version": ('a text such as "8.5"', _version),
-    "sm": (f"a table of whole numbers: {', '.join(sorted(SM))}", _limits),
+    "sm": (f"a table of whole numbers above 0: {', '.join(sorted(SM))}", _limits),
     "peaks": (f"a table of rates above 0, each named *{RATE}", _rates),
     "sources": ("a list of texts", _texts),
 }

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import cdiv, product
+from accel.cuda.geometry import cdiv, product, require
 from accel.kernels import _gelu
 from accel.kernels._device import (
     BYTES,
@@ -55,8 +55,11 @@ def output_shapes(shapes: Shapes, baked: Options) -> Shapes:
 
 
 def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
-    """As many blocks as the values fill."""
+    """As many blocks as the values fill.
+
+    Raises UsageError for a bias that does not fit x."""
     rows, columns = product(shapes["x"][:-1]), shapes["x"][-1]
+    require("bias_gelu", shapes, bias=(columns,))
     of_block = THREADS * VECTORS * LANES[dtype]
     return Launch((cdiv(rows * columns, of_block), 1, 1), (THREADS, 1, 1), (rows, columns))
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import WARP, product
+from accel.cuda.geometry import WARP, product, require
 from accel.errors import UsageError
 from accel.kernels._device import (
     BYTES,
@@ -74,9 +74,11 @@ def output_shapes(shapes: Shapes, baked: Options) -> Shapes:
 def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """A block for each class of each image.
 
-    Raises UsageError for more than 32,768 boxes, or for none to keep."""
+    Raises UsageError for more than 32,768 boxes, for none to keep, and for boxes that do not fit
+    the scores."""
     *rows, boxes = shapes["scores"]
     kept = baked["max_output_boxes_per_class"]
+    require("nms", shapes, boxes=(rows[0], boxes, 4))
     if boxes > MOST:
         raise UsageError(f"nms takes up to {MOST} boxes an image, not {boxes}.")
     if kept < 1:

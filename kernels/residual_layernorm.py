@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import WARP, cdiv, product
+from accel.cuda.geometry import WARP, cdiv, product, require
 from accel.errors import UsageError
 from accel.kernels._device import (
     BYTES,
@@ -65,16 +65,34 @@ def output_shapes(shapes: Shapes, baked: Options) -> Shapes:
 def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """Threads along a row, then rows, of a block; as many blocks as the rows fill.
 
-    Raises UsageError for a row longer than 16,384."""
+    Raises UsageError for a row longer than 16,384, and for other inputs that do not fit x."""
     columns = shapes["x"][-1]
     if columns > LONGEST:
         raise UsageError(f"residual_layernorm takes rows of up to {LONGEST}, not {columns}.")
+    size = (columns,)
+    repeated = _without_ones(shapes["residual"])
+    own = tuple(shapes["x"])
+    require(
+        "residual_layernorm",
+        {**shapes, "residual": repeated},
+        gamma=size,
+        beta=size,
+        residual=own[max(0, len(own) - len(repeated)) :],
+    )
     along = WARP
     while along * HELD < columns:
         along *= 2
     beside = max(1, THREADS // along)
     rows, residual_rows = product(shapes["x"][:-1]), product(shapes["residual"][:-1])
     return Launch((cdiv(rows, beside), 1, 1), (along, beside, 1), (rows, columns, residual_rows))
+
+
+def _without_ones(sizes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Leading ones say nothing of a tensor that repeats."""
+    found = list(sizes)
+    while len(found) > 1 and isinstance(found[0], int) and found[0] == 1:
+        found.pop(0)
+    return tuple(found)
 
 
 def reference(inputs: Feed, baked: Options) -> dict[str, Any]:

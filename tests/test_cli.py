@@ -25,7 +25,16 @@ from accel.cli import both, cli
 from accel.values import Release
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = sorted(cli.commands)
+LEAVES = {  # "kernels list" is one of them, "kernels" is a group
+    " ".join(words): command
+    for name, entry in cli.commands.items()
+    for words, command in (
+        [((name, under), leaf) for under, leaf in entry.commands.items()]
+        if isinstance(entry, click.Group)
+        else [((name,), entry)]
+    )
+}
+COMMANDS = sorted(LEAVES)
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
 PAGE = "<!DOCTYPE html><html><body>404</body></html>"
 TINY = """
@@ -102,10 +111,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", [*COMMANDS, ""])
 def test_every_command_has_help(name: str) -> None:
     """--help ends well, says what the command does, and explains each of its options."""
-    found = invoke(*([name] if name else []), "--help")
+    found = invoke(*name.split(), "--help")
     assert found.exit_code == 0
     assert "Usage:" in found.output
-    command = cli.commands[name] if name else cli
+    command = LEAVES[name] if name else cli
     assert (command.help or "").strip()
     undocumented = [
         p.name
@@ -118,7 +127,7 @@ def test_every_command_has_help(name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_the_shared_options(name: str) -> None:
     """--json, --quiet and --debug stand on each of them."""
-    flags = {opt for p in cli.commands[name].params for opt in p.opts}
+    flags = {opt for p in LEAVES[name].params for opt in p.opts}
     assert flags >= {"--json", "--quiet", "--debug"}
 
 

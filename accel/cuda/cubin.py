@@ -14,6 +14,13 @@ from accel.cuda.ptx import Ptx
 from accel.errors import CandidateBroken, MissingExtra
 
 LIMIT_S = 120.0
+SAID = {  # by `ptxas -v`
+    "registers": r"Used (\d+) registers",
+    "spills": r"(\d+) bytes spill (?:stores|loads)",
+    "stack": r"(\d+) bytes (?:stack frame|cumulative stack size)",
+    "shared": r"(\d+) bytes smem",
+    "barriers": r"used (\d+) barriers",
+}
 
 
 @dataclass(frozen=True)
@@ -73,16 +80,16 @@ def assemble(ptx: Ptx) -> tuple[bytes, Usage]:
 
 
 def usage(log: str) -> Usage:
-    """Parsed from what `ptxas -v` prints."""
+    """Parsed from what `ptxas -v` prints: the entry, and functions that were not inlined into it.
 
-    def number(pattern: str) -> int:
-        found = re.search(pattern, log)
-        return int(found[1]) if found else 0
-
+    Raises CandidateBroken where it does not tell of registers."""
+    numbers = {name: [int(n) for n in re.findall(p, log)] for name, p in SAID.items()}
+    if not numbers["registers"]:
+        raise CandidateBroken(f"ptxas -v was expected to tell of registers; it said: {log[:200]!r}")
     return Usage(
-        registers=number(r"Used (\d+) registers"),
-        spill_bytes=number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads"),
-        stack_bytes=number(r"(\d+) bytes stack frame"),
-        shared_bytes=number(r"(\d+) bytes smem"),
-        barriers=number(r"used (\d+) barriers"),
+        registers=max(numbers["registers"]),
+        spill_bytes=sum(numbers["spills"]),
+        stack_bytes=max(numbers["stack"], default=0),
+        shared_bytes=max(numbers["shared"], default=0),
+        barriers=max(numbers["barriers"], default=0),
     )

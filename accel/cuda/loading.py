@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import os
 import tempfile
 import threading
@@ -18,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from accel import catalog
-from accel.cuda import cubin, driver, ptx
+from accel.cuda import cubin, driver, ptx, toolchain
 from accel.errors import CandidateBroken, UsageError
 from accel.values import Options
 
-TOOLS = ("numba", "numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvrtc")
 _LOCK = threading.RLock()
 _LOADED: dict[tuple[Any, ...], Loaded] = {}
 
@@ -72,16 +70,25 @@ def compute_capability(device: int) -> str:
 
 def machine_code(kernel: str, dtype: str, baked: Options, compute_capability: str) -> bytes:
     """The cubin, from disk where it was made before from the same sources by the same tools."""
-    folder = os.environ.get("ACCEL_CUBINS")
-    if folder == "":
+    if os.environ.get("ACCEL_CUBINS") == "":
         return _compiled(kernel, dtype, baked, compute_capability)
-    name = f"{kernel}-{_digest(kernel, dtype, baked, compute_capability)}.cubin"
-    path = (Path(folder) if folder else _cache()) / name
+    path = _place(kernel, dtype, baked, compute_capability)
     if path.is_file():
         return path.read_bytes()
     made = _compiled(kernel, dtype, baked, compute_capability)
     _keep(path, made)
     return made
+
+
+def kept(kernel: str, dtype: str, baked: Options, compute_capability: str) -> bool:
+    """Is its machine code on disk?"""
+    return _place(kernel, dtype, baked, compute_capability).is_file()
+
+
+def _place(kernel: str, dtype: str, baked: Options, compute_capability: str) -> Path:
+    named = os.environ.get("ACCEL_CUBINS")
+    name = f"{kernel}-{_digest(kernel, dtype, baked, compute_capability)}.cubin"
+    return (Path(named) if named else _cache()) / name
 
 
 def _compiled(kernel: str, dtype: str, baked: Options, compute_capability: str) -> bytes:
@@ -116,14 +123,7 @@ def _origin(kernel: str) -> tuple[str, ...]:
     folder = catalog.ROOT / "kernels"
     sources = (*sorted(folder.glob("_*.py")), folder / f"{kernel}.py", Path(ptx.__file__))
     digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in sources)
-    return (*(_version(tool) for tool in TOOLS), cubin.version(), *digests)
-
-
-def _version(tool: str) -> str:
-    try:
-        return importlib.metadata.version(tool)
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
+    return (*(f"{k} {v}" for k, v in toolchain.versions().items()), *digests)
 
 
 def _require_outside_capture(kernel: str, dtype: str, stream: int | None) -> None:

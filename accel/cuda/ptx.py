@@ -25,6 +25,10 @@ ENTRY = re.compile(r"\.visible \.entry (\w+)\(")
 ENVIRONMENT = re.compile(r"^\.common \.global .*NumbaEnv.*;\n", re.MULTILINE)
 MEMORY = re.compile(r"_cudapy_([a-z]+)_(\d+)")  # shared and constant arrays: numbered per process
 PARAMETER = re.compile(r"\.param \.(\w+) ")
+# the name stands after a function's return value, else last; shared memory is sized at the launch
+EXTERN = re.compile(
+    r"^\.extern (?!\.shared)(?:\.func\s+(?:\(.*?\)\s*)?|.*?)(\w+)(?:\[\d*\])?\s*[(;]", re.MULTILINE
+)
 STORAGE = {"bfloat16": "uint16", "bool": "uint8"}  # dtype -> how its bits are held
 _LOCK = threading.Lock()  # the offline shim below is global
 
@@ -148,7 +152,7 @@ def _check(made: Ptx, signature: Signature) -> None:
             f"{made.entry}: asked for {wanted}, the toolchain gave {obtained}: it is older than "
             f"that GPU. Run: pip install 'accel-inference[kernels]'"
         )
-    outside = re.findall(r"^\.extern .*?(\w+)\s*(?:\(|;)", made.text, re.MULTILINE)
+    outside = EXTERN.findall(made.text)
     if outside:
         raise CandidateBroken(f"{made.entry} calls what nothing defines: {', '.join(outside)}")
     pointers = ("u64",)

@@ -44,8 +44,8 @@ class Symbol:
         if other == 1:
             return self
         if self.less is not None and self.added == other - 1:
-            return Symbol(f"ceil({self.less} / {other})")
-        return Symbol(f"floor({self} / {_bound(other, NAME)})")
+            return Symbol(f"ceil({_bound(self.less, PRODUCT)} / {other})")
+        return Symbol(f"floor({_bound(self, PRODUCT)} / {_bound(other, NAME)})")
 
     def __bool__(self) -> bool:
         raise TypeError(f"{self.text} is not known yet: geometry must not depend on its truth")

@@ -12,6 +12,7 @@ from typing import Any
 from accel.cuda import driver
 from accel.errors import MissingExtra, UsageError
 
+_KINDS: dict[Any, bool] = {}  # class -> is it torch's: asked six times a launch
 LEGACY_STREAM = 1  # what DLPack calls the stream whose handle is 0
 TYPES = {"f": "float", "i": "int", "u": "uint", "b": "bool", "V": "bfloat"}
 
@@ -41,8 +42,13 @@ def of(array: Any, stream: int = 0) -> View:
 
 def is_torch(array: Any) -> bool:
     """Is it a torch tensor? Where torch was never imported there are none."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(array, torch.Tensor)
+    kind = type(array)
+    found = _KINDS.get(kind)
+    if found is None:
+        torch = sys.modules.get("torch")
+        found = torch is not None and isinstance(array, torch.Tensor)
+        _KINDS[kind] = found
+    return found
 
 
 def dtype_name(dtype: Any) -> str:

@@ -8,10 +8,25 @@ from pathlib import Path
 import pytest
 
 from accel import catalog, pipeline, target
+from accel.cuda import cubin
+from accel.cuda.ptx import Ptx
 from accel.errors import Unmeasured, UsageError
 from accel.values import Target
 
 GOOD = 'description = "a box"\nengines = ["onnxruntime_cpu"]\nlocal = true\n'
+SM = "\n[sm]\nwarps = 48\nblocks = 16\nregisters = 65536\nshared_bytes = 102400\nreserved_shared_bytes = 1024\n"
+LIMITS = {  # CUDA C++ Programming Guide, "Compute Capabilities"
+    "7.5": (32, 16, 64, 0),
+    "8.0": (64, 32, 164, 1),
+    "8.6": (48, 16, 100, 1),
+    "8.7": (48, 16, 164, 1),
+    "8.9": (48, 24, 100, 1),
+    "9.0": (64, 32, 228, 1),
+    "10.0": (64, 32, 228, 1),
+    "11.0": (48, 24, 228, 1),
+    "12.0": (48, 24, 100, 1),
+}
+GPU = GOOD + 'compute_capability = "8.6"\nptx_version = "9.0"' + SM
 PEAK = {"ops": (1e9, 1e17), "bytes": (1e8, 1e14)}  # from a small board's core to a large GPU
 
 
@@ -35,6 +50,38 @@ def test_rates_have_sources_and_plausible_units(name: str) -> None:
         least, most = PEAK[rate.removesuffix("_per_s").rpartition("_")[2]]
         assert least < value < most, rate
     assert found.memory_bytes is None or 1 << 27 < found.memory_bytes < 1 << 42
+
+
+@pytest.mark.parametrize("name", catalog.names("profiles"))
+def test_a_gpus_limits_are_its_capabilitys(name: str) -> None:
+    """Warps, blocks, shared KiB of a multiprocessor and KiB reserved of a block, as CUDA's guide has
+    them; 64 K registers on all; a target that is no GPU has none of it."""
+    found = target.load(name)
+    if found.compute_capability is None:
+        assert not found.sm
+        assert found.ptx_version is None
+        return
+    warps, blocks, shared, reserved = LIMITS[found.compute_capability]
+    assert dict(found.sm) == {
+        "warps": warps,
+        "blocks": blocks,
+        "registers": 64 * 1024,
+        "shared_bytes": shared * 1024,
+        "reserved_shared_bytes": reserved * 1024,
+    }
+
+
+@pytest.mark.parametrize("name", catalog.names("profiles"))
+def test_a_gpus_ptx_version_knows_the_gpu(name: str) -> None:
+    """The assembler takes an empty kernel of that version for that capability."""
+    found = target.load(name)
+    if found.compute_capability is None or found.ptx_version is None:
+        return  # no GPU, so nothing is compiled for it
+    arch = found.compute_capability.replace(".", "")
+    text = f".version {found.ptx_version}\n.target sm_{arch}\n.address_size 64\n"
+    text += ".visible .entry nothing()\n{ ret; }\n"
+    empty = Ptx("nothing", text, found.compute_capability, found.ptx_version, ())
+    assert cubin.assemble(empty)[0].startswith(b"\x7fELF")
 
 
 @pytest.mark.parametrize("name", catalog.names("profiles"))
@@ -67,6 +114,19 @@ def test_a_misspelt_key_is_refused_with_the_nearest_name(name: str, tmp_path: Pa
         (GOOD + 'sources = ["s"]\n[peaks]\nint8_tops = 1', r"each named \*_per_s"),
         (GOOD + 'sources = ["s"]\n[peaks]\nint8_ops_per_s = nan', "rates above 0"),
         (GOOD + 'sources = ["s"]\n[peaks]\nint8_ops_per_s = "1e12"', "rates above 0"),
+        (GPU.replace('"8.6"', "8.6"), r'compute_capability must be a text such as "9.0", not 8.6'),
+        (GPU.replace('"8.6"', '"sm_86"'), "compute_capability must be a text such as"),
+        (GPU.replace('"8.6"', '"86"'), "compute_capability must be a text such as"),
+        (GPU.replace('"9.0"', '"9"'), r'ptx_version must be a text such as "8.5", not \'9\''),
+        (GPU.replace(SM, ""), r"compute_capability and \[sm\], its limits, go together"),
+        (GOOD + SM, r"compute_capability and \[sm\], its limits, go together"),
+        (GOOD + 'ptx_version = "9.0"', "give its compute_capability"),
+        (GPU.replace("warps = 48\n", ""), "sm must be a table of whole numbers above 0: blocks, r"),
+        (GPU.replace("warps", "threads"), "sm must be a table of whole numbers above 0"),
+        (GPU.replace("warps = 48", "warps = 0"), "sm must be a table of whole numbers above 0"),
+        (GPU.replace("= 65536", "= 65536.0"), "sm must be a table of whole numbers above 0"),
+        (GPU.replace("= 1024\n", "= false\n"), "sm must be a table of whole numbers above 0"),
+        (GPU.replace("= 16", "= true"), "sm must be a table of whole numbers above 0"),
         ("description = ", "not a readable target"),
         ("\x00", "not a readable target"),
     ],
@@ -98,6 +158,15 @@ def test_a_target_of_the_users_own_is_taken(tmp_path: Path) -> None:
     found = target.load(str(path))
     assert (found.name, found.threads, found.peaks) == ("mine", 2, {"int8_ops_per_s": 1e12})
     assert set(target.KINDS) == {field.name for field in dataclasses.fields(Target)}
+
+
+def test_a_gpu_of_the_users_own_is_taken(tmp_path: Path) -> None:
+    """Its capability, the PTX that its driver loads, and the limits of a multiprocessor."""
+    path = tmp_path / "mine.toml"
+    path.write_text(GPU.replace("= 1024\n", "= 0\n"))
+    found = target.load(str(path))
+    assert (found.compute_capability, found.ptx_version) == ("8.6", "9.0")
+    assert (found.sm["warps"], found.sm["reserved_shared_bytes"]) == (48, 0)
 
 
 def test_an_absent_file_and_an_unknown_name_are_told_apart(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from accel import catalog
-from accel.cuda import driver, launch, loading, plans
+from accel.cuda import driver, launch, loading, plans, warming
 from accel.errors import CandidateBroken, UsageError
 
 FAKE = ctypes.CDLL("libcuda.so.1")
@@ -274,6 +274,19 @@ def test_machine_code_is_kept_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert len(made) == len(list(tmp_path.iterdir())) == 4
 
 
+def test_many_are_compiled_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each once, found on disk by who loads it then; what does not compile is left to that one."""
+    monkeypatch.undo()
+    monkeypatch.setenv("ACCEL_CUBINS", str(tmp_path))
+    keys = [(OP, "float32", {"epsilon": 1e-5})] * 2 + [(OP, "float64", {"epsilon": 1e-5})]
+    assert warming.warm(keys, "9.0") == 2
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(loading, "_compiled", lambda *_: pytest.fail("it is on disk"))
+    assert launch.prepare(OP, "float32", {"epsilon": 1e-5}).compute_capability == "9.0"
+    monkeypatch.setenv("ACCEL_CUBINS", "")
+    assert warming.warm(keys, "9.0") == 0
+
+
 def test_what_the_driver_refuses_is_said() -> None:
     """The kernel, the geometry, the driver's own words."""
     FAKE.fake_refuse(701)
@@ -313,6 +326,14 @@ REFUSED = {
         r"all arrays have to be on one device; here: x on 1, residual on 0",
     ),
     "one input too many": ({"z": Array((1,), "<f4", 4096)}, r"takes the inputs x, residual"),
+    "a bias too short": (
+        {"beta": Array((383,), "<f4", 4096)},
+        r"residual_layernorm: beta is \[383\]; beside the other inputs it has to be \[384\]",
+    ),
+    "a residual of another height": (
+        {"residual": Array((2, 384), "<f4", 4096)},
+        r"residual is \[2, 384\]; beside the other inputs it has to be \[3, 384\]",
+    ),
     "a row too long": (
         {"x": Array((1, 20000), "<f4", 4096), "gamma": Array((20000,), "<f4", 4096), "beta": Array((20000,), "<f4", 4096)},
         r"takes rows of up to 16384, not 20000",

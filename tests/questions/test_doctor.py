@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from accel import catalog
+from accel.cuda import toolchain
 from accel.questions.doctor import Diagnosis, doctor
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +51,47 @@ def test_the_portable_engine_runs_here(here: Diagnosis) -> None:
     assert here.engines["onnxruntime_cpu"].usable
     assert here.healthy
     assert here.machine["cores"] >= 1
+
+
+def test_what_compiles_kernels_is_probed(here: Diagnosis) -> None:
+    """Numba and ptxas work here, with no GPU; their versions are told."""
+    assert here.kernels.usable, here.kernels
+    assert here.kernels.facts is not None
+    assert {"numba", "numba-cuda", "nvvm", "ptxas"} <= set(here.kernels.facts)
+    assert f"ptxas {here.kernels.facts['ptxas']}" in here.kernels.version
+
+
+@pytest.mark.parametrize(
+    ("stub", "said"),
+    [
+        (absent("numba"), "Numba cannot compile for a GPU: absent."),
+        (("numba", "raise OSError('libLLVM.so: bad')\n"), "compile for a GPU: libLLVM.so: bad."),
+    ],
+)
+def test_without_numba_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stub: tuple[str, str], said: str
+) -> None:
+    """A reason and a line to type; the machine is no less healthy for it."""
+    name, code = stub
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    found = toolchain.probe()
+    assert not found.usable
+    assert found.reason.endswith(said)
+    assert found.fix == "pip install 'accel-inference[kernels]'"
+
+
+def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which one, for which Python, and the line that installs it."""
+
+    def gone(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", gone)
+    found = toolchain.probe()
+    assert found.reason == f"kernels need numba, which is not installed for {sys.executable}."
+    assert found.fix == "pip install 'accel-inference[kernels]'"
 
 
 def test_nothing_usable_ends_with_7_and_says_how_to_mend_it(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""`make gpu-bench`: every kernel beside torch eager, torch.compile, and a copy of its bytes.
+
+benchmarks/README.md says how to read it. Nothing is asserted on a time; what is wrong fails.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accel import catalog, manifest
+from accel.errors import AccelError
+
+HERE = Path(__file__).parent
+OUT = Path(os.environ.get("ACCEL_BENCH_OUT", ".benchmarks/gpu"))
+BUDGET_S = 270.0  # after which torch compiles nothing more; the whole is to fit in six minutes
+
+
+def _beside(name: str) -> Any:
+    """A file of this folder: its own name is not a package's."""
+    spec = importlib.util.spec_from_file_location(f"gpu_{name}", HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.gpu
+def test_bench(capsys: pytest.CaptureFixture[str]) -> None:
+    """One table and one JSON file; ACCEL_BENCH_KERNELS=nms,bias_gelu takes a few."""
+    from accel.cuda import machine
+
+    try:
+        machine.require()
+    except AccelError as error:
+        pytest.skip(f"{str(error).split(': ')[0]}; instead: tests/cuda/test_bench.py")
+    from accel.cuda import bench, bench_table
+
+    asked = os.environ.get("ACCEL_BENCH_KERNELS", "")
+    names = asked.split(",") if asked else catalog.names("kernels")
+    peers = _beside("peers")
+    with capsys.disabled():
+        found = bench.bench(
+            names,
+            machine.facts(),
+            {name: getattr(peers, name) for name in names if hasattr(peers, name)},
+            peers.UNCOMPILED,
+            BUDGET_S,
+            lambda line: print(f"  {line}", flush=True),
+        )
+        document = {"figures": bench_table.figures(found), "bench": found}
+        OUT.mkdir(parents=True, exist_ok=True)
+        (OUT / "bench.json").write_text(manifest.document("kernels-bench", document))
+        lines = [*bench_table.lines(found), "", *_beside("minilm").lines()]
+        (OUT / "bench.txt").write_text("\n".join(lines) + "\n")
+        print("\n" + "\n".join(lines), flush=True)
+    assert not found.refused
+    wrong = [row for row in found.rows if any("WRONG" in note for note in row.notes)]
+    assert not wrong, [(row.kernel, row.dtype, row.load, row.notes) for row in wrong]
