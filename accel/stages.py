@@ -106,7 +106,8 @@ def screen_given(
 ) -> tuple[Candidate, ...]:
     """Try one graph as it is, with every setting of one engine.
 
-    Raises UsageError for an engine that runs no graphs, EnvironmentProblem where that engine cannot run here, and what `screen` raises."""
+    Raises UsageError for an engine that runs no graphs, EnvironmentProblem where that engine cannot
+    run here, and what `screen` raises."""
     _answering(job, yardstick)
     found, why = artefacts.engine(job, engine)
     if found is None:

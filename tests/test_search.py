@@ -178,7 +178,9 @@ def _engine_of_modules() -> SimpleNamespace:
     """A fake engine that runs a workload's module, with two settings."""
     settings = tuple({"threads": 1, "workload": "", "compiler": c} for c in ("ahead", "later"))
     return SimpleNamespace(
-        recipes=lambda target: {"fp32": None}, options=lambda *_: settings, style=lambda target: None
+        recipes=lambda *_: {"fp32": None},
+        options=lambda *_: settings,
+        style=lambda *_: None,
     )
 
 

@@ -1,8 +1,9 @@
 """Members of kernels/ as torch.library operators: torch.ops.accel.<kernel>(*inputs, **baked).
 
 One definition serves all of them, built from what a kernel says of itself: its signature gives the
-schema, `output_shapes` the shapes while tracing, `reference` the values on a CPU, and `launch` runs
-on a GPU. Baked constants are keyword arguments. (torch.library, "Creating new custom ops in Python")
+schema, `output_shapes` the shapes while tracing, `reference` the values on a CPU, and accel.cuda
+starts it on a GPU. Baked constants are keyword arguments, and so is `dtype` where the inputs do not
+tell it. (torch.library, "Creating new custom ops in Python")
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from accel.protocols import Signature
 from accel.values import Options
 
 NAMESPACE = "accel"
+DTYPE = "dtype"  # a keyword of operators whose inputs do not tell it
 SCHEMA_TYPES = {bool: "bool", int: "int", float: "float", str: "str"}
 
 
@@ -45,23 +47,33 @@ def schema(member: Any) -> str:
     """ "(Tensor x, ..., *, float epsilon) -> (Tensor, Tensor)": tensors, then baked constants."""
     baked = member.VARIANTS[0]
     found: Signature = member.signature(member.DTYPES[0], baked)
+    named = {**baked, DTYPE: ""} if asks_dtype(member) else baked
     words = [f"Tensor {name}" for name, _ in found.inputs]
-    words += ["*"] if baked else []
-    words += [f"{SCHEMA_TYPES[type(value)]} {name}" for name, value in baked.items()]
+    words += ["*"] if named else []
+    words += [f"{SCHEMA_TYPES[type(value)]} {name}" for name, value in named.items()]
     results = ", ".join(["Tensor"] * len(found.outputs))
     return f"({', '.join(words)}) -> ({results})"
+
+
+def asks_dtype(member: Any) -> bool:
+    """Do the inputs leave open which dtype is meant, as where only the output has it?"""
+    kinds = {member.signature(dtype, member.VARIANTS[0]).inputs for dtype in member.DTYPES}
+    return len(kinds) < len(member.DTYPES)
 
 
 def dtype_of(kernel: str, member: Any, tensors: Sequence[Any], baked: Options) -> str:
     """The dtype, of those that the kernel is generic over, whose signature these tensors fit.
 
-    Raises UsageError where there is none: nothing is cast without a word."""
+    `baked` names it where the tensors cannot tell. Raises UsageError where there is none: nothing is
+    cast without a word."""
     given = [name_of(tensor.dtype) for tensor in tensors]
-    for dtype in member.DTYPES:
+    named = baked.get(DTYPE)
+    for dtype in member.DTYPES if named is None else {named} & set(member.DTYPES):
         if given == [kind for _, kind in member.signature(dtype, baked).inputs]:
             return str(dtype)
+    words = ", ".join(given if named is None else [*given, f"{DTYPE} {named!r}"])
     raise UsageError(
-        f"Kernel {kernel!r} does not take {', '.join(given)}. It is made for: "
+        f"Kernel {kernel!r} does not take {words}. It is made for: "
         f"{', '.join(member.DTYPES)}. Cast its inputs, or leave it out of option 'kernels'."
     )
 
@@ -76,8 +88,15 @@ def shapes_of(signature: Signature, tensors: Sequence[Any]) -> dict[str, tuple[A
     return {n: tuple(t.shape) for (n, _), t in zip(signature.inputs, tensors, strict=True)}
 
 
-def _fake(kernel: str, member: Any, *tensors: Any, **baked: Any) -> Any:
-    return _blank(member, dtype_of(kernel, member, tensors, baked), tensors, baked)
+def _told(kernel: str, member: Any, tensors: Sequence[Any], named: Options) -> tuple[str, Options]:
+    """The dtype, and the baked constants without it."""
+    baked = {name: value for name, value in named.items() if name != DTYPE}
+    return dtype_of(kernel, member, tensors, named), baked
+
+
+def _fake(kernel: str, member: Any, *tensors: Any, **named: Any) -> Any:
+    dtype, baked = _told(kernel, member, tensors, named)
+    return _blank(member, dtype, tensors, baked)
 
 
 def _blank(member: Any, dtype: str, tensors: Sequence[Any], baked: Options) -> Any:
@@ -91,9 +110,10 @@ def _blank(member: Any, dtype: str, tensors: Sequence[Any], baked: Options) -> A
     return made[0] if len(made) == 1 else tuple(made)
 
 
-def _reference(kernel: str, member: Any, *tensors: Any, **baked: Any) -> Any:
+def _reference(kernel: str, member: Any, *tensors: Any, **named: Any) -> Any:
     """float64 in numpy, rounded once to the output's dtype: slow, and right."""
-    signature = member.signature(dtype_of(kernel, member, tensors, baked), baked)
+    dtype, baked = _told(kernel, member, tensors, named)
+    signature = member.signature(dtype, baked)
     given = {n: _numpy(t) for (n, _), t in zip(signature.inputs, tensors, strict=True)}
     with np.errstate(all="ignore"):  # NaN and infinity go through, as on a GPU
         found: Mapping[str, Any] = member.reference(given, baked)
@@ -127,11 +147,11 @@ def stored(values: Any, dtype: str) -> Any:
     return np.asarray(values).astype(dtype)
 
 
-def _launch(kernel: str, member: Any, *tensors: Any, **baked: Any) -> Any:
+def _launch(kernel: str, member: Any, *tensors: Any, **named: Any) -> Any:
     """On the current stream of the tensors' GPU, in memory that torch owns."""
     from accel.cuda import launch  # needed, and its libraries there, where there is a GPU
 
-    dtype = dtype_of(kernel, member, tensors, baked)
+    dtype, baked = _told(kernel, member, tensors, named)
     signature = member.signature(dtype, baked)
     dense = [t.contiguous() for t in tensors]  # kernels read plain pointers
     made = _blank(member, dtype, dense, baked)

@@ -20,11 +20,16 @@ KERNELS = {name: catalog.load("kernels", name) for name in catalog.names("kernel
 TYPED = [(name, dtype) for name, member in KERNELS.items() for dtype in member.DTYPES]
 
 
+def _baked(name: str, case: Case) -> Options:
+    return case.baked or KERNELS[name].VARIANTS[0]
+
+
 def _tensors(name: str, dtype: str, case: Case) -> tuple[list[Any], Options]:
-    """A case's inputs in the signature's order, and its baked constants."""
-    baked = case.baked or KERNELS[name].VARIANTS[0]
+    """A case's inputs in the signature's order, and its keyword arguments."""
+    baked = _baked(name, case)
     inputs = KERNELS[name].signature(dtype, baked).inputs
-    return [_torch_ops._tensor(case.inputs[n], kind) for n, kind in inputs], baked
+    named = {**baked, "dtype": dtype} if _torch_ops.asks_dtype(KERNELS[name]) else baked
+    return [_torch_ops._tensor(case.inputs[n], kind) for n, kind in inputs], named
 
 
 def _outputs(found: Any) -> list[Any]:
@@ -36,8 +41,8 @@ def _outputs(found: Any) -> list[Any]:
 def test_it_keeps_what_torch_asks_of_an_operator(name: str, dtype: str) -> None:
     """Its schema tells the truth, and traced it has the shapes and dtypes that it has when run, with
     symbols for sizes too."""
-    tensors, baked = _tensors(name, dtype, next(iter(KERNELS[name].cases(dtype))))
-    found = torch.library.opcheck(_torch_ops.operator(name), tuple(tensors), dict(baked))
+    tensors, named = _tensors(name, dtype, next(iter(KERNELS[name].cases(dtype))))
+    found = torch.library.opcheck(_torch_ops.operator(name), tuple(tensors), dict(named))
     assert set(found.values()) == {"SUCCESS"}
 
 
@@ -46,8 +51,8 @@ def test_on_a_cpu_it_gives_the_reference(name: str, dtype: str) -> None:
     """Every case, variant after variant, in the output's dtype, rounded once."""
     member = KERNELS[name]
     for case in member.cases(dtype):
-        tensors, baked = _tensors(name, dtype, case)
-        found = _outputs(_torch_ops.operator(name)(*tensors, **baked))
+        tensors, named = _tensors(name, dtype, case)
+        found, baked = _outputs(_torch_ops.operator(name)(*tensors, **named)), _baked(name, case)
         with np.errstate(all="ignore"):
             wanted = member.reference(case.inputs, baked)
         for (output, kind), got in zip(member.signature(dtype, baked).outputs, found, strict=True):
@@ -63,6 +68,10 @@ def test_its_schema_is_its_signature() -> None:
     schema = str(_torch_ops.operator("residual_layernorm")._schema)
     words = "Tensor x, Tensor residual, Tensor gamma, Tensor beta, *, float epsilon"
     assert schema == f"accel::residual_layernorm({words}) -> (Tensor, Tensor)"
+    schema = str(_torch_ops.operator("preprocess_image")._schema)
+    assert schema.endswith("int letterbox, str dtype) -> Tensor"), (
+        schema
+    )  # bytes in: they tell none
 
 
 def test_other_dtypes_are_refused_in_our_words() -> None:
@@ -85,9 +94,10 @@ def test_on_a_gpu_it_is_launched_with_its_own_names(
     member, asked = KERNELS[name], []
     monkeypatch.setattr(launch, "run", lambda *words, **named: asked.append((words, named)))
     dtype = member.DTYPES[0]
-    tensors, baked = _tensors(name, dtype, next(iter(member.cases(dtype))))
+    case = next(iter(member.cases(dtype)))
+    baked, (tensors, words) = _baked(name, case), _tensors(name, dtype, case)
     tensors = [torch.stack([t, t], -1)[..., 0] for t in tensors]  # every second element in memory
-    found = _outputs(_torch_ops._launch(name, member, *tensors, **baked))
+    found = _outputs(_torch_ops._launch(name, member, *tensors, **words))
     ((kernel, inputs, outputs, constants), named) = asked[0]
     signature = member.signature(dtype, baked)
     assert (kernel, constants, named) == (name, baked, {"dtype": dtype})
@@ -117,9 +127,9 @@ def test_on_a_gpu_it_gives_the_reference(name: str, dtype: str) -> None:
     """The compiled kernel, through the operator, on every case that can be aligned."""
     member = KERNELS[name]
     for case in member.cases(dtype):
-        tensors, baked = _tensors(name, dtype, case)
-        found = _outputs(_torch_ops.operator(name)(*[t.cuda() for t in tensors], **baked))
-        wanted = _outputs(_torch_ops.operator(name)(*tensors, **baked))
+        tensors, named = _tensors(name, dtype, case)
+        found = _outputs(_torch_ops.operator(name)(*[t.cuda() for t in tensors], **named))
+        wanted, baked = _outputs(_torch_ops.operator(name)(*tensors, **named)), _baked(name, case)
         for (output, kind), got, want in zip(
             member.signature(dtype, baked).outputs, found, wanted, strict=True
         ):
