@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,8 @@ def build(
         "refused": [f"{r.what}: {r.reason}" for r in swapped.refused],
     }
     versions = {"torch": torch.__version__}
+    if kernels:  # compiled when they are first started
+        versions["numba-cuda"] = metadata.version("numba-cuda")
     plan = Plan("torch_inductor", model, out, asked, facts, versions, portable=False)
     _compile(program, plan, requests)
     return plan

@@ -213,7 +213,7 @@ def test_threads_are_honoured_or_refused(
 
 
 def test_a_precision_that_was_asked_for_is_read_back(
-    engine: Any, cases: Any, reference: Reference, tmp_path: Path
+    engine: Any, cases: Any, built: Built, reference: Reference, tmp_path: Path
 ) -> None:
     """The facts name it, and the outputs show it: f32 is exact where bf16 is not."""
     case, able = cases["mlp"], engine.module.recipes(engine.target)
@@ -221,11 +221,11 @@ def test_a_precision_that_was_asked_for_is_read_back(
     asked = [o for r in ("fp32", "bf16") if able[r] is None for o in engine.options(case, r)]
     asked = [o for o in asked if "precision" in o]
     if not asked:  # the graph or the module decides, and the facts say so
-        plan = engine.build(case, engine.options(case)[0], tmp_path / "plain")
+        plan = built(case, engine.options(case)[0])
         assert plan.facts["precision"].startswith("as in the ")
         return
-    for i, options in enumerate(asked):
-        plan = engine.build(case, options, tmp_path / str(i))
+    for options in asked:
+        plan = built(case, options)
         assert plan.facts["precision"] == options["precision"]
         with closing(engine.module.load(plan)) as session:
             pairs = zip(case.feeds, wanted, strict=True)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812  torch's own examples call it so
 
+from accel import catalog
 from accel.engines import _torch_sites
 from accel.engines._torch_program import quiet
 
@@ -85,6 +86,12 @@ def test_a_site_is_taken_and_the_outputs_stay(name: str) -> None:
     assert found.refused == ()
     got, want = program.module()(*tensors), function(*tensors)
     torch.testing.assert_close(got, type(got)(want) if isinstance(got, tuple) else want)
+
+
+def test_every_matcher_has_its_kernel() -> None:
+    """A file _torch_<kernel>.py whose kernel is not there would be passed over in silence."""
+    files = {p.stem for p in (catalog.ROOT / "kernels").glob("_torch_*.py")}
+    assert files == {f"_torch_{name}" for name in ALL}
 
 
 def _elsewhere(x: Any) -> Any:
