@@ -52,9 +52,9 @@ if SIMULATED:
         g, t = lane // 4 * 4, lane % 4 * 8
         a = [np.concatenate([held[g + k][row] for k in range(4)]) for row in (0, 1)]
         b = [np.concatenate([held[t + n + k][2] for k in range(4)]) for n in (0, 4)]
-        return tuple(
-            np.float32(sums[2 * row + n] + a[row] @ b[n]) for row in (0, 1) for n in (0, 1)
-        )
+        with np.errstate(all="ignore"):
+            products = [a[row] @ b[n] for row in (0, 1) for n in (0, 1)]
+            return tuple(np.float32(c + new) for c, new in zip(sums, products, strict=True))
 
     def _decoded(pairs: Any, kind: Any) -> Any:
         return np.array(pairs, np.uint32).view(kind).astype(np.float32)

@@ -36,13 +36,12 @@ VARIANTS: tuple[Options, ...] = (
     {"relu": 0, "gelu": 1},
 )
 TOLERANCE = {"int8": 0.0, "uint8": 0.0}
-THREADS = 256  # of a block
-GROUPS = 2  # of four values, of a thread
+THREADS = 256  # of a block; each takes four values
 SHIFT = f32(3 << 22)  # x + 1.5 * 2^23 - 1.5 * 2^23 rounds a small x to an integer, halves to even
 
 
 def signature(dtype: str, baked: Options) -> Signature:
-    """acc, scale, bias, out_scale, out_zero_point | values, channels, values of a channel in a row | y."""
+    """acc, scale, bias, out_scale, out_zero_point | rows, channels, values behind a channel | y."""
     return Signature(
         (
             ("acc", "int32"),
@@ -76,7 +75,7 @@ def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
             f"{shapes['bias']} for an accumulator {acc}."
         )
     rows, inner = product(acc[:axis]), product(acc[axis + 1 :])
-    blocks = cdiv(product((*acc[:axis], channels, *acc[axis + 1 :])), THREADS * GROUPS * 4)
+    blocks = cdiv(product((*acc[:axis], channels, *acc[axis + 1 :])), THREADS * 4)
     return Launch((blocks, 1, 1), (THREADS, 1, 1), (rows, channels, inner))
 
 
@@ -106,7 +105,7 @@ def source(dtype: str, baked: Options) -> Any:
     least, most = f32(bounds.min), f32(bounds.max)
     relu, gelu = bool(baked["relu"]), bool(baked["gelu"])
     activate = _gelu.gelu
-    of_block = THREADS * GROUPS * 4
+    of_block = THREADS * 4
 
     @device
     def requantized(value, scale, bias, step, zero):  # type: ignore[no-untyped-def]
@@ -122,35 +121,33 @@ def source(dtype: str, baked: Options) -> Any:
         acc, scale, bias, out_scale, out_zero_point, rows, channels, inner, y
     ):
         total = i64(rows) * i64(channels) * i64(inner)
-        first = i64(cuda.blockIdx.x) * i64(of_block) + i32(cuda.threadIdx.x) * i32(4)
+        i = i64(cuda.blockIdx.x) * i64(of_block) + i32(cuda.threadIdx.x) * i32(4)
         step, zero = out_scale[0], f32(out_zero_point[0])
         wide = aligned(acc) and aligned(y) and aligned(scale) and aligned(bias)
         wide = wide and ((inner == 1 and channels % 4 == 0) or inner % 4 == 0)
-        for g in range(GROUPS):
-            i = first + i32(g * THREADS * 4)
-            if wide and i < total:
-                a = read_words(acc, i)
-                group = u32(i >> 2)  # in 32 bits: a remainder of 64 would cost more than the rest
-                if inner == 1:
-                    c = group % (u32(channels) >> 2) * u32(4)
-                    s, b = read(scale, c), read(bias, c)
-                else:
-                    c = group // (u32(inner) >> 2) % u32(channels)
-                    s = (scale[c], scale[c], scale[c], scale[c])
-                    b = (bias[c], bias[c], bias[c], bias[c])
-                write_bytes(
-                    y,
-                    i,
-                    requantized(a[0], s[0], b[0], step, zero),
-                    requantized(a[1], s[1], b[1], step, zero),
-                    requantized(a[2], s[2], b[2], step, zero),
-                    requantized(a[3], s[3], b[3], step, zero),
-                )
-            elif i < total:
-                for k in range(4):
-                    if i + k < total:
-                        c = (i + k) // inner % channels
-                        y[i + k] = requantized(acc[i + k], scale[c], bias[c], step, zero)
+        if wide and i < total:
+            a = read_words(acc, i)
+            group = u32(i >> 2)  # in 32 bits: a remainder of 64 would cost more than the rest
+            if inner == 1:
+                c = group % (u32(channels) >> 2) * u32(4)
+                s, b = read(scale, c), read(bias, c)
+            else:
+                c = group // (u32(inner) >> 2) % u32(channels)
+                s = (scale[c], scale[c], scale[c], scale[c])
+                b = (bias[c], bias[c], bias[c], bias[c])
+            write_bytes(
+                y,
+                i,
+                requantized(a[0], s[0], b[0], step, zero),
+                requantized(a[1], s[1], b[1], step, zero),
+                requantized(a[2], s[2], b[2], step, zero),
+                requantized(a[3], s[3], b[3], step, zero),
+            )
+        elif i < total:
+            for k in range(4):
+                if i + k < total:
+                    c = (i + k) // inner % channels
+                    y[i + k] = requantized(acc[i + k], scale[c], bias[c], step, zero)
 
     return dequant_bias_act_quant
 

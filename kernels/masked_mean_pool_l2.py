@@ -83,6 +83,7 @@ def source(dtype: str, baked: Options) -> Any:
     in shared memory, so that no two lanes of a warp meet in a bank."""
     min_count, min_norm, lanes = f32(baked["min_count"]), f32(baked["min_norm"]), LANES[dtype]
     vectors = HELD // lanes
+    two = vectors == 2  # tokens at a time: four loads are under way with either kind of vector
     room, warps = THREADS * HELD, THREADS // WARP
 
     @device
@@ -108,9 +109,9 @@ def source(dtype: str, baked: Options) -> Any:
         count = f32(0)
         t = group
         if wide:
-            # two tokens at a time, so that loads overlap; threads beyond the row read its end again
-            # and keep what they sum to themselves: no branch comes between the loads
-            while t + beside < tokens:
+            # threads beyond the row read its end again and keep what they sum to themselves, so no
+            # branch comes between the loads
+            while two and t + beside < tokens:
                 here, there = first + t, first + t + beside
                 weight, other = f32(mask[here]), f32(mask[there])
                 for v in range(vectors):
@@ -122,7 +123,7 @@ def source(dtype: str, baked: Options) -> Any:
                         held[v * lanes + k] += b[k] * other
                 count += weight + other
                 t += i32(2) * beside
-            if t < tokens:
+            while t < tokens:
                 weight = f32(mask[first + t])
                 for v in range(vectors):
                     j = min((i32(v) * along + thread) * i32(lanes), columns - i32(lanes))
@@ -130,6 +131,7 @@ def source(dtype: str, baked: Options) -> Any:
                     for k in range(lanes):
                         held[v * lanes + k] += a[k] * weight
                 count += weight
+                t += beside
         else:
             for k in range(HELD):
                 j = i32(k) * along + thread
@@ -172,7 +174,9 @@ def source(dtype: str, baked: Options) -> Any:
         square = f32(0)
         for w in range(warps):
             square += squares[w]
-        norm = max(f32(math.sqrt(square)), min_norm)
+        norm = f32(math.sqrt(square))
+        if norm < min_norm:  # a GPU's max would drop a NaN
+            norm = min_norm
         k = group
         while k < i32(HELD):
             j = column(k, thread, along, wide)

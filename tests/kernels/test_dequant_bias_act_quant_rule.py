@@ -94,12 +94,28 @@ def test_it_takes_the_epilogue_and_the_result_is_the_same(
     assert np.array_equal(_run(tmp_path / "before.onnx", x=x), _run(found.model.path, x=x))
 
 
-def test_it_takes_what_bias_gelu_left(tmp_path: Path) -> None:
+def _written_out() -> list[Any]:
+    pairs = (("root", 2**0.5), ("one", 1.0), ("half", 0.5))
+    return [
+        *(helper.make_node("Constant", [], [n], value_float=v) for n, v in pairs),
+        helper.make_node("Div", ["v", "root"], ["u"]),
+        helper.make_node("Erf", ["u"], ["e"]),
+        helper.make_node("Add", ["e", "one"], ["above"]),
+        helper.make_node("Mul", ["v", "above"], ["twice"]),
+        helper.make_node("Mul", ["twice", "half"], ["a"]),
+    ]
+
+
+@pytest.mark.parametrize(("activation", "opset"), [(GELU, 20), (_written_out(), 17)])
+def test_it_takes_what_bias_gelu_left(activation: list[Any], opset: int, tmp_path: Path) -> None:
     """bias_gelu comes first and joins Add and Gelu; the epilogue is found all the same."""
-    found = _swap(_graph(GELU), tmp_path, "bias_gelu", "dequant_bias_act_quant")
-    assert [n.op_type for n in onnx.load(found.model.path).graph.node][-1] == "DequantBiasActQuant"
+    found = _swap(_graph(activation, opset), tmp_path, "bias_gelu", "dequant_bias_act_quant")
+    after = onnx.load(found.model.path)
+    assert [n.op_type for n in after.graph.node] == ["MatMulInteger", "DequantBiasActQuant"]
     assert found.sites["dequant_bias_act_quant"] == 1
     assert not found.refused
+    x = np.random.default_rng(1).integers(0, 255, (2, 5, 16)).astype(np.uint8)
+    assert np.array_equal(_run(tmp_path / "before.onnx", x=x), _run(found.model.path, x=x))
 
 
 def test_channels_before_the_last_axis(tmp_path: Path) -> None:
