@@ -140,8 +140,9 @@ def not_baked(name: str, value: float | None, allowed: tuple[float, ...]) -> str
         return f"its {name} is not a constant"
     if any(np.float32(a) == np.float32(value) for a in allowed):
         return ""
-    known = ", ".join(f"{a:.0e}" for a in allowed)
-    return f"{name} {value:.0e} is not one of those baked into the kernels: {known}"
+    known, short = ", ".join(f"{a:.0e}" for a in allowed), f"{value:.0e}"
+    seen = short if np.float32(short) == np.float32(value) else f"{value:.8g}"
+    return f"{name} {seen} is not one of those baked into the kernels: {known}"
 
 
 def not_typed(value: Any, allowed: tuple[str, ...]) -> str:

@@ -25,6 +25,7 @@ from numba import cuda
 
 from accel.cuda.geometry import WARP, product, require
 from accel.errors import UsageError
+from accel.kernels import _bodies
 from accel.kernels._device import (
     BYTES,
     aligned,
@@ -214,54 +215,6 @@ def source(dtype: str, baked: Options) -> Any:
     return nms
 
 
-BODY = """
-<domain: "accel.kernels", opset_import: ["": {opset}]>
-{op} <max_output_boxes_per_class, center_point_box>
-    (boxes, scores, iou_threshold, score_threshold) => (indices, count)
-{{
-    zero = Constant <value_int = 0> ()
-    one = Constant <value_ints = [1]> ()
-    thirds = Constant <value_ints = [1, 1, 1]> ()
-    flat = Constant <value_ints = [-1]> ()
-    limit = Constant <value_int: int = @max_output_boxes_per_class> ()
-    kept = Reshape (limit, one)
-    rows = Shape <start = 0, end = 2> (scores)
-    classes = Shape <start = 1, end = 2> (scores)
-    count_of_rows = ReduceProd <keepdims = 1> (rows)
-
-    boxes32 = Cast <to = 1> (boxes)
-    scores32 = Cast <to = 1> (scores)
-    selected = NonMaxSuppression <center_point_box: int = @center_point_box>
-        (boxes32, scores32, limit, iou_threshold, score_threshold)
-    image, label, box = Split <axis = 1> (selected, thirds)
-    before = Mul (image, classes)
-    row_of = Add (before, label)
-    row = Reshape (row_of, flat)
-
-    selections = Shape (row)
-    ones = Expand (one, selections)
-    none = ConstantOfShape <value: tensor = int64[1] {{0}}> (count_of_rows)
-    per_row = ScatterElements <axis = 0, reduction = "add"> (none, row, ones)
-    starts = CumSum <exclusive = 1> (per_row, zero)
-    start = Gather (starts, row)
-    number = CumSum <exclusive = 1> (ones, zero)
-    rank = Sub (number, start)
-
-    room = Mul (count_of_rows, kept)
-    blank = ConstantOfShape <value: tensor = int32[1] {{-1}}> (room)
-    offset = Mul (row, kept)
-    place = Add (offset, rank)
-    boxes_flat = Reshape (box, flat)
-    chosen = Cast <to = 6> (boxes_flat)
-    filled = ScatterElements <axis = 0> (blank, place, chosen)
-    sizes = Concat <axis = 0> (rows, kept)
-    indices = Reshape (filled, sizes)
-    per_row32 = Cast <to = 6> (per_row)
-    count = Reshape (per_row32, rows)
-}}
-"""
-
-
 def function(opset: int) -> Any:
     """NonMaxSuppression, whose rows are scattered to places of a fixed number.
 
@@ -269,12 +222,14 @@ def function(opset: int) -> Any:
     ONNX Runtime 1.32 (older ones leave the order of equals to a heap)."""
     from onnx import parser
 
-    return parser.parse_function(BODY.format(opset=opset, op=OP))
+    return parser.parse_function(_bodies.NMS.format(opset=opset, op=OP))
 
 
 def rules() -> tuple[Any, ...]:
-    """(follows)"""
-    return ()
+    """Every NonMaxSuppression is a site."""
+    from accel.kernels import _swap_nms
+
+    return _swap_nms.RULES
 
 
 def cases(dtype: str) -> Iterable[Case]:

@@ -25,13 +25,15 @@ from numba import cuda
 
 from accel.cuda.geometry import cdiv, require
 from accel.errors import UsageError
+from accel.kernels import _bodies
 from accel.kernels._device import BYTES, device, f32, get, i32, i64, put, u32
 from accel.protocols import Case, Launch, Shapes, Signature
 from accel.values import Feed, Options
 
 OP = "PreprocessImage"
 DTYPES = ("float32", "float16", "bfloat16")
-VARIANTS: tuple[Options, ...] = ({"height": 224, "width": 224, "letterbox": 0},)
+FLOAT32, FLOAT16, BFLOAT16 = 1, 10, 16  # onnx.TensorProto's: `to`, which the ONNX body alone reads
+VARIANTS: tuple[Options, ...] = ({"height": 224, "width": 224, "letterbox": 0, "to": FLOAT32},)
 TOLERANCE = {"float32": 4e-5, "float16": 1e-3, "bfloat16": 8e-3}
 GREY = 114.0  # of a letterbox: YOLOv5's and its successors' (ultralytics, LetterBox)
 LARGEST_OUTPUT = 16_384  # a side: with these two, 2 * size * size stays within int32
@@ -168,67 +170,18 @@ def source(dtype: str, baked: Options) -> Any:
     return preprocess_image
 
 
-BODY = """
-<domain: "accel.kernels", opset_import: ["": {opset}]>
-{op} <height, width, letterbox, to: int = 1> (image, mean, inv_std) => (y)
-{{
-    one = Constant <value_ints = [1]> ()
-    two = Constant <value_ints = [2]> ()
-    three = Constant <value_ints = [3]> ()
-    none = Constant <value_ints = [0, 0]> ()
-    channels = Constant <value_ints = [3, 1, 1]> ()
-    grey = Constant <value_float = {grey}> ()
-    height0 = Constant <value_int: int = @height> ()
-    width0 = Constant <value_int: int = @width> ()
-    letterbox0 = Constant <value_int: int = @letterbox> ()
-    fits = Cast <to = 9> (letterbox0)
-    height1 = Reshape (height0, one)
-    width1 = Reshape (width0, one)
-    size = Concat <axis = 0> (height1, width1)
-    across = Concat <axis = 0> (width1, height1)
-    images = Shape <start = 0, end = 1> (image)
-    have = Shape <start = 1, end = 3> (image)
-    have_height = Shape <start = 1, end = 2> (image)
-    have_width = Shape <start = 2, end = 3> (image)
-    other = Concat <axis = 0> (have_width, have_height)
-
-    twice = Mul (two, have)
-    scaled = Mul (twice, across)
-    half_up = Add (scaled, other)
-    under = Mul (two, other)
-    rounded = Div (half_up, under)
-    at_least = Max (rounded, one)
-    fitted = Min (at_least, size)
-    used = Where (fits, fitted, size)
-    rest = Sub (size, used)
-    before = Div (rest, two)
-    after = Sub (rest, before)
-    pads = Concat <axis = 0> (none, before, none, after)
-    sizes = Concat <axis = 0> (images, three, used)
-
-    planes = Transpose <perm = [0, 3, 1, 2]> (image)
-    values = Cast <to = 1> (planes)
-    resized = Resize <mode = "linear"> (values, , , sizes)
-    padded = Pad (resized, pads, grey)
-    mean3 = Reshape (mean, channels)
-    inv_std3 = Reshape (inv_std, channels)
-    centred = Sub (padded, mean3)
-    scaled_values = Mul (centred, inv_std3)
-    y = Cast <to: int = @to> (scaled_values)
-}}
-"""
-
-
 def function(opset: int) -> Any:
     """Resize, Pad by nothing unless letterboxed, Sub, Mul; `to` is the result's ONNX type."""
     from onnx import parser
 
-    return parser.parse_function(BODY.format(opset=opset, op=OP, grey=GREY))
+    return parser.parse_function(_bodies.PREPROCESS_IMAGE.format(opset=opset, op=OP, grey=GREY))
 
 
 def rules() -> tuple[Any, ...]:
-    """(follows)"""
-    return ()
+    """Every Resize of a uint8 image is a site; no exporter writes a letterbox."""
+    from accel.kernels import _swap_preprocess_image
+
+    return _swap_preprocess_image.RULES
 
 
 def cases(dtype: str) -> Iterable[Case]:
@@ -249,7 +202,7 @@ def cases(dtype: str) -> Iterable[Case]:
 
 
 def _to(height: int, width: int, letterbox: int = 0) -> Options:
-    return {"height": height, "width": width, "letterbox": letterbox}
+    return {"height": height, "width": width, "letterbox": letterbox, "to": FLOAT32}
 
 
 def _draw(images: int, height: int, width: int) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from accel import catalog
 from accel.cuda import launch, loading, loads, timing, warming
+from accel.cuda import machine as gpu
 from accel.cuda.loads import Load
 from accel.cuda.timing import Timed
 from accel.errors import AccelError
@@ -77,6 +78,7 @@ class Bench:
     rows: tuple[Row, ...]
     overheads: tuple[Overhead, ...]
     refused: tuple[Refusal, ...] = ()  # what could not be timed, and why
+    clocks_after: Options = field(default_factory=dict)  # right after the rows
 
 
 def bench(
@@ -107,9 +109,16 @@ def bench(
             overheads.append(overhead(kernel))
         except (AccelError, RuntimeError) as error:  # torch's own, out of memory among them
             refused.append(Refusal(kernel, _first(error)))
-    after = timing.copy_bytes_per_s()
+    copies = (before, timing.copy_bytes_per_s())
+    clocks = gpu.clocks()
     return Bench(
-        machine, (before, after), _torch_launch_s(), tuple(rows), tuple(overheads), tuple(refused)
+        machine,
+        copies,
+        _torch_launch_s(),
+        tuple(rows),
+        tuple(overheads),
+        tuple(refused),
+        clocks,
     )
 
 
@@ -141,7 +150,7 @@ def row(
         arms["eager"] = call
         reason = compiles or _compile(arms, peer, inputs, {**baked, "dtype": dtype})
         notes += [f"not compiled: {reason}"] if reason else []
-        limit = max(ALLOWED[views] for views in _kinds(outputs))
+        limit = max(ALLOWED[kind] for kind in _kinds(outputs))
         if not difference <= limit:
             notes.append(f"WRONG: differs from eager by {difference:.2g}, allowed is {limit:g}")
     timed = timing.interleaved(arms, ROUNDS[load.large], cold=not load.large)

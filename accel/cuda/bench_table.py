@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from accel.cuda.bench import OWN, Bench, Overhead, Row
+from accel.values import Options
 
 HEAD = ("kernel", "dtype", "load", "MB", "accel us", "spread", "of copy", "eager", "compiled", "")
 
@@ -13,7 +14,8 @@ def lines(found: Bench) -> list[str]:
     """Large loads, then models', then launches; times in microseconds, peers as x the kernel's."""
     before, after = found.copy_bytes_per_s
     text = [
-        _machine(found),
+        _told(found.machine),
+        *([f"after the rows: {_told(found.clocks_after)}"] if found.clocks_after else []),
         f"copy: {before / 1e9:.0f} GB/s read and written, {after / 1e9:.0f} GB/s after the rows",
     ]
     for title, large in (
@@ -65,8 +67,8 @@ def _numbers(column: tuple[str, ...]) -> bool:
     return all(cell == "-" or cell[:1].isdigit() for cell in column) and any(column)
 
 
-def _machine(found: Bench) -> str:
-    return ", ".join(f"{name} {value}" for name, value in found.machine.items())
+def _told(facts: Options) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
 def _row(row: Row) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +20,7 @@ from accel import catalog, manifest
 from accel.cuda import occupancy
 from accel.cuda.building import Built, Job
 from accel.errors import UsageError
+from accel.protocols import Shapes
 from accel.values import Options, Target
 
 PATH = catalog.ROOT / "kernels" / "ledger.json"
@@ -84,18 +86,24 @@ def rows(built: Iterable[tuple[Job, Built]]) -> tuple[Row, ...]:
 
 
 def threads(job: Job) -> int:
-    """Of a block: launched for the first case of this variant, or for the first that it takes."""
+    """Of a block, launched for the shapes of `launched`."""
     member = catalog.load("kernels", job.kernel)
-    cases = list(member.cases(job.dtype))
-    own = [c for c in cases if (c.baked or member.VARIANTS[0]) == job.baked]
+    shapes = launched(member, job.dtype, job.baked)
+    return math.prod(member.launch(shapes, job.dtype, job.baked).block)
+
+
+def launched(member: Any, dtype: str, baked: Options) -> Shapes:
+    """Of the first case of this variant, or else of the first that the variant takes."""
+    cases = list(member.cases(dtype))
+    own = [c for c in cases if (c.baked or member.VARIANTS[0]) == baked]
     for case in (*own, *cases):
         shapes = {name: array.shape for name, array in case.inputs.items()}
         try:
-            x, y, z = member.launch(shapes, job.dtype, job.baked).block
+            member.launch(shapes, dtype, baked)
         except UsageError:
             continue
-        return int(x * y * z)
-    raise UsageError(f"{job.kernel}: no case of {job.dtype} can be launched with {job.baked}.")
+        return shapes
+    raise UsageError(f"{member.OP}: no case of {dtype} can be launched with {dict(baked)}.")
 
 
 def source_digest(kernel: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accel import catalog
-from accel.cuda import symbols
+from accel.cuda import ledger, symbols
 from accel.cuda.comparing import excess
 from accel.cuda.simulator import Simulator
 from accel.protocols import Case
@@ -22,7 +22,8 @@ PROCESSES = 2
 
 @dataclass(frozen=True)
 class Described:
-    """One kernel, for the shapes of its first case with every size but the last a symbol."""
+    """One kernel; its geometry is the first variant's, for one of its cases, with every size but
+    the last a symbol."""
 
     name: str
     op: str
@@ -38,10 +39,8 @@ class Described:
 def describe(name: str) -> Described:
     """Raises UsageError for an unknown kernel, MissingExtra without Numba."""
     member = catalog.load("kernels", name)
-    dtype = member.DTYPES[0]
-    case = next(iter(member.cases(dtype)))
-    baked = case.baked or member.VARIANTS[0]
-    shapes = symbols.shapes({n: a.shape for n, a in case.inputs.items()})
+    dtype, baked = member.DTYPES[0], member.VARIANTS[0]
+    shapes = symbols.shapes(ledger.launched(member, dtype, baked))
     launch = member.launch(shapes, dtype, baked)
     named = zip(member.signature(dtype, baked).scalars, launch.scalars, strict=True)
     return Described(

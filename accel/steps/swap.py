@@ -6,6 +6,7 @@ runs where no kernel is; TensorRT takes the plugin of that name instead where it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from accel.values import Model, Refusal
 
 DOMAIN = "accel.kernels"
 FUNCTIONS_SINCE = 8  # IR version of the first models with functions
+STANDARD = ("", "ai.onnx")
+NO_RULE = "it has no rule: nothing in a graph of standard operators is recognised as it"
 OLDEST_OPSET = 17  # of what a kernel's function is written for
 
 
@@ -37,6 +40,7 @@ def swap(model: Model, out: Path, kernels: Sequence[str] = ()) -> Swapped:
         catalog.require("kernels", name)
     members = {n: catalog.load("kernels", n) for n in kernels or catalog.names("kernels")}
     made, sites, refused = _swapped(graph.open_model(model.path), members)
+    refused += tuple(Refusal(n, NO_RULE) for n in kernels if not members[n].rules())
     out.mkdir(parents=True, exist_ok=True)
     path = out / "model.onnx"
     if any(sites.values()):
@@ -50,7 +54,7 @@ def swap(model: Model, out: Path, kernels: Sequence[str] = ()) -> Swapped:
 def _counted(sites: Mapping[str, int], refused: Sequence[Refusal]) -> Iterator[str]:
     """ "bias_gelu 6 of 6", for what has sites."""
     for name, count in sites.items():
-        every = count + sum(r.what.partition(" at ")[0] == name for r in refused)
+        every = count + sum(r.what.startswith(f"{name} at ") for r in refused)
         if every:
             yield f"{name} {count} of {every}"
 
@@ -64,30 +68,33 @@ def _swapped(
     known = shapes.infer(proto)
     model = onnx_ir.from_proto(known)
     model.functions.clear()  # they stay as they are, ours above all
-    sites, refused, bodies = {}, [], []
+    before, bodies, refused = _present(model), [], []
     for name, member in members.items():
         body, reason = _body(proto, member)
         rules = member.rules()
         if reason:
-            sites[name], left = 0, [(_place(n), reason) for n, _ in _sites(model, rules)]
+            left = [(_place(node), reason) for node, _ in _sites(model, rules)]
         else:
-            sites[name], left = _put_in(model, rules)
+            left = _put_in(model, rules)
+        bodies += [] if reason else [body]
         refused += [Refusal(f"{name} at {node}", why) for node, why in left]
         refused += [Refusal(f"{name} at {n}", why) for n, why in _in_functions(known, rules)]
-        bodies += [body] if sites[name] else []
+    found = _present(model)  # a later kernel may have taken in what an earlier one made
+    sites = {name: max(0, found[m.OP] - before[m.OP]) for name, m in members.items()}
     common.RemoveUnusedNodesPass()(model)  # constants that only the replaced nodes read
     model.graph.sort()  # a node stands where the last of those it replaces stood
     made = onnx_ir.to_proto(model)
     made.functions.extend(proto.functions)
     there = {(f.domain, f.name) for f in proto.functions}
-    made.functions.extend(b for b in bodies if (b.domain, b.name) not in there)
+    needed = [b for b in bodies if found[b.name] and (b.domain, b.name) not in there]
+    made.functions.extend(needed)
     made.ir_version = max(made.ir_version, FUNCTIONS_SINCE)
     return made, sites, tuple(refused)
 
 
 def _body(proto: Any, member: Any) -> tuple[Any, str]:
     """The kernel's function at the model's opset, and why it cannot stand there, or ""."""
-    opset = next((o.version for o in proto.opset_import if not o.domain), 0)
+    opset = next((o.version for o in proto.opset_import if o.domain in STANDARD), 0)
     if opset < OLDEST_OPSET:
         return None, f"it needs opset {OLDEST_OPSET} or newer; the model has {opset}"
     body = member.function(opset)
@@ -111,18 +118,20 @@ def _alike(one: Any, other: Any) -> bool:
     return bool(plain[0] == plain[1])
 
 
-def _put_in(model: Any, rules: Any) -> tuple[int, list[tuple[str, str]]]:
-    """Apply a kernel's rules: nodes that were put in; sites that were not, with the reason."""
-    if not rules:
-        return 0, []
+def _present(model: Any) -> Counter[str]:
+    """How many nodes there are of each operator of ours."""
+    return Counter(n.op_type for n in model.graph.all_nodes() if n.domain == DOMAIN)
+
+
+def _put_in(model: Any, rules: Any) -> list[tuple[str, str]]:
+    """Apply a kernel's rules; the sites that they left, each with the reason."""
     from onnxscript.rewriter import RewriteRuleSet
 
     whys: dict[Any, str] = {}
-    count = 0
     for rule in rules:
         applied = RewriteRuleSet([_onnxscript(rule, whys)], commute=rule.commute)
-        count += applied.apply_to_model(model)
-    return count, [(_place(node), whys.get(node) or why) for node, why in _sites(model, rules)]
+        applied.apply_to_model(model)
+    return [(_place(node), whys.get(node) or why) for node, why in _sites(model, rules)]
 
 
 def _onnxscript(rule: Any, whys: dict[Any, str]) -> Any:
@@ -141,7 +150,9 @@ def _onnxscript(rule: Any, whys: dict[Any, str]) -> Any:
 def _sites(part: Any, rules: Any) -> Iterator[tuple[Any, str]]:
     """Nodes that mark a site of a kernel, with what its rules say of the structure around them."""
     for node in getattr(part, "graph", part).all_nodes():
-        reasons = [r.explain(node) for r in rules if not node.domain and node.op_type in r.anchors]
+        reasons = [
+            r.explain(node) for r in rules if node.domain in STANDARD and node.op_type in r.anchors
+        ]
         if any(reasons):
             yield node, next(reason for reason in reasons if reason)
 

@@ -83,7 +83,7 @@ def test_the_function_is_right(name: str, dtype: str, opset: int) -> None:
     for case in member.cases(dtype):
         if case.offset:
             continue  # addresses are the kernel's business
-        if opset < 20 and case.baked not in (None, member.VARIANTS[0]):
+        if opset < 20 and case.baked in member.VARIANTS[1:]:
             continue  # the protocol promises the first variant there, no other
         got = _run(member, body, case, dtype)
         for (output, kind), have, want in zip(

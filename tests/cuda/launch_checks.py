@@ -9,80 +9,19 @@ import ctypes
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from fake_arrays import FAKE, OP, SHAPE, Array, Tensor, arrays, fresh  # noqa: F401  a fixture
 
 from accel import catalog
-from accel.cuda import driver, launch, loading, plans, warming
+from accel.cuda import driver, launch, loading, warming
 from accel.errors import CandidateBroken, UsageError
 
-FAKE = ctypes.CDLL("libcuda.so.1")
-FAKE.fake_value.restype = ctypes.c_int64
-FAKE.fake_stream.restype = FAKE.fake_function.restype = ctypes.c_void_p
-FAKE.fake_entry.restype = ctypes.c_char_p
-OP = "residual_layernorm"
-SHAPE = (2, 3, 384)
 NAMES = catalog.names("kernels")
-
-
-class Array:
-    """Says that it lies on a device, by `__cuda_array_interface__`."""
-
-    def __init__(self, shape: Any, typestr: str, address: int, device: int = 0, **said: Any):
-        where = (0xD0 + device << 40) + address
-        self.__cuda_array_interface__ = {
-            "shape": tuple(shape), "typestr": typestr, "data": (where, False), "version": 3, **said
-        }  # fmt: skip
-
-
-class Tensor(torch.Tensor):
-    """A tensor of the host that says it lies on device 0."""
-
-    __torch_function__ = torch._C._disabled_torch_function_impl
-
-    def get_device(self) -> int:
-        """The device that it says."""
-        return 0
-
-
-def typestr(dtype: str) -> str:
-    """As the protocol spells it: bfloat16 is two bytes of no known kind."""
-    return "<V2" if dtype == "bfloat16" else np.dtype(dtype).str
-
-
-def arrays(name: str = OP, dtype: str = "float32", device: int = 0) -> tuple[Any, Any]:
-    """Inputs and outputs for the kernel's first case, each at an address of its own."""
-    member = catalog.load("kernels", name)
-    case = next(iter(member.cases(dtype)))
-    baked = case.baked or member.VARIANTS[0]
-    signature = member.signature(dtype, baked)
-    shapes = {n: a.shape for n, a in case.inputs.items()}
-    sizes = {**shapes, **member.output_shapes(shapes, baked)}
-    made = {
-        n: Array(sizes[n], typestr(kind), 4096 * (i + 1), device)
-        for i, (n, kind) in enumerate((*signature.inputs, *signature.outputs))
-    }
-    outputs = {n: made.pop(n) for n, _ in signature.outputs}
-    return made, outputs
-
-
-@pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing planned, nothing loaded; machine code is a fake that the fake driver takes."""
-    launch._PLANS.clear()
-    loading._LOADED.clear()
-    FAKE.fake_layout(b"ppppiiipp")
-    monkeypatch.setattr(loading, "machine_code", lambda *_: b"\177ELF and nothing else")
-    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda _: 0x99, raising=False)
-    yield
-    FAKE.fake_capture(0)
-    FAKE.fake_refuse(0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -107,6 +46,8 @@ def test_parameters_stand_in_the_order_of_the_signature(name: str) -> None:
         geometry = [FAKE.fake_geometry(i) for i in range(7)]
         assert geometry == [*wanted.grid, *wanted.block, 0]
         assert FAKE.fake_entry() == f"accel_{name}_{dtype}".encode()
+        loaded = launch.prepare(name, dtype, baked)
+        assert FAKE.fake_function() == loaded.function
 
 
 def test_machine_code_of_the_real_compiler_loads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,100 +245,3 @@ def test_no_rows_is_no_launch() -> None:
     launch.run(OP, inputs, outputs)
     launch.bind(OP, inputs, outputs)()
     assert FAKE.fake_launches() == before
-
-
-HOST = np.zeros(SHAPE, np.float32)
-REFUSED = {
-    "a list": ({"x": [1.0]}, r"A list has no GPU memory to read\. Pass a torch tensor"),
-    "an array of the host": ({"x": HOST}, r"input 'x' is in the host's memory; move it"),
-    "a tensor of the host": ({"x": torch.zeros(SHAPE)}, r"'x' is in the host's memory"),
-    "an unknown address": ({"x": Array(SHAPE, "<f4", 4096, -0xD0)}, r"'x' is in the host's memory"),
-    "strides": (
-        {"x": Array(SHAPE, "<f4", 4096, strides=(4, 8, 4))},
-        r"input 'x' is not contiguous; pass x\.contiguous\(\)",
-    ),
-    "a dtype of its own": (
-        {"gamma": Array((384,), "<f2", 4096)},
-        r"'gamma' is float16; beside the other arrays it has to be float32\. The kernel has: float32, float16, bfloat16\. Nothing is cast",
-    ),
-    "a dtype of nobody": ({"x": Array(SHAPE, "<c8", 4096)}, r"The dtype '<c8' is none that"),
-    "another device": (
-        {"x": Array(SHAPE, "<f4", 4096, device=1)},
-        r"all arrays have to be on one device; here: x on 1, residual on 0",
-    ),
-    "one input too many": ({"z": Array((1,), "<f4", 4096)}, r"takes the inputs x, residual"),
-    "a bias too short": (
-        {"beta": Array((383,), "<f4", 4096)},
-        r"residual_layernorm: beta is \[383\]; beside the other inputs it has to be \[384\]",
-    ),
-    "a residual of another height": (
-        {"residual": Array((2, 384), "<f4", 4096)},
-        r"residual is \[2, 384\]; beside the other inputs it has to be \[3, 384\]",
-    ),
-    "a row too long": (
-        {"x": Array((1, 20000), "<f4", 4096), "gamma": Array((20000,), "<f4", 4096), "beta": Array((20000,), "<f4", 4096)},
-        r"takes rows of up to 16384, not 20000",
-    ),
-    "more rows than int32": (
-        {"x": Array((2**31, 1), "<f4", 4096), "residual": Array((1, 1), "<f4", 4096), "gamma": Array((1,), "<f4", 4096), "beta": Array((1,), "<f4", 4096)},
-        r"a size of 2147483648 does not fit the int32",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_inputs_that_a_kernel_cannot_take_are_refused(what: str) -> None:
-    """Before anything is started, with the array, what it is and what it has to be."""
-    wrong, message = REFUSED[what]
-    inputs, outputs = arrays()
-    if "row" in what:
-        outputs = {
-            n: Array(wrong["x"].__cuda_array_interface__["shape"], "<f4", 1) for n in outputs
-        }
-    before = FAKE.fake_launches()
-    with pytest.raises(UsageError, match=message):
-        launch.run(OP, {**inputs, **wrong}, outputs)
-    assert FAKE.fake_launches() == before
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (Array((2, 3, 383), "<f4", 4096), r"output 'y' is \[2, 3, 383\]; .* to be \[2, 3, 384\]"),
-        (Array(SHAPE, "<f4", 4096, data=((0xD0 << 40) + 1, True)), r"output 'y' is read-only"),
-        (HOST, r"output 'y' is in the host's memory"),
-    ],
-)  # fmt: skip
-def test_outputs_that_do_not_fit_are_refused(wrong: Any, message: str) -> None:
-    """Sizes, memory, permission."""
-    inputs, outputs = arrays()
-    with pytest.raises(UsageError, match=message):
-        launch.run(OP, inputs, {**outputs, "y": wrong})
-
-
-def test_a_missing_input_is_named() -> None:
-    """All that it takes, and what was given."""
-    inputs, outputs = arrays()
-    del inputs["beta"]
-    with pytest.raises(
-        UsageError, match=r"inputs x, residual, gamma, beta; given were x, residual, gamma\."
-    ):
-        launch.run(OP, inputs, outputs)
-
-
-def test_an_unknown_device_is_refused() -> None:
-    """How many there are."""
-    with pytest.raises(UsageError, match=r"no CUDA device 7; this machine has 2"):
-        launch.prepare(OP, "float32", device=7)
-
-
-def test_a_dtype_that_the_arrays_do_not_tell_is_asked_for() -> None:
-    """An op whose dtype shows in its output only."""
-    signature = SimpleNamespace(inputs=(("x", "uint8"),), outputs=())
-    member = SimpleNamespace(DTYPES=("float32", "float16"), signature=lambda *_: signature)
-    given = {"x": ((4,), "uint8", 0, True, True)}
-    with pytest.raises(
-        UsageError, match=r"the arrays fit float32 and float16\. Say which, as dtype="
-    ):
-        plans._dtype("made_up", member, None, {}, given, None)
-    assert plans._dtype("made_up", member, "float16", {}, given, None) == "float16"

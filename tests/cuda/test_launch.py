@@ -1,4 +1,4 @@
-"""Launching: launch_checks.py in a process of its own, where libcuda.so.1 is a fake; and no driver."""
+"""Launching: launch_checks.py and refusal_checks.py in a process of its own, where libcuda.so.1 is a fake; and no driver."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from accel.cli import cli
 from accel.errors import MissingExtra
 
 HERE = Path(__file__).parent
-CHECKS = HERE / "launch_checks.py"
+CHECKS = (HERE / "launch_checks.py", HERE / "refusal_checks.py")
 NAMES = [
     node.name
-    for node in ast.parse(CHECKS.read_text(encoding="utf-8")).body
+    for path in CHECKS
+    for node in ast.parse(path.read_text(encoding="utf-8")).body
     if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
 ]
 
@@ -40,8 +43,9 @@ def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outcomes(fake_driver: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What became of each check: a line a failure."""
     report = tmp_path_factory.mktemp("report") / "junit.xml"
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(fake_driver), "NUMBA_ENABLE_CUDASIM": "0"}
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CHECKS)]
+    places = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(fake_driver), "PYTHONPATH": places}
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, CHECKS)]
     done = subprocess.run(
         [*words, f"--junitxml={report}"], env=environment, capture_output=True, text=True
     )
@@ -59,7 +63,7 @@ def outcomes(fake_driver: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 @pytest.mark.parametrize("name", NAMES)
 def test_with_a_fake_driver(name: str, outcomes: dict[str, list[str]]) -> None:
-    """The check of this name in launch_checks.py held, in all its cases."""
+    """The check of this name held, in all its cases."""
     assert outcomes[name] == [], "\n".join(outcomes[name])
 
 
@@ -75,3 +79,5 @@ def test_without_a_driver_the_error_says_what_can_be_done() -> None:
         pytest.skip("this machine has a driver")
     with pytest.raises(MissingExtra, match=r"No CUDA driver can be used here: .*kernels check"):
         launch.prepare("residual_layernorm", "float32")
+    found = CliRunner().invoke(cli, ["kernels", "bench", "--kernel", "residual_layernorm"])
+    assert isinstance(found.exception, MissingExtra)

@@ -542,6 +542,23 @@ def test_a_branch_is_matched_or_left_alone(tmp_path: Path) -> None:
             equal_to_its_inlined_form(old, new, given)
 
 
+def test_a_branch_that_reads_the_sum(tmp_path: Path) -> None:
+    """The sum of a node that was put in outside is what a branch reads; a GELU's is left alone."""
+    inputs, outputs = f"{FLOATS}, bool yes", "float[B, S, 8] z, float[B, S, 8] y"
+    branch = BRANCHES.replace("[sum] s = Add(x, r)\n", "").replace("[if] y", "[if] z")
+    outer = LAYER_NORM + branch.format(then="[twice] t = Add(r, s)")
+    before = model(tmp_path / "a.onnx", outer + "\n", inputs, outputs)
+    found = swap(before, tmp_path / "a")
+    assert (found.sites["residual_layernorm"], found.refused) == (2, ())
+    gelu = GELU + branch.format(then="[twice] t = Add(r, s)")
+    other = model(tmp_path / "b.onnx", gelu + "\n", inputs, outputs)
+    left = swap(other, tmp_path / "b")
+    assert [r.reason for r in left.refused] == ["the sum is used elsewhere"]
+    for old, new in ((before, found.model), (other, left.model)):
+        for yes in (True, False):
+            equal_to_its_inlined_form(old, new, {**feed(old), "yes": np.array(yes)})
+
+
 def openvino(described: Model, given: Feed, out: Path) -> tuple[Any, Mapping[str, Any]]:
     """Its answer, and what its plan says."""
     engine, target = catalog.load("engines", "openvino"), targets.load("cpu-local")
@@ -576,6 +593,17 @@ def test_a_graph_without_sites_is_an_answer(tmp_path: Path) -> None:
     found = CliRunner().invoke(cli, ["swap", str(before.path), "--out", str(out)])
     assert (found.exit_code, found.output.splitlines()) == (0, ["swap: 0 sites", str(out)])
     assert graph.describe(out).digest == graph.describe(before.path).digest
+
+
+def test_a_kernel_without_a_rule_says_so_when_it_is_asked_for(tmp_path: Path) -> None:
+    """Silence would look like a graph without sites."""
+    ruleless = [n for n in catalog.names("kernels") if not catalog.load("kernels", n).rules()]
+    before = testing.mlp(tmp_path / "m.onnx")
+    found = swap(before, tmp_path / "a", [*ruleless, "bias_gelu"])
+    assert [r.what for r in found.refused] == ruleless
+    assert all("it has no rule" in r.reason for r in found.refused)
+    assert found.model.trail[-1] == "swap: 0 sites"
+    assert swap(before, tmp_path / "b").refused == ()
 
 
 def test_the_command(tmp_path: Path) -> None:
