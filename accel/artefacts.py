@@ -14,6 +14,7 @@ from accel.errors import AccelError
 from accel.job import Job, pick, step
 from accel.measure import child
 from accel.protocols import Engine, Probe, Quantized
+from accel.search import MODULE_OPTION
 from accel.steps import build as build_step
 from accel.steps import export as export_step
 from accel.values import Candidate, Model, Options, Plan
@@ -111,7 +112,9 @@ def _in_child(
 
 
 def build(job: Job, model: Model, engine: str, options: Options) -> store.Step[Plan]:
-    """What the engine makes of a graph."""
+    """What the engine makes of a graph, or of the workload's module where its options ask for it."""
+    if MODULE_OPTION in options:
+        options = {**options, MODULE_OPTION: job.workload.source}
     key = {
         "model": model.digest,
         "engine": engine,

@@ -13,7 +13,7 @@ from accel.constraints import Constraints
 from accel.errors import AccelError
 from accel.heats import timed
 from accel.job import Job
-from accel.search import portable
+from accel.search import MODULE, portable
 from accel.steps import evaluate as evaluate_step
 from accel.steps import pack as pack_step
 from accel.trials import outputs, score
@@ -93,7 +93,7 @@ def _eager(job: Job, root: Model) -> tuple[Candidate, ...]:
         return ()
     options = {"workload": job.workload.source, "data": job.workload.data}
     plan = build(job, root, "torch_eager", options).value
-    return (Candidate("torch eager", "module", "fp32", "torch_eager", plan=plan, status="built"),)
+    return (Candidate("torch eager", MODULE, "fp32", "torch_eager", plan=plan, status="built"),)
 
 
 def measured(

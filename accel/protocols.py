@@ -57,7 +57,10 @@ class Engine(Protocol):
     def options(
         self, recipe: str, target: Target, requests: Sequence[Request], padding: Mapping[str, float]
     ) -> tuple[Options, ...]:
-        """The settings that matter for this recipe, most promising first; threads always set."""
+        """The settings that matter for this recipe, most promising first; threads always set.
+
+        An engine that runs the workload's own module, not a graph of it, offers an empty "workload"
+        too: whoever builds fills in the workload's source, or refuses where there is none."""
 
     def build(
         self, model: Model, target: Target, options: Options, requests: Sequence[Request], out: Path
@@ -130,6 +133,19 @@ class Case:
     inputs: Feed  # bfloat16 as ml_dtypes has it
     baked: Options | None = None  # None: the kernel's first variant
     offset: int = 0  # elements by which every pointer misses a 128-bit boundary
+
+
+@dataclass(frozen=True)
+class TorchSite:
+    """Where a kernel fits in an exported torch program, in nodes of its graph.
+
+    A kernel that fits into such programs has a file kernels/_torch_<kernel>.py, which offers
+    `site(node) -> TorchSite | Refusal | None`: the site whose last node it is, why it is not quite
+    one, or None for any other node. An input that no node holds yet is (operator, arguments): ("aten.linear.default", (x, w))."""
+
+    inputs: tuple[Any, ...]  # in the signature's order
+    outputs: Mapping[str, Any]  # output name -> the node whose value it is; unused ones left out
+    baked: Options
 
 
 class Kernel(Protocol):

@@ -24,6 +24,9 @@ PRUNE_MARGIN = 3.0
 REFINE_MARGIN = 1.6  # other settings of one graph were worth at most this on the models tried
 CONTENDERS = 12  # timed together, briefly, for the places in the final
 CONTENDER_MARGIN = 1.6  # one machine's speed changed by 1.5 between screenings
+MODULE = "module"  # the root of what is made of the workload's module and not of a graph
+MODULE_OPTION = "workload"  # an engine that offers it runs that module: see Engine.options
+PLAIN = "onnx"  # the root of a workload that is a graph
 FINALISTS = 3  # measured together; each costs a process and its share of every round
 FINALIST_MARGIN = 1.3  # screened slower than this beside the best: not worth a place in the final
 
@@ -49,12 +52,28 @@ def plan(
                 found.append(_refused(engine_name, recipe_name, reason))
                 continue
             settings = engine.options(recipe_name, target, requests, padding)
+            if any(MODULE_OPTION in options for options in settings):
+                found += _modules(engine_name, recipe_name, roots, settings)
+                continue
             found += _variants(engine_name, engine, recipe_name, roots, target, settings)
     return tuple(found)
 
 
 def _refused(engine: str, recipe: str, reason: str) -> Candidate:
     return Candidate(f"{engine} {recipe}", "any", recipe, engine, status="refused", reason=reason)
+
+
+def _modules(
+    engine: str, recipe: str, roots: Sequence[str], settings: Sequence[Options]
+) -> Iterable[Candidate]:
+    """Of an engine that runs the workload's own module: there is no root graph to choose."""
+    if PLAIN in roots:
+        reason = "it runs a workload's own torch.nn.Module; this workload is an .onnx"
+        return [_refused(engine, recipe, reason)]
+    return [
+        Candidate(label(engine, recipe, MODULE, {}, o), MODULE, recipe, engine, {}, o)
+        for o in settings
+    ]
 
 
 def _variants(
@@ -74,7 +93,7 @@ def _variants(
 
 
 SHORT = {"onnxruntime_cpu": "ort", "torch_export": "export", "torchscript": "script"}
-SILENT = {"threads", "padding"}  # the same for every candidate of a run
+SILENT = {"threads", "padding", "workload"}  # the same for every candidate of a run
 
 
 def label(engine: str, recipe: str, root: str, variant: Options, options: Options) -> str:

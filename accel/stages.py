@@ -13,6 +13,7 @@ from accel.errors import (
     ConstraintError,
     EnvironmentProblem,
     MissingExtra,
+    UsageError,
 )
 from accel.job import Job
 from accel.protocols import Engine
@@ -105,12 +106,18 @@ def screen_given(
 ) -> tuple[Candidate, ...]:
     """Try one graph as it is, with every setting of one engine.
 
-    Raises EnvironmentProblem where that engine cannot run here, and what `screen` raises."""
+    Raises UsageError for an engine that runs no graphs, EnvironmentProblem where that engine cannot
+    run here, and what `screen` raises."""
     _answering(job, yardstick)
     found, why = artefacts.engine(job, engine)
     if found is None:
         raise EnvironmentProblem(f"Engine {engine} cannot run here: {why}")
     settings = found.options("fp32", job.target, job.requests, job.workload.padding)
+    if any(search.MODULE_OPTION in options for options in settings):
+        raise UsageError(
+            f"Engine {engine} runs a workload's own module, never a graph that was made elsewhere. "
+            f"Choose another with --engine. See: accel list engines"
+        )
     planned = [
         Candidate(
             search.label(engine, "as given", given.path.stem, {}, options),

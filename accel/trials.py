@@ -16,7 +16,8 @@ from accel.artefacts import build, quantize
 from accel.errors import AccelError, concerns_all
 from accel.job import Job, pick, step
 from accel.measure import instrument
-from accel.protocols import Engine
+from accel.protocols import Engine, Quantized
+from accel.search import MODULE
 from accel.steps import check as check_step
 from accel.steps import evaluate as evaluate_step
 from accel.steps.check import CheckResult
@@ -47,7 +48,7 @@ def trial(
 ) -> Candidate:
     """Quantize, build, check and screen: built, refused or failed, with the reason."""
     try:
-        made = quantize(job, roots[candidate.root], candidate, engine).value
+        made = _graph(job, roots, candidate, engine)
         if made.only and made.only != candidate.engine:
             return lost(candidate, "refused", f"only {made.only} reads this graph as meant")
         plan = build(job, made.model, candidate.engine, candidate.options).value
@@ -67,6 +68,13 @@ def trial(
         )
     except AccelError as error:
         return failed(candidate, error)
+
+
+def _graph(job: Job, roots: Mapping[str, Model], candidate: Candidate, engine: Engine) -> Quantized:
+    """What the engine builds from; a module has a graph only to be held to."""
+    if candidate.root == MODULE:
+        return Quantized(next(iter(roots.values())), {})
+    return quantize(job, roots[candidate.root], candidate, engine).value
 
 
 def check(job: Job, plan: Plan, yardstick: Plan) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -171,3 +172,31 @@ def test_the_nearest_ones_are_named_when_nothing_fits() -> None:
     text = search.nearest(rows, Constraints())
     assert text.index("near: r0") < text.index("far: r6")
     assert "--max-drop" in text
+
+
+def _engine_of_modules() -> SimpleNamespace:
+    """A fake engine that runs a workload's module, with two settings."""
+    settings = tuple({"threads": 1, "workload": "", "compiler": c} for c in ("ahead", "later"))
+    return SimpleNamespace(
+        recipes=lambda *_: {"fp32": None},
+        options=lambda *_: settings,
+        style=lambda *_: None,
+    )
+
+
+def test_a_module_is_one_candidate_a_setting_whatever_the_graphs_are() -> None:
+    """There is no root to choose, no variant of a recipe, and no path in the name."""
+    rows = search.plan(
+        {"fake": _engine_of_modules()}, ("torch_export", "torchscript"), TARGET, (), {}, ("fp32",)
+    )
+    assert [(r.name, r.root, r.recipe_options) for r in rows] == [
+        ("fake fp32 ahead @module", "module", {}),
+        ("fake fp32 later @module", "module", {}),
+    ]
+
+
+def test_an_engine_of_modules_is_refused_where_the_workload_is_a_graph() -> None:
+    """One row, with the reason."""
+    rows = search.plan({"fake": _engine_of_modules()}, ("onnx",), TARGET, (), {}, ("fp32",))
+    assert [(r.name, r.status) for r in rows] == [("fake fp32", "refused")]
+    assert rows[0].reason == "it runs a workload's own torch.nn.Module; this workload is an .onnx"

