@@ -68,10 +68,15 @@ class Member:
     module: Any
     target: Target
 
+    @property
+    def takes_graphs(self) -> bool:
+        """False: it runs a workload's own module, which no recipe's graph reaches."""
+        return not self.name.startswith("torch")
+
     def options(self, case: Case, recipe: str = "fp32") -> list[Options]:
         """Every setting that it offers for the case."""
         offered = self.module.options(recipe, self.target, case.requests, case.padding)
-        source = {"workload": str(case.workload)} if self.name.startswith("torch") else {}
+        source = {} if self.takes_graphs else {"workload": str(case.workload)}
         return [{**o, **source} for o in offered]
 
     def build(self, case: Case, options: Options, out: Path, model: Model | None = None) -> Plan:

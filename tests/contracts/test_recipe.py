@@ -149,7 +149,7 @@ def test_each_variant_stays_close_and_small_in_its_engine(
 ) -> None:
     """With every setting; int8 weighs less than fp32 did. What an engine refuses is not run in it."""
     name, member = recipe
-    if engine.module.BASELINE or engine.module.recipes(engine.target)[name] is not None:
+    if not engine.takes_graphs or engine.module.recipes(engine.target)[name] is not None:
         return
     feeds = _feeds(model)
     # not 8 rows or fewer: there OpenVINO's static int8 MatMul + Relu gives zeros (`check` sees it)
@@ -242,7 +242,7 @@ def test_feeds_of_many_lengths_are_taken(
     refused = engine.module.recipes(engine.target)[recipe[0]]
     for variant, quantized, out in made:
         assert 0 < quantized.facts["calibration feeds"] <= len(_feeds(model)), variant
-        if engine.module.BASELINE or refused or quantized.only not in ("", engine.name):
+        if not engine.takes_graphs or refused or quantized.only not in ("", engine.name):
             continue
         options = engine.module.options(recipe[0], engine.target, [], {})[-1]
         (out / "plan").mkdir()

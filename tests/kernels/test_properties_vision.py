@@ -149,5 +149,7 @@ def test_one_colour_stays_that_colour(run: Simulator, height: int, width: int, s
 )
 def test_what_does_not_fit_is_refused(kernel: Any, shapes: Any, baked: Options, message: str) -> None:  # fmt: skip
     """Before anything is launched, with the value seen and what is allowed."""
+    boxes = (1, shapes["scores"][-1], 4) if "scores" in shapes else ()
+    shapes = {"boxes": boxes, "mean": (3,), "inv_std": (3,), **shapes}
     with pytest.raises(UsageError, match=message):
         kernel.launch(shapes, "float32", {**kernel.VARIANTS[0], **baked})
