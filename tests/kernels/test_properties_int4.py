@@ -1,8 +1,7 @@
-"""matmul_dequant_int4 over random shapes, its own source in the simulator."""
+"""matmul_dequant_int4 over random shapes, as it is compiled, in the emulator."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,19 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accel.cuda.simulator import Simulator
+from accel import testing
 from accel.kernels import matmul_dequant_int4 as kernel
 from accel.kernels._device import stored
 from accel.protocols import Case
 
-SETTINGS = settings(max_examples=10, derandomize=True, deadline=None)
+SETTINGS = settings(max_examples=30, derandomize=True, deadline=None)
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Any]:
-    """One process that simulates."""
-    with Simulator() as simulator:
-        yield simulator
+def run() -> Any:
+    """What was compiled, on the CPU."""
+    return testing.emulate
 
 
 @st.composite
@@ -65,7 +63,7 @@ def test_it_is_the_product_with_the_unpacked_weights(run: Any, drawn: tuple[str,
     assert np.all(np.abs(got - want) <= kernel.TOLERANCE[dtype] * (1 + np.abs(want)))
 
 
-@settings(SETTINGS, max_examples=5)
+@settings(SETTINGS, max_examples=15)
 @given(drawn=_cases(st.just("float32")), factor=st.sampled_from((-2.0, 0.5, 4.0)))
 def test_it_is_linear_in_x(run: Any, drawn: tuple[str, Case], factor: float) -> None:
     """kernel(factor * x + z) = factor * kernel(x) + kernel(z), z being x with its K turned round."""
