@@ -43,7 +43,7 @@ REFUSED = {
     ),
     "a row too long": (
         {"x": Array((1, 20000), "<f4", 4096), "gamma": Array((20000,), "<f4", 4096), "beta": Array((20000,), "<f4", 4096)},
-        r"takes rows of up to 16384, not 20000",
+        r"takes rows of up to 8192, not 20000",
     ),
     "more rows than int32": (
         {"x": Array((2**31, 1), "<f4", 4096), "residual": Array((1, 1), "<f4", 4096), "gamma": Array((1,), "<f4", 4096), "beta": Array((1,), "<f4", 4096)},
