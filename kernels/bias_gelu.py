@@ -18,6 +18,7 @@ import numpy as np
 from numba import cuda
 
 from accel.cuda.geometry import cdiv, product, require, require_countable, sizes
+from accel.errors import UsageError
 from accel.kernels import _gelu
 from accel.kernels._device import (
     BYTES,
@@ -57,7 +58,12 @@ def output_shapes(shapes: Shapes, baked: Options) -> Shapes:
 def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """As many blocks as the values fill.
 
-    Raises UsageError for a bias that does not fit x, and for 2^32 vectors of 128 bits or more."""
+    Raises UsageError for a form of GELU that is not there, for a bias that does not fit x, and for
+    more than 2^32 vectors of 128 bits."""
+    if baked not in VARIANTS:
+        raise UsageError(
+            f"bias_gelu is approximate 'none' or 'tanh', not {baked['approximate']!r}."
+        )
     *leading, columns = sizes("bias_gelu", shapes, "x")
     rows = product(leading)
     require("bias_gelu", shapes, bias=(columns,))

@@ -64,7 +64,7 @@ def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """As many blocks as the values fill.
 
     Raises UsageError unless scale and bias hold one value a channel, out_scale and out_zero_point
-    one in all, and for 2^34 values or more."""
+    one in all, and for more than 2^34 values."""
     acc, scale = shapes["acc"], shapes["scale"]
     behind = axes_behind(scale)
     channels = math.prod(scale)

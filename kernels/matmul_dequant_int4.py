@@ -61,9 +61,12 @@ def output_shapes(shapes: Shapes, baked: Options) -> Shapes:
 def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """A block has 16 columns; its warps share K, two steps each at least.
 
-    Raises UsageError where the sizes do not belong together."""
+    Raises UsageError where the sizes do not belong together, and for other groups than GROUPS."""
     depth, group = sizes("matmul_dequant_int4", shapes, "x")[-1], baked["group"]
     columns = sizes("matmul_dequant_int4", shapes, "packed", 2)[0]
+    if group not in GROUPS:
+        allowed = ", ".join(map(str, GROUPS))
+        raise UsageError(f"matmul_dequant_int4 takes groups of {allowed}, not {group}.")
     groups = depth // group
     found = (shapes["packed"][-1] * 2, shapes["scales"][-1] * group, shapes["zero_points"][-1])
     if not depth or depth % group or found != (depth, depth, cdiv(groups, 2)):

@@ -48,6 +48,7 @@ def make(
     Raises UsageError naming the array and what was allowed."""
     member = catalog.load("kernels", kernel)
     constants = member.VARIANTS[0] if baked is None else baked
+    _require_constants(kernel, member, constants)
     chosen = _dtype(kernel, member, dtype, constants, inputs, outputs)
     signature = member.signature(chosen, constants)
     _require(kernel, "input", signature.inputs, inputs)
@@ -137,6 +138,15 @@ def _require(kernel: str, what: str, ports: tuple[tuple[str, str], ...], given: 
             raise UsageError(
                 f"{kernel}: the {what} {name!r} is {found}; it has to be {dtype}. Nothing is cast."
             )
+
+
+def _require_constants(kernel: str, member: Any, baked: Options) -> None:
+    wanted = tuple(member.VARIANTS[0])
+    if set(baked) != set(wanted):
+        raise UsageError(
+            f"{kernel} bakes in {', '.join(wanted) or 'nothing'}; given were "
+            f"{', '.join(baked) or 'none'}."
+        )
 
 
 def _require_sizes(

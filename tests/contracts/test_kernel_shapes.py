@@ -98,6 +98,21 @@ def test_shapes_that_do_not_fit_are_refused(what: str) -> None:
         member.launch({**_shapes(member), **wrong}, member.DTYPES[0], member.VARIANTS[0])
 
 
+@pytest.mark.parametrize(
+    ("kernel", "baked", "message"),
+    [
+        ("matmul_dequant_int4", {"group": 48}, "takes groups of 128, 64, 32, not 48"),
+        ("matmul_dequant_int4", {"group": 0}, "takes groups of 128, 64, 32, not 0"),
+        ("bias_gelu", {"approximate": "erf"}, "'none' or 'tanh', not 'erf'"),
+    ],
+)
+def test_constants_that_are_not_there_are_refused(kernel: str, baked: Any, message: str) -> None:
+    """They would compile, and compute something else."""
+    member = KERNELS[kernel]
+    with pytest.raises(UsageError, match=message):
+        member.launch(_shapes(member), member.DTYPES[0], baked)
+
+
 def test_a_number_of_values_that_is_open_is_not_counted() -> None:
     """A symbol of an engine's shape has no truth; as many as can be counted are taken."""
     require_countable("any", object(), 4)

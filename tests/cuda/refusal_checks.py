@@ -67,6 +67,14 @@ def test_inputs_that_a_kernel_cannot_take_are_refused(what: str) -> None:
     assert FAKE.fake_launches() == before
 
 
+@pytest.mark.parametrize("baked", [{}, {"epsilon": 1e-5, "axis": -1}, {"eps": 1e-5}])
+def test_constants_of_other_names_are_refused(baked: dict[str, float]) -> None:
+    """With the names that the kernel bakes in."""
+    inputs, outputs = arrays()
+    with pytest.raises(UsageError, match="residual_layernorm bakes in epsilon; given were"):
+        launch.run(OP, inputs, outputs, baked)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
