@@ -32,10 +32,12 @@ Arrays = Mapping[str, Any]
 def prepare(kernel: str, dtype: str, baked: Options | None = None, device: int = 0) -> Loaded:
     """Compile and load, so that the first launch can be captured in a CUDA graph.
 
-    Raises UsageError for a dtype or device that is not there, else as `run` does."""
+    Raises UsageError for a dtype, constant or device that is not there, else as `run` does."""
     member = catalog.load("kernels", kernel)
     ptx.require_dtype(kernel, member, dtype)
-    return loading.load(kernel, dtype, member.VARIANTS[0] if baked is None else baked, device)
+    constants = member.VARIANTS[0] if baked is None else baked
+    loading.require_constants(kernel, member, constants)
+    return loading.load(kernel, dtype, constants, device)
 
 
 def run(

@@ -215,6 +215,14 @@ def test_machine_code_is_kept_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert len(made) == len(list(tmp_path.iterdir())) == 4
 
 
+def test_machine_code_that_cannot_be_kept_leaves_nothing(tmp_path: Path) -> None:
+    """A folder stands where the file would: no error, and no half-made file either."""
+    taken = tmp_path / "taken.cubin"
+    (taken / "inside").mkdir(parents=True)
+    loading._keep(taken, b"code")
+    assert list(tmp_path.iterdir()) == [taken]
+
+
 def test_many_are_compiled_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each once, found on disk by who loads it then; what does not compile is left to that one."""
     monkeypatch.undo()
