@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import cdiv, product
+from accel.cuda.geometry import cdiv, product, require_single
 from accel.errors import UsageError
 from accel.kernels import _gelu
 from accel.kernels._device import BYTES, aligned, device, f32, i32, i64, multiply, read, u32
@@ -63,7 +63,8 @@ def output_shapes(shapes: Shapes, baked: Options) -> Shapes:
 def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """As many blocks as the values fill.
 
-    Raises UsageError unless scale and bias hold one value a channel."""
+    Raises UsageError unless scale and bias hold one value a channel, the output's one each."""
+    require_single("dequant_bias_act_quant", shapes, "out_scale", "out_zero_point")
     acc, scale = shapes["acc"], shapes["scale"]
     behind = axes_behind(scale)
     channels = math.prod(scale)

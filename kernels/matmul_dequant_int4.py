@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import WARP, cdiv, product
+from accel.cuda.geometry import WARP, cdiv, product, require
 from accel.errors import UsageError
 from accel.kernels import _int4
 from accel.kernels._device import ALL_LANES, BYTES, LANES, aligned, f32, i32, i64, put, stored, u32
@@ -61,7 +61,7 @@ def output_shapes(shapes: Shapes, baked: Options) -> Shapes:
 def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """A block has 16 columns; its warps share K, two steps each at least.
 
-    Raises UsageError where the last sizes do not belong together."""
+    Raises UsageError where the sizes do not belong together."""
     depth, group = shapes["x"][-1], baked["group"]
     groups = depth // group
     found = (shapes["packed"][-1] * 2, shapes["scales"][-1] * group, shapes["zero_points"][-1])
@@ -71,10 +71,13 @@ def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
             f"scales [N, K / {group}], zero_points [N, ceil(K / {2 * group})]; not "
             f"{', '.join(f'{name} {tuple(map(str, sizes))}' for name, sizes in shapes.items())}."
         )
+    columns = shapes["packed"][0]
+    own = {name: (columns, shapes[name][-1]) for name in ("packed", "scales", "zero_points")}
+    require("matmul_dequant_int4", shapes, **own)
     warps = 1
     while warps < WARPS and warps * 4 * STEP <= depth:
         warps *= 2
-    rows, columns = product(shapes["x"][:-1]), shapes["packed"][0]
+    rows = product(shapes["x"][:-1])
     blocks = cdiv(columns, COLUMNS) * cdiv(rows, _slab(baked))
     return Launch((blocks, 1, 1), (WARP, warps, 1), (rows, columns, depth))
 

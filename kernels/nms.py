@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import WARP, product, require
+from accel.cuda.geometry import WARP, product, require, require_single
 from accel.errors import UsageError
 from accel.kernels import _bodies
 from accel.kernels._device import (
@@ -80,6 +80,7 @@ def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     *rows, boxes = shapes["scores"]
     kept = baked["max_output_boxes_per_class"]
     require("nms", shapes, boxes=(rows[0], boxes, 4))
+    require_single("nms", shapes, "iou_threshold", "score_threshold")
     if boxes > MOST:
         raise UsageError(f"nms takes up to {MOST} boxes an image, not {boxes}.")
     if kept < 1:

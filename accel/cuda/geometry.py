@@ -40,3 +40,9 @@ def require(kernel: str, shapes: Shapes, **wanted: tuple[Any, ...]) -> None:
                 f"{kernel}: {name} is [{', '.join(map(str, found))}]; beside the other inputs it "
                 f"has to be [{', '.join(map(str, sizes))}]."
             )
+
+
+def require_single(kernel: str, shapes: Shapes, *names: str) -> None:
+    """Raise UsageError for an input that has not exactly one element, of whatever rank."""
+    for name in names:
+        require(kernel, shapes, **{name: (1,) * len(shapes[name])})
