@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import cdiv, product, require
+from accel.cuda.geometry import cdiv, product, require, require_countable, sizes
 from accel.kernels import _gelu
 from accel.kernels._device import (
     BYTES,
@@ -57,11 +57,14 @@ def output_shapes(shapes: Shapes, baked: Options) -> Shapes:
 def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """As many blocks as the values fill.
 
-    Raises UsageError for a bias that does not fit x."""
-    rows, columns = product(shapes["x"][:-1]), shapes["x"][-1]
+    Raises UsageError for a bias that does not fit x, and for 2^32 vectors of 128 bits or more."""
+    *leading, columns = sizes("bias_gelu", shapes, "x")
+    rows = product(leading)
     require("bias_gelu", shapes, bias=(columns,))
+    values = rows * columns
+    require_countable("bias_gelu", values, LANES[dtype])
     of_block = THREADS * VECTORS * LANES[dtype]
-    return Launch((cdiv(rows * columns, of_block), 1, 1), (THREADS, 1, 1), (rows, columns))
+    return Launch((cdiv(values, of_block), 1, 1), (THREADS, 1, 1), (rows, columns))
 
 
 def reference(inputs: Feed, baked: Options) -> dict[str, Any]:

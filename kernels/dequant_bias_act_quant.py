@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import cdiv, product, require_single
+from accel.cuda.geometry import cdiv, product, require_countable, require_single
 from accel.errors import UsageError
 from accel.kernels import _gelu
 from accel.kernels._device import BYTES, aligned, device, f32, i32, i64, multiply, read, u32
@@ -63,21 +63,24 @@ def output_shapes(shapes: Shapes, baked: Options) -> Shapes:
 def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """As many blocks as the values fill.
 
-    Raises UsageError unless scale and bias hold one value a channel, the output's one each."""
-    require_single("dequant_bias_act_quant", shapes, "out_scale", "out_zero_point")
+    Raises UsageError unless scale and bias hold one value a channel, out_scale and out_zero_point
+    one in all, and for 2^34 values or more."""
     acc, scale = shapes["acc"], shapes["scale"]
     behind = axes_behind(scale)
     channels = math.prod(scale)
     axis = len(acc) - 1 - behind
     strange = axis < 0 or (isinstance(acc[axis], int) and acc[axis] != channels)
+    strange = strange or sum(size != 1 for size in scale) > 1
     if strange or shapes["bias"] != scale:
         raise UsageError(
             f"dequant_bias_act_quant takes scale and bias of one value a channel, not {scale} and "
             f"{shapes['bias']} for an accumulator {acc}."
         )
+    require_single("dequant_bias_act_quant", shapes, "out_scale", "out_zero_point")
     rows, inner = product(acc[:axis]), product(acc[axis + 1 :])
-    blocks = cdiv(product((*acc[:axis], channels, *acc[axis + 1 :])), THREADS * 4)
-    return Launch((blocks, 1, 1), (THREADS, 1, 1), (rows, channels, inner))
+    values = product((*acc[:axis], channels, *acc[axis + 1 :]))
+    require_countable("dequant_bias_act_quant", values, 4)
+    return Launch((cdiv(values, THREADS * 4), 1, 1), (THREADS, 1, 1), (rows, channels, inner))
 
 
 def axes_behind(scale: tuple[Any, ...]) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import WARP, require
+from accel.cuda.geometry import WARP, require, sizes
 from accel.errors import UsageError
 from accel.kernels._device import (
     BYTES,
@@ -59,11 +59,11 @@ def output_shapes(shapes: Shapes, baked: Options) -> Shapes:
 def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """Threads along a token, then tokens, of a block; a block a sentence.
 
-    Raises UsageError for a token wider than 8,192, and for a mask that does not fit x."""
-    batch, tokens, columns = shapes["x"]
+    Raises UsageError for a token wider than 8,192 or of no size, and for a mask that does not fit x."""
+    batch, tokens, columns = sizes("masked_mean_pool_l2", shapes, "x", 3)
+    if not 1 <= columns <= WIDEST:
+        raise UsageError(f"masked_mean_pool_l2 takes tokens of 1 to {WIDEST}, not {columns}.")
     require("masked_mean_pool_l2", shapes, mask=(batch, tokens))
-    if columns > WIDEST:
-        raise UsageError(f"masked_mean_pool_l2 takes tokens of up to {WIDEST}, not {columns}.")
     along = WARP
     while along * HELD < columns:
         along *= 2

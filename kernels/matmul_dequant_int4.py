@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import WARP, cdiv, product, require
+from accel.cuda.geometry import WARP, cdiv, product, require, sizes
 from accel.errors import UsageError
 from accel.kernels import _int4
 from accel.kernels._device import ALL_LANES, BYTES, LANES, aligned, f32, i32, i64, put, stored, u32
@@ -62,18 +62,18 @@ def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """A block has 16 columns; its warps share K, two steps each at least.
 
     Raises UsageError where the sizes do not belong together."""
-    depth, group = shapes["x"][-1], baked["group"]
+    depth, group = sizes("matmul_dequant_int4", shapes, "x")[-1], baked["group"]
+    columns = sizes("matmul_dequant_int4", shapes, "packed", 2)[0]
     groups = depth // group
     found = (shapes["packed"][-1] * 2, shapes["scales"][-1] * group, shapes["zero_points"][-1])
-    if depth % group or found != (depth, depth, cdiv(groups, 2)):
+    if not depth or depth % group or found != (depth, depth, cdiv(groups, 2)):
         raise UsageError(
             f"matmul_dequant_int4 takes x [..., K], K a multiple of {group}, packed [N, K / 2], "
             f"scales [N, K / {group}], zero_points [N, ceil(K / {2 * group})]; not "
             f"{', '.join(f'{name} {tuple(map(str, sizes))}' for name, sizes in shapes.items())}."
         )
-    columns = shapes["packed"][0]
-    own = {name: (columns, shapes[name][-1]) for name in ("packed", "scales", "zero_points")}
-    require("matmul_dequant_int4", shapes, **own)
+    weight = {"scales": (columns, groups), "zero_points": (columns, cdiv(groups, 2))}
+    require("matmul_dequant_int4", shapes, **weight)
     warps = 1
     while warps < WARPS and warps * 4 * STEP <= depth:
         warps *= 2

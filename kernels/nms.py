@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import WARP, product, require, require_single
+from accel.cuda.geometry import WARP, product, require, require_single, sizes
 from accel.errors import UsageError
 from accel.kernels import _bodies
 from accel.kernels._device import (
@@ -75,16 +75,16 @@ def output_shapes(shapes: Shapes, baked: Options) -> Shapes:
 def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """A block for each class of each image.
 
-    Raises UsageError for more than 32,768 boxes, for none to keep, and for boxes that do not fit
-    the scores."""
-    *rows, boxes = shapes["scores"]
+    Raises UsageError for more than 32,768 boxes, for none to keep, for boxes that do not fit the
+    scores, and for thresholds that are not one value."""
+    *rows, boxes = sizes("nms", shapes, "scores", 3)
     kept = baked["max_output_boxes_per_class"]
     require("nms", shapes, boxes=(rows[0], boxes, 4))
-    require_single("nms", shapes, "iou_threshold", "score_threshold")
     if boxes > MOST:
         raise UsageError(f"nms takes up to {MOST} boxes an image, not {boxes}.")
     if kept < 1:
         raise UsageError(f"nms keeps 1 box a class or more, not {kept}.")
+    require_single("nms", shapes, "iou_threshold", "score_threshold")
     threads = WARP
     while threads * USUAL < boxes and threads < MOST // 32:
         threads *= 2

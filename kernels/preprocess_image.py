@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import cdiv, require
+from accel.cuda.geometry import cdiv, require, sizes
 from accel.errors import UsageError
 from accel.kernels import _bodies
 from accel.kernels._device import BYTES, device, f32, get, i32, i64, put, u32
@@ -59,7 +59,7 @@ def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """Blocks along a row, along a column, and an image each. The sizes are scalars: one machine code.
 
     Raises UsageError for other than three channels, and for sides beyond what int32 can scale."""
-    images, image_height, image_width, channels = shapes["image"]
+    images, image_height, image_width, channels = sizes("preprocess_image", shapes, "image", 4)
     height, width = baked["height"], baked["width"]
     if channels != 3:
         raise UsageError(f"preprocess_image takes 3 channels, last, not {channels}.")

@@ -5,7 +5,7 @@ x, y, s: [..., C]; residual: [..., C], or fewer rows that repeat over the leadin
 next residual (pre-norm) or is dropped (post-norm).
 
 Each row is read once and held in registers, 16 values a thread, so a block row has C / 16 threads
-or more, 32 to 1,024 of them: warps add up by shuffles, several warps through shared memory. Rows
+or more, 32 to 512 of them: warps add up by shuffles, several warps through shared memory. Rows
 whose size or address does not allow 128-bit accesses take the same road element by element.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from accel.cuda.geometry import WARP, cdiv, product, require
+from accel.cuda.geometry import WARP, cdiv, product, require, sizes
 from accel.errors import UsageError
 from accel.kernels._device import (
     BYTES,
@@ -43,7 +43,8 @@ EPSILONS = (1e-12, 1e-5, 1e-6)  # BERT; GPT-2, Llama and most others; ViT
 VARIANTS: tuple[Options, ...] = ({"epsilon": 1e-12},)
 TOLERANCE = {"float32": 4e-6, "float16": 2e-3, "bfloat16": 1.6e-2}
 HELD = 16  # values of a row that one thread keeps in registers
-LONGEST = 1024 * HELD
+WIDEST_BLOCK = 512  # threads: 1,024 of them would need more registers than Turing has for a block
+LONGEST = WIDEST_BLOCK * HELD
 THREADS = 128  # of a block, where a row needs fewer
 
 
@@ -65,12 +66,12 @@ def output_shapes(shapes: Shapes, baked: Options) -> Shapes:
 def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     """Threads along a row, then rows, of a block; as many blocks as the rows fill.
 
-    Raises UsageError for a row longer than 16,384, and for other inputs that do not fit x."""
-    columns = shapes["x"][-1]
+    Raises UsageError for a row longer than 8,192, and for other inputs that do not fit x."""
+    columns = sizes("residual_layernorm", shapes, "x")[-1]
     if columns > LONGEST:
         raise UsageError(f"residual_layernorm takes rows of up to {LONGEST}, not {columns}.")
     size = (columns,)
-    repeated = _without_ones(shapes["residual"])
+    repeated = _without_ones(sizes("residual_layernorm", shapes, "residual"))
     own = tuple(shapes["x"])
     require(
         "residual_layernorm",
@@ -87,12 +88,11 @@ def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     return Launch((cdiv(rows, beside), 1, 1), (along, beside, 1), (rows, columns, residual_rows))
 
 
-def _without_ones(sizes: tuple[Any, ...]) -> tuple[Any, ...]:
+def _without_ones(found: tuple[Any, ...]) -> tuple[Any, ...]:
     """Leading ones say nothing of a tensor that repeats."""
-    found = list(sizes)
     while len(found) > 1 and isinstance(found[0], int) and found[0] == 1:
-        found.pop(0)
-    return tuple(found)
+        found = found[1:]
+    return found
 
 
 def reference(inputs: Feed, baked: Options) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def source(dtype: str, baked: Options) -> Any:
     """Block (threads of a row, rows); every thread stays until the end, for the barriers."""
     epsilon, lanes = baked["epsilon"], LANES[dtype]
     vectors = HELD // lanes
-    warps = 1024 // WARP
+    warps = WIDEST_BLOCK // WARP
     partials = 2 * warps  # the two sums have a half each, so that neither waits for the other
 
     def residual_layernorm(x, residual, gamma, beta, rows, columns, residual_rows, y, s):  # type: ignore[no-untyped-def]
@@ -229,6 +229,7 @@ def cases(dtype: str) -> Iterable[Case]:
     yield Case("one row, one column", _draw(dtype, (1, 1)))
     yield Case("odd row", _draw(dtype, (5, 77)))
     yield Case("a row over four warps", _draw(dtype, (2, 1536)))
+    yield Case("the longest row", _draw(dtype, (1, LONGEST)))
     yield Case("odd, over several warps", _draw(dtype, (3, 1001)))
     yield Case("residual repeats over the batch", _draw(dtype, (3, 4, 64), residual=(1, 4, 64)))
     yield Case("not aligned", _draw(dtype, (3, 128)), offset=1)

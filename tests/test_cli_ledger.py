@@ -135,8 +135,9 @@ def test_build_writes_what_its_manifest_tells(kernels: Any) -> None:
 
 
 def test_one_that_fails_is_named_and_the_rest_goes_on(kernels: Any) -> None:
-    """Exit 6; two rows are built, two are refused with the reason, the ledger is left alone."""
-    words = ("--kernel", "broken", "--json", "--quiet", "--ledger", "new.json")
+    """Exit 6; two rows are built, two are refused with the reason, the ledger is left alone, and what
+    is not whole gets no manifest."""
+    words = ("--kernel", "broken", "--json", "--quiet", "--ledger", "new.json", "--out", "part")
     found = accel(kernels, "build", *words)
     assert found.returncode == 6
     data = json.loads(found.stdout)["data"]
@@ -145,6 +146,8 @@ def test_one_that_fails_is_named_and_the_rest_goes_on(kernels: Any) -> None:
     assert "could not be built: broken float16 factor=2.0 for t4" in found.stderr
     assert "new.json is left as it was" in found.stderr
     assert not (kernels.folder / "new.json").exists()
+    assert len(list((kernels.folder / "part" / "t4").iterdir())) == 2 * 2
+    assert not (kernels.folder / "part" / "manifest.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,16 @@ def product(sizes: Iterable[Any]) -> Any:
     return functools.reduce(operator.mul, found) if found else 1
 
 
+def sizes(kernel: str, shapes: Shapes, name: str, axes: int = 0) -> tuple[Any, ...]:
+    """Those of an input: one an axis. Raise UsageError for another number of axes than asked for; 0
+    asks for one or more."""
+    found = tuple(shapes[name])
+    if len(found) != axes if axes else not found:
+        wanted = f"{axes} axes" if axes else "1 axis or more"
+        raise UsageError(f"{kernel} takes {name} of {wanted}, not [{', '.join(map(str, found))}].")
+    return found
+
+
 def require(kernel: str, shapes: Shapes, **wanted: tuple[Any, ...]) -> None:
     """Raise UsageError for an input of other sizes: a kernel would read past its end.
 
@@ -42,7 +52,18 @@ def require(kernel: str, shapes: Shapes, **wanted: tuple[Any, ...]) -> None:
             )
 
 
+def require_countable(kernel: str, values: Any, together: int) -> None:
+    """Raise UsageError where groups of so many values are more than 32 bits count.
+
+    A number of values that is still a symbol is not looked at."""
+    if isinstance(values, int) and values > together << 32:
+        raise UsageError(f"{kernel} takes up to {together << 32} values at once, not {values}.")
+
+
 def require_single(kernel: str, shapes: Shapes, *names: str) -> None:
-    """Raise UsageError for an input that has not exactly one element, of whatever rank."""
+    """Raise UsageError for an input of more or less than one value."""
     for name in names:
-        require(kernel, shapes, **{name: (1,) * len(shapes[name])})
+        number = product(shapes[name])
+        if isinstance(number, int) and number != 1:
+            listed = ", ".join(map(str, shapes[name]))
+            raise UsageError(f"{kernel} takes {name} of one value, not [{listed}].")

@@ -22,7 +22,7 @@ def build(
 ) -> tuple[Ledger, tuple[Refusal, ...]]:
     """Compile and assemble each op, dtype and variant for each GPU: what it costs, what failed.
 
-    With `out`, each .ptx and .cubin is written there, and a manifest of digests once all are.
+    With `out`, each .ptx and .cubin is written there, and a manifest of digests once all are: where one failed there is none.
     Raises EnvironmentProblem where the toolchain is absent or the disk refuses."""
     if out is not None:
         building.clear(out)
@@ -38,7 +38,7 @@ def build(
         made.append((job, found))
         if out is not None:
             written.append(building.write(out, job, found))
-    if out is not None:
+    if out is not None and not refused:
         building.seal(out, written, toolchain)
     sources = {k: ledgers.source_digest(k) for k in kernels}
     targets = {gpu.name: ledgers.label(gpu) for gpu in gpus}
