@@ -27,7 +27,11 @@ ledger: .venv/.dev
 
 # on a machine with a GPU; with its own Python: make gpu-test BIN=$$(dirname $$(which python3))
 OWN := $(if $(filter .venv/bin,$(BIN)),.venv/.dev)
-ON_GPU = PYTHONPATH=$(CURDIR) $(BIN)/python3 -m pytest -W default -m gpu
+ON_GPU = PYTHONPATH=$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python3 -m pytest -W default -m gpu
+
+ifneq ($(wildcard /usr/local/cuda),)
+gpu-test gpu-bench: export CUDA_HOME ?= /usr/local/cuda
+endif
 
 gpu-test: $(OWN)
 	$(ON_GPU) tests/gpu

@@ -12,6 +12,7 @@ from accel.errors import MissingExtra, UsageError
 
 ROOT = Path(__file__).parent
 SUFFIX = {"profiles": ".toml"}
+LISTED = {"profiles": "targets"}  # as `accel list` calls it
 EXTRAS = {  # import name -> extra; a new dependency is one line here and one in pyproject.toml
     "torch": "torch",
     "onnxruntime": "cpu",
@@ -19,6 +20,9 @@ EXTRAS = {  # import name -> extra; a new dependency is one line here and one in
     "nncf": "openvino",
     "tensorrt": "tensorrt",
     "numba": "kernels",
+    "llvmlite": "kernels",
+    "numba_cuda": "kernels",
+    "cuda": "kernels",  # cuda-core
 }
 
 
@@ -38,7 +42,7 @@ def require(family: str, name: str) -> None:
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise UsageError(
         f"No {family.removesuffix('s')} named {name!r}.{hint} Known: {', '.join(allowed)}. "
-        f"Run: accel list {family}"
+        f"Run: accel list {LISTED.get(family, family)}"
     )
 
 

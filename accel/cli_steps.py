@@ -36,11 +36,13 @@ def export(
 @contextlib.contextmanager
 def working_folder(out: Path, source: Path) -> Any:
     """A folder beside `out` to work in. Raises UsageError where `out` is what is read, or no file."""
-    from accel import store
+    from accel import graph, store
 
     if out.is_dir():
         raise UsageError(f"{out} is a folder; --out names a file: {out / 'model.onnx'}")
-    if out.exists() and out.samefile(source):
+    weights = graph.external_data(source) if out.exists() and source.is_file() else ()
+    read = (source, *(source.parent / name for name in weights))
+    if out.exists() and any(one.exists() and out.samefile(one) for one in read):
         raise UsageError(f"{out} is what is read; it is left as it is. Choose another --out.")
     with store.disk(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from accel import shapes
 from accel.shapes import Sizes
 
 DOMAIN = "accel.kernels"
+STANDARD = ("", "ai.onnx")
 FOR_TENSORRT = {"plugin_namespace": "accel", "plugin_version": "1", "aot": 1}
 PASS_ON = ("Cast", "Identity")  # of a weight: still a weight
 
@@ -125,7 +126,17 @@ def origin(value: Any) -> str:
     node = value.producer()
     if node is None:
         return "a weight" if value.is_initializer() else "an input of the graph"
-    return f"{node.op_type} {node.name!r}" if node.name else str(node.op_type)
+    operator = (
+        node.op_type if node.domain in (*STANDARD, DOMAIN) else f"{node.domain}.{node.op_type}"
+    )
+    return f"{operator} {node.name!r}" if node.name else str(operator)
+
+
+def maker(value: Any, *operators: str) -> Any:
+    """The node that makes it, if that is one of these operators of ONNX; else None."""
+    node = value.producer()
+    found = node is not None and node.domain in STANDARD and node.op_type in operators
+    return node if found else None
 
 
 def used_besides(value: Any, *nodes: Any) -> bool:

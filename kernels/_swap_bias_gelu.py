@@ -79,12 +79,12 @@ def _explain(anchor: Any) -> str:
     """Of a Gelu, or of an Erf, whose input is then the sum times a number."""
     source = anchor.inputs[0]
     if anchor.op_type == "Erf":
-        scaled = source.producer()
-        if scaled is None or scaled.op_type not in ("Div", "Mul"):
+        scaled = _swap.maker(source, "Div", "Mul")
+        if scaled is None:
             return f"it is not a GELU's: its input is {_swap.origin(source)}"
         source = next((v for v in scaled.inputs if _swap.constant(v) is None), source)
-    made = source.producer()
-    if made is None or made.op_type != "Add":
+    made = _swap.maker(source, "Add")
+    if made is None:
         return f"its input is {_swap.origin(source)}, not an Add of a bias"
     if made.graph is not anchor.graph:
         return "its Add stands outside of the branch or loop that it is in"

@@ -109,7 +109,7 @@ def _explain(product: Any) -> str:
             break
         others += [other for other in node.inputs if other is not value]
         value = node.outputs[0]
-    if len(node.inputs) < 3:
+    if len(node.inputs) < 3 or node.inputs[2] is None:
         return "its QuantizeLinear has no zero point"
     bound = (product.outputs[0], *others, *node.inputs[1:], value, node.outputs[0])
     return next(

@@ -17,6 +17,7 @@ from accel.kernels.masked_mean_pool_l2 import DTYPES, OP, VARIANTS, WIDEST
 
 CLAMPS = {name: tuple(v[name] for v in VARIANTS) for name in ("min_count", "min_norm")}
 MASKING = ("Cast", "Unsqueeze", "Expand")  # between the caller's mask and what x is multiplied by
+KEPT = ("int64", "float32", "float64")  # a cast to any other dtype may change a mask's numbers
 
 
 def _pattern(divisor: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,10 +47,10 @@ def _to_sizes(op: Any, norm: Any, p: Any, shape: Any) -> Any:
 
 def _mask(column: Any) -> Any:
     """What the caller gave: an Unsqueeze of it at the end, casts and an Expand may lie between.
-    A cast to bool would make every weight 0 or 1, so the mask begins there."""
+    A cast to bool makes every weight 0 or 1, one to int8 wraps: the mask begins there."""
     value, unsqueezed = column, 0
     while (node := value.producer()) is not None and node.op_type in MASKING:
-        if node.op_type == "Cast" and _swap.dtype(value) == "bool":
+        if node.op_type == "Cast" and _swap.dtype(value) not in (*KEPT, _swap.dtype(column)):
             break
         if node.op_type == "Unsqueeze":
             unsqueezed += 1 if _axes(node) in ([-1], [2]) else 2
@@ -84,7 +85,9 @@ def _check(context: Any, x: Any, column: Any, min_count: Any, min_norm: Any, tot
         return _swap.verdict(f"x {_swap.text(x)} is not [batch, tokens, a known width]")
     columns = given[2]
     if mask is None or _swap.sizes(column) not in ((*given[:2], 1), given):
-        reason = f"x {_swap.text(x)} is multiplied by {_swap.text(column)}, not by a mask of tokens"
+        reason = (
+            f"x {_swap.text(x)} is multiplied by {_swap.text(column)}, not by a mask of its tokens"
+        )
         return _swap.verdict(reason)
     known = None not in given and _swap.sizes(mask) == given[:2]
     return _swap.verdict(

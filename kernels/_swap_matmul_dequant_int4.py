@@ -93,11 +93,18 @@ def _put(op: Any, x: Any, weight: Any, k_axis: int) -> Any:
         "zero_points": packed(zeros + centre),
     }
     weights = [
-        op.initializer(onnx_ir.tensor(values), f"{weight.name}_{name}")
+        op.initializer(onnx_ir.tensor(values), _free(f"{weight.name}_{name}", node.graph))
         for name, values in made.items()
     ]
     group = _attribute(node, "block_size", 0)
     return getattr(op, OP)(x, *weights, _domain="accel.kernels", _version=1, group=group, **FOR_TENSORRT)  # fmt: skip
+
+
+def _free(name: str, graph: Any) -> str:
+    """The name, made longer until no initializer has it: the rewriter would lose a second one."""
+    while name in graph.initializers:
+        name += "_"
+    return name
 
 
 def packed(values: Any) -> Any:

@@ -17,6 +17,7 @@ from accel.kernels import _swap
 from accel.kernels.preprocess_image import BFLOAT16, FLOAT16, FLOAT32, LARGEST_OUTPUT, OP
 
 TO_PLANES = (0, 3, 1, 2)
+BEFORE = ("Transpose", "Cast", "Div", "Mul")  # between the bytes and the Resize
 WANTED = {  # of a Resize: what the kernel does, and what ONNX takes where nothing is said
     "mode": ("linear", "nearest"),
     "coordinate_transformation_mode": ("half_pixel", "half_pixel"),
@@ -46,8 +47,8 @@ def _image(value: Any) -> tuple[Any, float | None, str]:
     """Back to the bytes: the image, what its values were multiplied by, and why it does not fit."""
     scale: float | None = 1.0
     planes, reason = False, ""
-    node = value.producer()
-    while node is not None and node.op_type in ("Transpose", "Cast", "Div", "Mul") and not reason:
+    node = _swap.maker(value, *BEFORE)
+    while node is not None and not reason:
         source = node.inputs[0]
         if node.op_type == "Transpose":
             planes = tuple(_swap.attribute(node, "perm", ())) == TO_PLANES
@@ -60,7 +61,7 @@ def _image(value: Any) -> tuple[Any, float | None, str]:
             if node.op_type == "Mul" and _swap.constant(source) is not None:
                 source, other = other, source
             scale = _times(scale, node.op_type, _swap.scalar(other))
-        value, node = source, source.producer()
+        value, node = source, _swap.maker(source, *BEFORE)
     if not planes and not reason:
         reason = f"its image {_swap.text(value)} is in planes already, not [B, H, W, 3]"
     return value, scale, reason

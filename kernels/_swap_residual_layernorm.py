@@ -49,8 +49,8 @@ def _rewrite(op: Any, a: Any, b: Any, gamma: Any, beta: Any, y: Any) -> Any:
 
 
 def _explain(norm: Any) -> str:
-    source = norm.inputs[0].producer()
-    if source is None or source.op_type != "Add":
+    source = _swap.maker(norm.inputs[0], "Add")
+    if source is None:
         return f"its input is {_swap.origin(norm.inputs[0])}, not an Add of two tensors"
     if source.graph is not norm.graph:
         return "its Add stands outside of the branch or loop that it is in"

@@ -16,11 +16,12 @@ from accel.values import Refusal
 
 CLAMPS = ("aten.clamp_min.default", "aten.clamp.default")
 EXPANDS = ("aten.expand.default", "aten.expand_as.default")
+KEPT = ("torch.int64", "torch.float32", "torch.float64")  # other casts may change its numbers
 CASTS = ("aten.to.dtype", "aten.to.dtype_layout", "aten._to_copy.default")
 
 
 def site(node: Any) -> TorchSite | Refusal | None:
-    """The mask is what stands below the casts, of which none may be one to bool."""
+    """The mask is what stands below the casts, none of which may change its numbers."""
     if not calls(node, "aten.div.Tensor"):
         return None
     p, least = node.args[0], beneath(node.args[1], *EXPANDS)
@@ -61,14 +62,18 @@ def _over_tokens(total: Any) -> bool:
 
 def _mask(column: Any) -> Any:
     """[B, S] below casts, an expand and one unsqueeze of the last axis; None where it is not so."""
-    value, unsqueezed = column, 0
+    value, unsqueezed, kept = column, 0, (*KEPT, _dtype(column))
     while calls(value, "aten.unsqueeze.default", *CASTS, *EXPANDS):
-        if str(value.meta["val"].dtype) == "torch.bool":
-            break  # its weights are 0 and 1, whatever the numbers below it are
+        if _dtype(value) == "torch.bool" or (calls(value, *CASTS) and _dtype(value) not in kept):
+            break  # its weights are 0 and 1, or wrapped, whatever the numbers below it are
         if calls(value, "aten.unsqueeze.default"):
             unsqueezed += 1 if arguments(value)["dim"] in (-1, 2) else 2
         value = value.args[0]
     return value if unsqueezed == 1 else None
+
+
+def _dtype(value: Any) -> str:
+    return str(value.meta["val"].dtype)
 
 
 def _least(clamp: Any) -> Any:

@@ -78,7 +78,7 @@ def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
         {**shapes, "residual": repeated},
         gamma=size,
         beta=size,
-        residual=own[max(0, len(own) - len(repeated)) :],
+        residual=own[max(0, len(own) - max(1, len(repeated))) :],
     )
     along = WARP
     while along * HELD < columns:

@@ -154,7 +154,7 @@ def test_one_that_fails_is_named_and_the_rest_goes_on(kernels: Any) -> None:
     ("words", "said"),
     [
         (["build", "--target", "cpu-local"], "cpu-local gives no compute_capability.*t4, a100"),
-        (["build", "--target", "h1000"], "Did you mean 'h100'"),
+        (["build", "--target", "h1000"], "Did you mean 'h100'.*Run: accel list targets"),
         (["build", "--target", "t4", "--ledger", "x.json"], "The ledger holds every GPU"),
         (["build", "--kernel", "residual_layernrom"], "Did you mean 'residual_layernorm'"),
         (["check", "--kernel", "nothing"], "No kernel named 'nothing'"),

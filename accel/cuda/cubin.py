@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from accel.cuda.ptx import Ptx
 from accel.errors import CandidateBroken, MissingExtra
 
 LIMIT_S = 120.0
+TOOLKIT = "/usr/local/cuda"  # where NVIDIA's packages put it; CUDA_HOME says otherwise
 SAID = {  # by `ptxas -v`
     "registers": r"Used (\d+) registers",
     "spills": r"(\d+) bytes spill (?:stores|loads)",
@@ -35,7 +37,7 @@ class Usage:
 
 
 def ptxas() -> Path:
-    """The assembler of the kernels extra, else one on the PATH.
+    """The assembler of the kernels extra, else one on the PATH, else that of the CUDA toolkit.
 
     Raises MissingExtra where there is none."""
     spec = importlib.util.find_spec("nvidia")
@@ -46,6 +48,9 @@ def ptxas() -> Path:
     on_path = shutil.which("ptxas")
     if on_path:
         return Path(on_path)
+    in_toolkit = Path(os.environ.get("CUDA_HOME") or TOOLKIT, "bin", "ptxas")
+    if in_toolkit.is_file():
+        return in_toolkit
     raise MissingExtra(
         "ptxas, NVIDIA's assembler, was not found. Run: pip install 'accel-inference[kernels]'"
     )

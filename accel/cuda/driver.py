@@ -7,6 +7,7 @@ machine without it can say so. Names and arguments: CUDA Driver API reference, 1
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from accel.errors import CandidateBroken, MissingExtra
 
 NO_CONTEXT = 201  # CUDA_ERROR_INVALID_CONTEXT
+DEVICE_ORDINAL = 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
 
 
 @functools.cache
@@ -81,13 +83,20 @@ def _primary(device: int) -> Any:
 
 def owner(pointer: int) -> int:
     """The device that an address belongs to; -1 for one that the driver does not know."""
-    driver = api()
-    ordinal = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-    status, found = driver.cuPointerGetAttribute(ordinal, pointer)
+    found = ctypes.c_int(-1)
+    question = ctypes.byref(found), DEVICE_ORDINAL, ctypes.c_void_p(pointer)
+    status = _asked()(*question)
     if status == NO_CONTEXT:  # a thread that has not yet worked on a GPU may not ask
         with on(0):
-            status, found = driver.cuPointerGetAttribute(ordinal, pointer)
-    return -1 if status else int(found)
+            status = _asked()(*question)
+    return -1 if status else found.value
+
+
+@functools.cache
+def _asked() -> Any:
+    """The driver's own function: cuda.bindings 13.2 and 13.3 answer 0 for every device."""
+    api()
+    return ctypes.CDLL("libcuda.so.1").cuPointerGetAttribute
 
 
 def capturing(stream: int) -> bool:

@@ -32,10 +32,12 @@ Arrays = Mapping[str, Any]
 def prepare(kernel: str, dtype: str, baked: Options | None = None, device: int = 0) -> Loaded:
     """Compile and load, so that the first launch can be captured in a CUDA graph.
 
-    Raises UsageError for a dtype or device that is not there, else as `run` does."""
+    Raises UsageError for a dtype, constant or device that is not there, else as `run` does."""
     member = catalog.load("kernels", kernel)
     ptx.require_dtype(kernel, member, dtype)
-    return loading.load(kernel, dtype, member.VARIANTS[0] if baked is None else baked, device)
+    constants = member.VARIANTS[0] if baked is None else baked
+    loading.require_constants(kernel, member, constants)
+    return loading.load(kernel, dtype, constants, device)
 
 
 def run(
@@ -56,7 +58,7 @@ def run(
     Raises UsageError for arrays that the kernel does not take, CandidateBroken when it does not
     compile, load or start, MissingExtra where there is no driver."""
     address = stream_address(stream, inputs)
-    plan, values, results = _planned(kernel, inputs, outputs, baked, dtype, stream, address)
+    plan, values, results = _planned(kernel, inputs, outputs, baked, dtype, address)
     if not plan.empty:
         _start(plan, (values, plan.types), address)
     return results
@@ -75,9 +77,9 @@ def bind(
     Arguments and errors as `run`; nothing is started yet. For torch tensors and no `stream`, each
     call takes torch's current stream of that moment, which is how a capture finds it."""
     address = stream_address(stream, inputs)
-    plan, values, results = _planned(kernel, inputs, outputs, baked, dtype, stream, address)
+    plan, values, results = _planned(kernel, inputs, outputs, baked, dtype, address)
     follows = stream is None and any(map(views.is_torch, inputs.values()))
-    return Bound(plan, values, results, None if follows else address, (dict(inputs), results))
+    return Bound(plan, values, results, None if follows else address, (dict(inputs), stream))
 
 
 class Bound:
@@ -113,7 +115,6 @@ def _planned(
     outputs: Arrays | None,
     baked: Options | None,
     dtype: str | None,
-    stream: Any,
     address: int,
 ) -> tuple[Plan, tuple[int, ...], dict[str, Any]]:
     """The plan, its parameters in order, the outputs by name."""
@@ -138,7 +139,7 @@ def _planned(
             _PLANS.clear()
         _PLANS[key] = plan
     if outputs is None:
-        outputs = _allocated(plan, stream, address)
+        outputs = _allocated(plan, address)
         given = [views.of(array) for array in outputs.values()]
     values = (
         *[seen[i][0] for i in plan.inputs_at],
@@ -161,14 +162,14 @@ def _start(plan: Plan, parameters: Any, address: int) -> None:
         driver.checked(f"starting {loaded.entry} with {plan.geometry}", answer)
 
 
-def _allocated(plan: Plan, stream: Any, address: int) -> dict[str, Any]:
-    """New torch tensors; with a stream of the caller's, from that stream's pool."""
+def _allocated(plan: Plan, address: int) -> dict[str, Any]:
+    """New torch tensors, from the pool of the launch's stream: another's may still be in use."""
     try:
         import torch
     except ModuleNotFoundError as error:
         raise catalog.missing(f"{plan.kernel} without given outputs", error) from None
     device = _torch_device(plan.loaded.device)
-    if stream is not None:
+    if address != _torch_stream(plan.loaded.device):
         with torch.cuda.stream(torch.cuda.ExternalStream(address, device)):
             return _empty(torch, plan, device)
     return _empty(torch, plan, device)

@@ -7,6 +7,7 @@ Specification 0.8).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from accel import catalog
-from accel.cuda import cubin, driver, ptx, toolchain
+from accel.cuda import cubin, driver, geometry, ptx, toolchain
 from accel.errors import CandidateBroken, UsageError
 from accel.values import Options
 
@@ -58,6 +59,16 @@ def load(
 def frozen(baked: Options) -> tuple[tuple[str, Any], ...]:
     """Constants as a key."""
     return tuple(sorted(baked.items()))
+
+
+def require_constants(kernel: str, member: Any, baked: Options) -> None:
+    """Raise UsageError for a constant that the kernel does not have."""
+    known = {name for variant in member.VARIANTS for name in variant}
+    for name in baked:
+        if name not in known:
+            raise UsageError(
+                f"{kernel} has no constant {name!r}. It has: {', '.join(sorted(known)) or 'none'}."
+            )
 
 
 def compute_capability(device: int) -> str:
@@ -103,13 +114,13 @@ def _cache() -> Path:
 
 def _keep(path: Path, made: bytes) -> None:
     """Whole or not at all; a folder that cannot be written costs a second a process, no more."""
-    try:
+    with contextlib.suppress(OSError), contextlib.ExitStack() as undone:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            undone.callback(Path(file.name).unlink)
             file.write(made)
         Path(file.name).replace(path)
-    except OSError:
-        return
+        undone.pop_all()
 
 
 def _digest(kernel: str, dtype: str, baked: Options, compute_capability: str) -> str:
@@ -121,7 +132,8 @@ def _digest(kernel: str, dtype: str, baked: Options, compute_capability: str) ->
 def _origin(kernel: str) -> tuple[str, ...]:
     """The tools' versions and the sources that decide what comes out."""
     folder = catalog.ROOT / "kernels"
-    sources = (*sorted(folder.glob("_*.py")), folder / f"{kernel}.py", Path(ptx.__file__))
+    own = (ptx.__file__, geometry.__file__)
+    sources = (*sorted(folder.glob("_*.py")), folder / f"{kernel}.py", *map(Path, own))
     digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in sources)
     return (*(f"{k} {v}" for k, v in toolchain.versions().items()), *digests)
 

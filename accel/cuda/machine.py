@@ -71,8 +71,8 @@ def _smi(asked: dict[str, str]) -> dict[str, Any]:
         done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, check=True)
     except (OSError, subprocess.SubprocessError):
         return {}
-    answers = [word.strip() for word in done.stdout.strip().splitlines()[0].split(",")]
-    return dict(zip(asked.values(), answers, strict=False))
+    answers = [word.strip() for word in done.stdout.partition("\n")[0].split(",")]
+    return dict(zip(asked.values(), answers, strict=True)) if len(answers) == len(asked) else {}
 
 
 def _version(package: str) -> str:

@@ -48,13 +48,12 @@ def make(
     Raises UsageError naming the array and what was allowed."""
     member = catalog.load("kernels", kernel)
     constants = member.VARIANTS[0] if baked is None else baked
-    _require_constants(kernel, member, constants)
+    loading.require_constants(kernel, member, constants)
     chosen = _dtype(kernel, member, dtype, constants, inputs, outputs)
     signature = member.signature(chosen, constants)
     _require(kernel, "input", signature.inputs, inputs)
     shapes = {name: tuple(map(int, facts[0])) for name, facts in inputs.items()}
-    launch = member.launch(shapes, chosen, constants)
-    sizes = member.output_shapes(shapes, constants)
+    launch, sizes = _geometry(kernel, member, shapes, chosen, constants)
     results = tuple((name, kind, tuple(map(int, sizes[name]))) for name, kind in signature.outputs)
     if outputs is not None:
         _require(kernel, "output", signature.outputs, outputs)
@@ -78,6 +77,17 @@ def make(
         + (ctypes.c_void_p,) * pointers[1],
         0 in geometry,
     )
+
+
+def _geometry(kernel: str, member: Any, shapes: Any, dtype: str, baked: Options) -> tuple[Any, Any]:
+    try:
+        return member.launch(shapes, dtype, baked), member.output_shapes(shapes, baked)
+    except (IndexError, ValueError) as error:  # an axis that is not there, or one too many
+        told = ", ".join(f"{name} {list(sizes)}" for name, sizes in shapes.items())
+        raise UsageError(
+            f"{kernel} does not take arrays of these ranks: {told}. Run: accel kernels list "
+            f"--kernel {kernel}"
+        ) from error
 
 
 def _places(ports: tuple[tuple[str, str], ...], given: Given | None) -> tuple[int, ...]:
@@ -138,15 +148,6 @@ def _require(kernel: str, what: str, ports: tuple[tuple[str, str], ...], given: 
             raise UsageError(
                 f"{kernel}: the {what} {name!r} is {found}; it has to be {dtype}. Nothing is cast."
             )
-
-
-def _require_constants(kernel: str, member: Any, baked: Options) -> None:
-    wanted = tuple(member.VARIANTS[0])
-    if set(baked) != set(wanted):
-        raise UsageError(
-            f"{kernel} bakes in {', '.join(wanted) or 'nothing'}; given were "
-            f"{', '.join(baked) or 'none'}."
-        )
 
 
 def _require_sizes(

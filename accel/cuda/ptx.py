@@ -89,7 +89,7 @@ def _compile(function: Any, signature: Signature, compute_capability: str, name:
     given += [pointers[d] for _, d in signature.outputs]
     major, minor = (int(x) for x in compute_capability.split("."))
     try:
-        with _offline((major, minor)):
+        with offline((major, minor)):
             text, _ = cuda.compile(
                 function, types.void(*given), device=False, cc=(major, minor), abi="numba"
             )
@@ -110,11 +110,17 @@ def _dtypes(signature: Signature) -> set[str]:
 
 
 @contextlib.contextmanager
-def _offline(capability: tuple[int, int]) -> Iterator[None]:
-    """Device functions ask for the current GPU's capability; with no GPU, this is the answer."""
+def offline(capability: tuple[int, int]) -> Iterator[None]:
+    """Device functions ask for the current GPU's capability; with no GPU, this is the answer.
+
+    numba-cuda 0.30 also asks numpy, once, for a name that 2.5 dropped."""
+    import numpy as np
     from numba.cuda import dispatcher
 
-    with _LOCK:
+    with _LOCK, contextlib.ExitStack() as undone:
+        if not hasattr(np, "row_stack"):
+            np.row_stack = np.vstack  # what it was: numpy 2.0 release notes
+            undone.callback(delattr, np, "row_stack")
         kept = dispatcher.get_current_device
         dispatcher.get_current_device = lambda: builtin.SimpleNamespace(
             compute_capability=capability

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -57,6 +58,7 @@ class Simulator:
 
 
 def _become_one() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, who ends this process
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
     warnings.simplefilter("ignore", RuntimeWarning)  # a GPU does not warn of inf - inf either
     from accel.cuda import warps

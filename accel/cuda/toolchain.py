@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 
-from accel.cuda import cubin
+from accel.cuda import cubin, ptx
 from accel.errors import AccelError, MissingExtra
 from accel.protocols import Probe
 
@@ -64,4 +64,5 @@ def _compile_nothing() -> None:
     def nothing() -> None:
         pass
 
-    cuda.compile(nothing, types.void(), device=False, cc=(7, 5), abi="numba")
+    with ptx.offline((7, 5)):
+        cuda.compile(nothing, types.void(), device=False, cc=(7, 5), abi="numba")

@@ -25,7 +25,7 @@ View = tuple[int, Facts]  # the address first; a plain tuple, since a launch mak
 def of(array: Any, stream: int = 0) -> View:
     """The view of one array; a DLPack producer orders its own work before `stream`.
 
-    Raises UsageError for what is none of the three kinds."""
+    Raises UsageError for what is none of the three kinds, or is not given."""
     if is_torch(array):
         contiguous = array.is_contiguous()
         facts = (array.shape, array.dtype, array.get_device(), contiguous, True)
@@ -89,15 +89,19 @@ def _dlpack(array: Any, stream: int) -> View:
             f"DLPack arrays are read by cuda-core, which does not load: {error}. "
             f"Run: pip install 'accel-inference[kernels]'"
         ) from error
-    kind, _ = array.__dlpack_device__()
-    # a producer on the host knows no streams: -1 asks it for none
-    found = StridedMemoryView.from_dlpack(
-        array, stream_ptr=-1 if kind == 1 else stream or LEGACY_STREAM
-    )
+    try:
+        kind, _ = array.__dlpack_device__()
+        # a producer on the host knows no streams: -1 asks it for none
+        found = StridedMemoryView.from_dlpack(
+            array, stream_ptr=-1 if kind == 1 else stream or LEGACY_STREAM
+        )
+        dtype = found.dtype.name
+    except Exception as error:  # BufferError, says the standard; producers raise others too
+        raise UsageError(f"A {type(array).__name__} is not given by DLPack: {error}") from error
     shape, strides = tuple(found.shape), found.strides
     contiguous = strides is None or _contiguous(shape, strides, 1)
     device = found.device_id if found.is_device_accessible else -1
-    return found.ptr, (shape, found.dtype.name, device, contiguous, not found.readonly)
+    return found.ptr, (shape, dtype, device, contiguous, not found.readonly)
 
 
 def _contiguous(shape: tuple[int, ...], strides: Any, step: int) -> bool:

@@ -16,6 +16,7 @@ from accel import catalog, graph, shapes
 from accel.values import Model, Refusal
 
 DOMAIN = "accel.kernels"
+VERSION = 1  # of the domain
 FUNCTIONS_SINCE = 8  # IR version of the first models with functions
 STANDARD = ("", "ai.onnx")
 NO_RULE = "it has no rule: nothing in a graph of standard operators is recognised as it"
@@ -84,6 +85,7 @@ def _swapped(
     common.RemoveUnusedNodesPass()(model)  # constants that only the replaced nodes read
     model.graph.sort()  # a node stands where the last of those it replaces stood
     made = onnx_ir.to_proto(model)
+    made.graph.sparse_initializer.extend(proto.graph.sparse_initializer)  # onnx_ir holds none
     made.functions.extend(proto.functions)
     there = {(f.domain, f.name) for f in proto.functions}
     needed = [b for b in bodies if found[b.name] and (b.domain, b.name) not in there]
@@ -97,6 +99,9 @@ def _body(proto: Any, member: Any) -> tuple[Any, str]:
     opset = next((o.version for o in proto.opset_import if o.domain in STANDARD), 0)
     if opset < OLDEST_OPSET:
         return None, f"it needs opset {OLDEST_OPSET} or newer; the model has {opset}"
+    version = next((o.version for o in proto.opset_import if o.domain == DOMAIN), VERSION)
+    if version != VERSION:
+        return None, f"the model imports {DOMAIN} {version}, not {VERSION}"
     body = member.function(opset)
     for other in proto.functions:
         if (other.domain, other.name) == (body.domain, body.name) and not _alike(other, body):

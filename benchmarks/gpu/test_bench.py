@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from accel.errors import AccelError
 
 HERE = Path(__file__).parent
 OUT = Path(os.environ.get("ACCEL_BENCH_OUT", ".benchmarks/gpu"))
-BUDGET_S = 270.0  # after which torch compiles nothing more; the whole is to fit in six minutes
+BUDGET_S = 180.0  # after which torch compiles no more peers; the whole is to fit in six minutes
 
 
 def _beside(name: str) -> Any:
@@ -26,13 +27,14 @@ def _beside(name: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look themselves up
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.mark.gpu
 def test_bench(capsys: pytest.CaptureFixture[str]) -> None:
-    """One table and one JSON file; ACCEL_BENCH_KERNELS=nms,bias_gelu takes a few."""
+    """One table and one JSON file; ACCEL_BENCH_KERNELS=nms,bias_gelu takes a few, and no MiniLM."""
     from accel.cuda import machine
 
     try:
@@ -53,12 +55,15 @@ def test_bench(capsys: pytest.CaptureFixture[str]) -> None:
             BUDGET_S,
             lambda line: print(f"  {line}", flush=True),
         )
-        document = {"figures": bench_table.figures(found), "bench": found}
+        minilm = _beside("minilm")
+        whole = minilm.Whole() if asked else minilm.measured()
+        document = {"figures": bench_table.figures(found), "bench": found, "minilm": whole}
         OUT.mkdir(parents=True, exist_ok=True)
         (OUT / "bench.json").write_text(manifest.document("kernels-bench", document))
-        lines = [*bench_table.lines(found), "", *_beside("minilm").lines()]
+        lines = [*bench_table.lines(found), *([] if asked else ["", *minilm.lines(whole)])]
         (OUT / "bench.txt").write_text("\n".join(lines) + "\n")
         print("\n" + "\n".join(lines), flush=True)
     assert not found.refused
+    assert not whole.wrong
     wrong = [row for row in found.rows if any("WRONG" in note for note in row.notes)]
     assert not wrong, [(row.kernel, row.dtype, row.load, row.notes) for row in wrong]

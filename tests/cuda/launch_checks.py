@@ -5,6 +5,7 @@ cuda.bindings, cuda-core and accel are the real ones. Nothing is computed: the a
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import threading
@@ -104,6 +105,7 @@ def test_outputs_are_new_torch_tensors_where_none_are_given(
 ) -> None:
     """Of the right sizes and dtype (on the host here, for want of a device)."""
     monkeypatch.setattr(launch, "_torch_device", lambda _: torch.device("cpu"))
+    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda _: 0)
     inputs, _ = arrays(dtype="float16")
     found = launch.run(OP, inputs)
     assert {n: (tuple(t.shape), t.dtype) for n, t in found.items()} == {
@@ -114,6 +116,41 @@ def test_outputs_are_new_torch_tensors_where_none_are_given(
         found["y"].data_ptr(),
         found["s"].data_ptr(),
     ]
+
+
+def test_outputs_come_from_the_pool_of_the_launchs_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another stream than torch's current one, given or the default: its own pool serves."""
+    entered: list[int] = []
+
+    def fake_stream(address: int) -> Any:
+        entered.append(address)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(launch, "_torch_device", lambda _: torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "ExternalStream", lambda address, _: address)
+    monkeypatch.setattr(torch.cuda, "stream", fake_stream)
+    inputs, _ = arrays()
+    launch.run(OP, inputs)  # on the default stream, while torch's current one is 0x99
+    launch.run(OP, inputs, stream=0x33)
+    launch.run(OP, inputs, stream=0x99)
+    assert entered == [0, 0x33]
+
+
+def test_a_bound_launch_keeps_its_stream() -> None:
+    """Who gives it may forget it."""
+
+    class Stream:
+        ptr = 0x77
+
+    stream = Stream()
+    kept = weakref.ref(stream)
+    bound = launch.bind(OP, *arrays(), stream=stream)
+    del stream
+    gc.collect()
+    bound()
+    assert kept() is not None
 
 
 def test_bound_launches_start_again_and_keep_their_arrays() -> None:
@@ -213,6 +250,14 @@ def test_machine_code_is_kept_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path:
     for dtype, epsilon, capability in others:
         loading.machine_code(OP, dtype, {"epsilon": epsilon}, capability)
     assert len(made) == len(list(tmp_path.iterdir())) == 4
+
+
+def test_machine_code_that_cannot_be_kept_leaves_nothing(tmp_path: Path) -> None:
+    """A folder stands where the file would: no error, and no half-made file either."""
+    taken = tmp_path / "taken.cubin"
+    (taken / "inside").mkdir(parents=True)
+    loading._keep(taken, b"code")
+    assert list(tmp_path.iterdir()) == [taken]
 
 
 def test_many_are_compiled_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

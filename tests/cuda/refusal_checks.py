@@ -10,12 +10,28 @@ import pytest
 import torch
 from fake_arrays import FAKE, OP, SHAPE, Array, arrays, fresh  # noqa: F401  a fixture
 
+from accel import catalog
 from accel.cuda import launch, plans
 from accel.errors import UsageError
+
+
+class Reluctant:
+    """A producer that gives nothing, as a tensor that needs its gradient does."""
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, **_: Any) -> Any:
+        raise BufferError("it requires gradient")
+
 
 HOST = np.zeros(SHAPE, np.float32)
 REFUSED = {
     "a list": ({"x": [1.0]}, r"A list has no GPU memory to read\. Pass a torch tensor"),
+    "a producer that refuses": (
+        {"x": Reluctant()},
+        r"A Reluctant is not given by DLPack: it requires gradient",
+    ),
     "an array of the host": ({"x": HOST}, r"input 'x' is in the host's memory; move it"),
     "a tensor of the host": ({"x": torch.zeros(SHAPE)}, r"'x' is in the host's memory"),
     "an unknown address": ({"x": Array(SHAPE, "<f4", 4096, -0xD0)}, r"'x' is in the host's memory"),
@@ -45,6 +61,11 @@ REFUSED = {
         {"x": Array((1, 20000), "<f4", 4096), "gamma": Array((20000,), "<f4", 4096), "beta": Array((20000,), "<f4", 4096)},
         r"takes rows of up to 8192, not 20000",
     ),
+    "no axis at all": ({"x": Array((), "<f4", 4096)}, r"does not take arrays of these ranks: x \[\]"),
+    "a residual without an axis": (
+        {"residual": Array((), "<f4", 4096)},
+        r"residual is \[\]; beside the other inputs it has to be \[384\]",
+    ),
     "more rows than int32": (
         {"x": Array((2**31, 1), "<f4", 4096), "residual": Array((1, 1), "<f4", 4096), "gamma": Array((1,), "<f4", 4096), "beta": Array((1,), "<f4", 4096)},
         r"a size of 2147483648 does not fit the int32",
@@ -65,14 +86,6 @@ def test_inputs_that_a_kernel_cannot_take_are_refused(what: str) -> None:
     with pytest.raises(UsageError, match=message):
         launch.run(OP, {**inputs, **wrong}, outputs)
     assert FAKE.fake_launches() == before
-
-
-@pytest.mark.parametrize("baked", [{}, {"epsilon": 1e-5, "axis": -1}, {"eps": 1e-5}])
-def test_constants_of_other_names_are_refused(baked: dict[str, float]) -> None:
-    """With the names that the kernel bakes in."""
-    inputs, outputs = arrays()
-    with pytest.raises(UsageError, match="residual_layernorm bakes in epsilon; given were"):
-        launch.run(OP, inputs, outputs, baked)
 
 
 @pytest.mark.parametrize(
@@ -116,3 +129,52 @@ def test_a_dtype_that_the_arrays_do_not_tell_is_asked_for() -> None:
     ):
         plans._dtype("made_up", member, None, {}, given, None)
     assert plans._dtype("made_up", member, "float16", {}, given, None) == "float16"
+
+
+READ_PAST = [
+    ("masked_mean_pool_l2", "mask", (1, 36), r"mask is \[1, 36\]; .* to be \[1, 37\]"),
+    ("masked_mean_pool_l2", "mask", (37,), r"mask is \[37\]; .* to be \[1, 37\]"),
+    ("masked_mean_pool_l2", "x", (37, 384), r"does not take arrays of these ranks: x \[37, 384\]"),
+    ("dequant_bias_act_quant", "out_scale", (0,), r"out_scale is \[0\]; .* to be \[1\]"),
+    ("dequant_bias_act_quant", "out_zero_point", (3,), r"out_zero_point is \[3\]; .* to be \[1\]"),
+    ("nms", "iou_threshold", (0,), r"iou_threshold is \[0\]; .* to be \[1\]"),
+    ("nms", "score_threshold", (2, 1), r"score_threshold is \[2, 1\]; .* to be \[1, 1\]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kernel", "name", "shape", "message"), READ_PAST)
+def test_an_input_that_a_kernel_would_read_past_is_refused(
+    kernel: str, name: str, shape: Any, message: str
+) -> None:
+    """Its sizes are looked at even where the outputs do not depend on them."""
+    member = catalog.load("kernels", kernel)
+    dtype, case = member.DTYPES[0], next(iter(member.cases(member.DTYPES[0])))
+    inputs, outputs = arrays(kernel, dtype)
+    kind = inputs[name].__cuda_array_interface__["typestr"]
+    wrong = {**inputs, name: Array(shape, kind, 4096)}
+    before = FAKE.fake_launches()
+    with pytest.raises(UsageError, match=message):
+        launch.run(kernel, wrong, outputs, case.baked, dtype=dtype)
+    assert FAKE.fake_launches() == before
+
+
+@pytest.mark.parametrize("name", ["packed", "scales", "zero_points"])
+def test_weights_of_unlike_rows_are_refused(name: str) -> None:
+    """One row of each a column of the result."""
+    kernel = "matmul_dequant_int4"
+    inputs, outputs = arrays(kernel)
+    said = inputs[name].__cuda_array_interface__
+    wrong = {**inputs, name: Array((1, *said["shape"][1:]), said["typestr"], 4096)}
+    baked = next(iter(catalog.load("kernels", kernel).cases("float32"))).baked
+    with pytest.raises(UsageError, match=r"beside the other inputs it has to be"):
+        launch.run(kernel, wrong, outputs, baked, dtype="float32")
+
+
+def test_a_constant_that_the_kernel_does_not_have_is_refused() -> None:
+    """By launching and by preparing, with those that there are."""
+    inputs, outputs = arrays()
+    message = r"residual_layernorm has no constant 'eps'\. It has: epsilon\."
+    with pytest.raises(UsageError, match=message):
+        launch.run(OP, inputs, outputs, {"eps": 1e-5})
+    with pytest.raises(UsageError, match=message):
+        launch.prepare(OP, "float32", {"eps": 1e-5})

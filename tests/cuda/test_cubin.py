@@ -94,9 +94,10 @@ def test_an_assembler_that_does_not_end_is_given_up(
 
 
 def test_without_an_assembler_the_line_that_installs_it_is_told(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Neither NVIDIA's wheel nor a ptxas on the PATH."""
+    """Neither NVIDIA's wheel nor a ptxas on the PATH, nor a toolkit."""
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(MissingExtra, match=r"pip install 'accel-inference\[kernels\]'"):
@@ -108,6 +109,18 @@ def test_one_on_the_path_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     monkeypatch.setattr(shutil, "which", lambda name: f"/opt/cuda/bin/{name}")
     assert cubin.ptxas() == Path("/opt/cuda/bin/ptxas")
+
+
+def test_a_toolkits_serves_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The one in CUDA_HOME, where that has one."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    with pytest.raises(MissingExtra, match="ptxas"):
+        cubin.ptxas()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ptxas").touch()
+    assert cubin.ptxas() == tmp_path / "bin" / "ptxas"
 
 
 def test_its_version_is_told() -> None:

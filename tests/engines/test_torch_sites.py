@@ -149,6 +149,11 @@ REFUSED: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
         "not a product with what is counted",
     ),
     "a mask of floats": (_pool, (_x(3, 5, 8), MASK.float()), "does not take float32, float32"),
+    "a mask that wraps": (
+        lambda x, m: _pool(x, m.to(torch.int8)),
+        (_x(3, 5, 8), MASK * 256),
+        "does not take float32, int8",
+    ),
     "a bounded clamp": (
         lambda x, m: _pool(x, m, 4.0),
         (_x(3, 5, 8), MASK),

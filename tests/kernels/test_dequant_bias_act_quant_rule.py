@@ -160,6 +160,16 @@ def test_what_it_refuses(
     assert [reason in r.reason for r in found.refused] == [True], found.refused
 
 
+def test_a_zero_point_may_be_left_out_by_an_empty_name(tmp_path: Path) -> None:
+    """ONNX allows a trailing input without a name: it is absent like one that is not there."""
+    proto = _graph(RELU)
+    for absent in ([""], []):
+        proto.graph.node[-1].input[2:] = absent
+        proto.graph.output[0].type.tensor_type.elem_type = TensorProto.UINT8
+        (refusal,) = _swap(proto, tmp_path).refused
+        assert refusal.reason == "its QuantizeLinear has no zero point"
+
+
 def test_dynamic_quantization_is_refused_with_the_reason(tmp_path: Path) -> None:
     """What our own recipe int8_dynamic writes: the next step is known only after all values."""
     draw = np.random.default_rng(5)

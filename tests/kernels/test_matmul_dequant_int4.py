@@ -100,6 +100,20 @@ def test_a_dequantized_weight_becomes_one_node(
     np.testing.assert_allclose(_run(after, {"x": x}), want, rtol=1e-5, atol=1e-5)
 
 
+def test_a_weight_of_the_name_that_it_would_give_stays() -> None:
+    """Another initializer d_packed: both are kept, and the results are the same."""
+    before = _model()
+    taken = helper.make_tensor("d_packed", TensorProto.FLOAT, [1], [2.0])
+    before.graph.initializer.append(taken)
+    before.graph.node.add(op_type="Mul", input=["y", "d_packed"], output=["doubled"])
+    before.graph.output[0].name = "doubled"
+    after, count = _swapped(before)
+    assert count == 1
+    x = np.random.default_rng(0).normal(size=(2, 3, 128)).astype(np.float32)
+    want = _run(before, {"x": x}, "ORT_DISABLE_ALL")
+    np.testing.assert_allclose(_run(after, {"x": x}), want, rtol=1e-5, atol=1e-5)
+
+
 def test_the_node_says_what_the_kernel_bakes() -> None:
     """Its group, and what TensorRT's parser needs to take the plugin."""
     made, _ = _swapped(_model(block=64))

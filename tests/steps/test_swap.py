@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -350,13 +350,21 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
         "masked_mean_pool_l2 at length",
         {"body": EXPANDED_MASK, "inputs": "float[B, S, 8] x, int64[1, S] mask"},
     ),
-    "x [B, S, 8] is multiplied by [B, S, 8], not by a mask of tokens": (
+    "x [B, S, 8] is multiplied by [B, S, 8], not by a mask of its tokens": (
         "masked_mean_pool_l2 at length",
         {
             "body": HEAD.replace("[mask] c0 = Unsqueeze(mask, last)\n", "").replace(
                 "Cast<to=1>(c0)", "Cast<to=1>(mask)"
             ),
             "inputs": "float[B, S, 8] x, int64[B, S, 8] mask",
+        },
+    ),
+    "x [B, S, 8] is multiplied by [B, S, 1], not by a mask of its tokens": (
+        "masked_mean_pool_l2 at length",  # 256 is 0 as int8
+        {
+            "body": HEAD.replace(
+                "[cast] c = Cast<to=1>(c0)", "i = Cast<to=3>(c0)\n  c = Cast<to=1>(i)"
+            )
         },
     ),
     "it normalises Relu 'mean', not the mean over tokens": (
@@ -507,6 +515,60 @@ def test_another_function_of_the_same_name(tmp_path: Path) -> None:
     ]
 
 
+def changed(before: Model, change: Callable[[Any], Any]) -> Model:
+    """The same file after an edit that the text form has no words for."""
+    proto = onnx.load(before.path)
+    change(proto)
+    onnx.save(proto, before.path)
+    return graph.describe(before.path)
+
+
+def test_an_operator_of_another_domain_is_not_onnxs(tmp_path: Path) -> None:
+    """A function own.Add may subtract, and an own.Mul take one operand: the reason names it."""
+    own = '<domain: "own", opset_import: ["" : 23]>\nAdd (a, b) => (c) { c = Sub(a, b) }\n'
+    body = LAYER_NORM.replace("= Add", "= own.Add")
+    found = swap(model(tmp_path / "a.onnx", body, functions=own), tmp_path / "a")
+    assert [r.reason for r in found.refused] == [
+        "its input is own.Add 'sum', not an Add of two tensors"
+    ]
+    one = '<domain: "own", opset_import: ["" : 23]>\nMul (a) => (c) { c = Neg(a) }\n'
+    resize = """
+  c = Cast<to=1>(x)
+  n = own.Mul(c)
+  y = Resize<mode="linear">(n, , , to)"""
+    sizes = {"to": "int64[4] to = {1, 3, 2, 2}"}
+    floats = {"inputs": "uint8[1, 3, 4, 4] x", "outputs": "float[1, 3, 2, 2] y", "weights": sizes}
+    left = swap(model(tmp_path / "b.onnx", resize, functions=one, **floats), tmp_path / "b")
+    assert (set(left.sites.values()), left.refused) == ({0}, ())
+
+
+def test_another_version_of_the_domain(tmp_path: Path) -> None:
+    """A file imports a domain once, and ours is version 1."""
+    before = changed(
+        model(tmp_path / "a.onnx", LAYER_NORM),
+        lambda proto: proto.opset_import.add(domain="accel.kernels", version=3),
+    )
+    (refusal,) = swap(before, tmp_path / "out").refused
+    assert refusal.reason == "the model imports accel.kernels 3, not 1"
+
+
+def test_sparse_weights_stay(tmp_path: Path) -> None:
+    """onnx_ir does not hold them; the graph still reads them."""
+
+    def add_one(proto: Any) -> None:
+        values = helper.make_tensor("sparse", onnx.TensorProto.FLOAT, [2], [1.0, 2.0])
+        places = helper.make_tensor("places", onnx.TensorProto.INT64, [2], [0, 3])
+        proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [8]))
+        proto.graph.node.add(op_type="Add", input=["y", "sparse"], output=["z"])
+        proto.graph.output[0].name = "z"
+
+    before = changed(model(tmp_path / "a.onnx", LAYER_NORM), add_one)
+    found = swap(before, tmp_path / "out")
+    assert found.sites["residual_layernorm"] == 1
+    (want,), (got,) = (run(onnx.load(m.path), feed(before)) for m in (before, found.model))
+    np.testing.assert_allclose(got, want, atol=TOLERANCE["float32"])
+
+
 BRANCHES = """
   [sum] s = Add(x, r)
   [if] y = If(yes) <
@@ -604,6 +666,28 @@ def test_a_kernel_without_a_rule_says_so_when_it_is_asked_for(tmp_path: Path) ->
     assert all("it has no rule" in r.reason for r in found.refused)
     assert found.model.trail[-1] == "swap: 0 sites"
     assert swap(before, tmp_path / "b").refused == ()
+
+
+def test_a_files_own_weights_are_not_written_over(tmp_path: Path) -> None:
+    """--out names what the model keeps its weights in: refused, and they stay as they are."""
+    before = model(tmp_path / "m.onnx", LAYER_NORM)
+    proto = onnx.load(before.path)
+    for tensor in proto.graph.initializer:  # only bytes can lie in another file
+        array = onnx.numpy_helper.to_array(tensor)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    onnx.save(
+        proto,
+        before.path,
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=0,
+    )
+    weights = (tmp_path / "weights.bin").read_bytes()
+    out = tmp_path / "weights.bin"
+    found = CliRunner().invoke(cli, ["swap", str(before.path), "--out", str(out)])
+    assert isinstance(found.exception, UsageError)
+    assert "is what is read" in str(found.exception)
+    assert out.read_bytes() == weights
 
 
 def test_the_command(tmp_path: Path) -> None:
