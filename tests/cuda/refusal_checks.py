@@ -135,10 +135,10 @@ READ_PAST = [
     ("masked_mean_pool_l2", "mask", (1, 36), r"mask is \[1, 36\]; .* to be \[1, 37\]"),
     ("masked_mean_pool_l2", "mask", (37,), r"mask is \[37\]; .* to be \[1, 37\]"),
     ("masked_mean_pool_l2", "x", (37, 384), r"takes x of 3 axes, not \[37, 384\]"),
-    ("dequant_bias_act_quant", "out_scale", (0,), r"out_scale is \[0\]; .* to be \[1\]"),
-    ("dequant_bias_act_quant", "out_zero_point", (3,), r"out_zero_point is \[3\]; .* to be \[1\]"),
-    ("nms", "iou_threshold", (0,), r"iou_threshold is \[0\]; .* to be \[1\]"),
-    ("nms", "score_threshold", (2, 1), r"score_threshold is \[2, 1\]; .* to be \[1, 1\]"),
+    ("dequant_bias_act_quant", "out_scale", (0,), r"takes out_scale of one value, not \[0\]"),
+    ("dequant_bias_act_quant", "out_zero_point", (3,), r"takes out_zero_point of one value, not \[3\]"),
+    ("nms", "iou_threshold", (0,), r"takes iou_threshold of one value, not \[0\]"),
+    ("nms", "score_threshold", (2, 1), r"takes score_threshold of one value, not \[2, 1\]"),
 ]  # fmt: skip
 
 
