@@ -46,8 +46,9 @@ def require_local(target: Target) -> None:
     if not target.local:
         raise Unmeasured(
             f"Target {target.name!r} is another machine ({target.description}); what is built and "
-            f"timed here would say nothing about it. Run this on that machine with --target "
-            f"cpu-local, or compile its kernels here: accel kernels build --target {target.name}"
+            f"timed here would say nothing about it. On that machine, give a copy of its profile "
+            f"that says local = true: --target mine.toml. Here its kernels can be compiled: accel "
+            f"kernels build --target {target.name}"
         )
 
 
