@@ -67,7 +67,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Where libcuda.so.1 is the fake."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if not compiler:
-        pytest.skip("no C compiler to build the fake driver with")
+        pytest.skip("no C compiler to build the fake driver with: make gpu-bench times a real one")
     folder = tmp_path_factory.mktemp("fake-driver")
     words = [compiler, "-shared", "-fPIC", "-O2", "-Wl,-soname,libcuda.so.1", str(SOURCE)]
     subprocess.run([*words, "-o", str(folder / "libcuda.so.1"), "-ldl"], check=True)

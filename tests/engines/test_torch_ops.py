@@ -119,7 +119,11 @@ def test_without_numba_the_line_to_type_is_told() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU is visible to PyTorch")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(),
+    reason="no NVIDIA GPU is visible to PyTorch; instead: the reference bodies, above, and the "
+    "compiled kernels in tests/contracts/test_kernel.py",
+)
 @pytest.mark.parametrize(("name", "dtype"), TYPED)
 def test_on_a_gpu_it_gives_the_reference(name: str, dtype: str) -> None:
     """The compiled kernel, through the operator, on every case that can be aligned."""

@@ -57,9 +57,12 @@ assert "accel" not in sys.modules
 def here() -> Any:
     """This machine's GPU as a target, its plugins registered; else the reason why not."""
     if importlib.util.find_spec("tensorrt") is None:
-        pytest.skip("tensorrt is not installed: pip install 'accel-inference[tensorrt]'")
+        pytest.skip(
+            "tensorrt is not installed: pip install 'accel-inference[tensorrt]'; instead: "
+            "tests/tensorrt/test_plugins.py, over stub libraries"
+        )
     if not torch.cuda.is_available():
-        pytest.skip("no GPU that torch can use")
+        pytest.skip("no GPU that torch can use; instead: tests/tensorrt/test_plugins.py")
     major, minor = torch.cuda.get_device_capability()
     made = dataclasses.replace(target.load("h100"), compute_capability=f"{major}.{minor}")
     return plugins.register(made)
