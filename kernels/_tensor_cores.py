@@ -63,6 +63,8 @@ else:
     from numba.cuda import dispatcher
     from numba.cuda.extending import intrinsic
 
+    from accel.kernels._words import four
+
     WORD, HALF, FLOAT = ir.IntType(32), ir.HalfType(), ir.FloatType()
     ONE_SIXTEENTH, ONE = 0x2C002C00, 0x3F803F80  # pairs of float16, of bfloat16
     EVERY_FOURTH = 0x000F000F
@@ -81,10 +83,7 @@ else:
         """128 bits from element i on, as four uint32."""
 
         def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
-            place = b.gep(args[0], [args[1]])
-            whole = b.load(b.bitcast(place, ir.VectorType(WORD, 4).as_pointer()), align=16)
-            items = [b.extract_element(whole, WORD(k)) for k in range(4)]
-            return context.make_tuple(b, signature.return_type, items)
+            return context.make_tuple(b, signature.return_type, four(b, args[0], args[1]))
 
         return types.UniTuple(types.uint32, 4)(pointer, i), generate
 

@@ -33,15 +33,18 @@ else:
 
     BYTE, WORD = ir.IntType(8), ir.IntType(32)
 
+    def four(b: Any, pointer: Any, i: Any) -> list[Any]:
+        """The code of one access of 128 bits: four words from element i on."""
+        place = b.gep(pointer, [i])
+        whole = b.load(b.bitcast(place, ir.VectorType(WORD, 4).as_pointer()), align=16)
+        return [b.extract_element(whole, WORD(k)) for k in range(4)]
+
     @intrinsic
     def read_words(typingctx: Any, pointer: Any, i: Any) -> Any:
         """Four int32 from element i on."""
 
         def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
-            place = b.gep(args[0], [args[1]])
-            whole = b.load(b.bitcast(place, ir.VectorType(WORD, 4).as_pointer()), align=16)
-            items = [b.extract_element(whole, WORD(k)) for k in range(4)]
-            return context.make_tuple(b, signature.return_type, items)
+            return context.make_tuple(b, signature.return_type, four(b, args[0], args[1]))
 
         return types.UniTuple(types.int32, 4)(pointer, i), generate
 
@@ -59,5 +62,4 @@ else:
             b.store(whole, place, align=4)
             return context.get_dummy_value()
 
-        four = (types.int32,) * 4
-        return types.void(pointer, i, *four), generate
+        return types.void(pointer, i, *(types.int32,) * 4), generate
