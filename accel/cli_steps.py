@@ -114,10 +114,11 @@ def _first(variants: Any, make: Any) -> Any:
 def _plan(model: Path, engine: str, target: str, out: Path, data: str | None) -> tuple[Any, Any]:
     from accel import catalog, graph, workload
     from accel import target as targets
+    from accel.measure import here
     from accel.steps import build as step
 
     device, described = targets.load(target), graph.describe(model)
-    targets.require_local(device)
+    here.require(device)
     requests = workload.requests(workload.load(str(model), data))
     options = catalog.load("engines", engine).options("fp32", device, requests, {})[-1]
     return step.build(described, engine, device, options, requests, out), requests

@@ -12,6 +12,7 @@ from accel import graph as graphs
 from accel import job as jobs
 from accel import target as targets
 from accel.constraints import Constraints, validate
+from accel.measure import here
 from accel.stages import Event, Progress, quiet
 from accel.steps.pack import claim
 from accel.values import Release
@@ -41,7 +42,7 @@ def optimize(
     `epochs`: how many times the final starts its processes anew, at most; fewer take less time and
     give wider intervals."""
     device = targets.load(target)
-    targets.require_local(device)
+    here.require(device)
     validate(constraints, device)
     out, work = Path(out).absolute(), Path(work).absolute()  # the user's code may change the folder
     claim(out, work)
@@ -78,7 +79,7 @@ def pack(
     Raises what `optimize` raises, and BadModel for a graph that cannot be read."""
     given = graphs.describe(Path(graph), (f"given as {Path(graph).name}",))
     device = targets.load(target)
-    targets.require_local(device)
+    here.require(device)
     only = dataclasses.replace(constraints, recipes=(), engines=(engine,))
     validate(only, device)
     out, work = Path(out).absolute(), Path(work).absolute()  # the user's code may change the folder

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accel import catalog, manifest
-from accel.errors import Unmeasured, UsageError
+from accel.errors import UsageError
 from accel.values import Target
 
 RATE = "_per_s"  # int8_ops_per_s, bytes_per_s: the unit stands in the name
@@ -38,18 +38,9 @@ def load(name: str) -> Target:
     target = manifest.load(Target, {"name": path.stem, **data})
     for engine in target.engines:
         catalog.require("engines", engine)
+    for recipe in target.recipes:
+        catalog.require("recipes", recipe)
     return target
-
-
-def require_local(target: Target) -> None:
-    """Raise Unmeasured for a target that is another machine: nothing can be timed for it here."""
-    if not target.local:
-        raise Unmeasured(
-            f"Target {target.name!r} is another machine ({target.description}); what is built and "
-            f"timed here would say nothing about it. On that machine, give a copy of its profile "
-            f"that says local = true: --target mine.toml. Here its kernels can be compiled: accel "
-            f"kernels build --target {target.name}"
-        )
 
 
 def _sane(path: Path, data: Mapping[str, Any]) -> None:
@@ -92,6 +83,16 @@ def _rates(value: Any) -> bool:
     )
 
 
+def _watts(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        type(watts) in (int, float) and 0 < watts < float("inf") for watts in value.values()
+    )
+
+
+def _versions(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(v, str) and v for v in value.values())
+
+
 def _known_keys(path: Path, data: dict[str, object]) -> None:
     allowed = {field.name for field in dataclasses.fields(Target)}
     for key in data:
@@ -116,6 +117,13 @@ KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "isa": ("a list of texts", _texts),
     "compute_capability": ('a text such as "9.0"', _version),
     "ptx_version": ('a text such as "8.5"', _version),
+    "recipes": ("a list of names", _texts),
+    "architecture": ('a text such as "aarch64"', lambda v: isinstance(v, str) and v != ""),
+    "gpu": ('a text such as "H200"', lambda v: isinstance(v, str) and v != ""),
+    "multiprocessors": ("a whole number above 0", _count),
+    "dla_cores": ("a whole number, 0 or more", lambda v: type(v) is int and v >= 0),
+    "power_modes_w": ("a table of watts above 0", _watts),
+    "software": ("a table of versions as texts", _versions),
     "sm": (f"a table of whole numbers above 0: {', '.join(sorted(SM))}", _limits),
     "peaks": (f"a table of rates above 0, each named *{RATE}", _rates),
     "sources": ("a list of texts", _texts),

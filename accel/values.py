@@ -85,15 +85,22 @@ class Target:
 
     name: str
     description: str
-    engines: tuple[str, ...]
-    local: bool  # True: it is this machine, so candidates can be built and measured here
+    engines: tuple[str, ...]  # in the order in which they are tried
+    local: bool  # True: it is this machine, whatever it is; False: see measure.here.elsewhere
+    recipes: tuple[str, ...] = ()  # worth trying, most promising first; empty: all
     threads: int | None = None  # None: every core that this process may use
-    memory_bytes: int | None = None
+    memory_bytes: int | None = None  # of the GPU where it has its own, else of the machine
+    architecture: str | None = None  # of the processor, as platform.machine() has it: "aarch64"
     isa: tuple[str, ...] = ()  # empty: read from the machine
+    gpu: str | None = None  # a part of the name that its driver gives: "H200"
     compute_capability: str | None = None  # of an NVIDIA GPU: "9.0"
     ptx_version: str | None = None  # the newest PTX that its driver loads: "8.5"
+    multiprocessors: int | None = None
+    dla_cores: int = 0
     sm: Mapping[str, int] = field(default_factory=dict)  # limits of one multiprocessor
-    peaks: Mapping[str, float] = field(default_factory=dict)  # "int8_ops_per_s": 1e12
+    peaks: Mapping[str, float] = field(default_factory=dict)  # dense: "int8_ops_per_s": 1e12
+    power_modes_w: Mapping[str, float] = field(default_factory=dict)  # "MAXN": 60.0
+    software: Mapping[str, str] = field(default_factory=dict)  # "jetpack", "cuda", "tensorrt"
     sources: tuple[str, ...] = ()  # where each rate was read
 
 
@@ -119,6 +126,52 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """Nodes of one operator that run alike, as the runtime tells of a plan that it has built."""
+
+    operator: str  # ONNX's name; a layer's type where the runtime fused several into one
+    count: int
+    device: str  # "CPU", "GPU", "DLA"
+    by: str  # what runs them: an execution provider, a plugin, a kernel's name
+    dtype: str = ""  # what they compute in; empty: the runtime does not tell
+    planned_device: str = ""  # that the plan asked for; empty: the same
+    planned_dtype: str = ""  # that the graph asks for; empty: the same
+    nodes: tuple[str, ...] = ()  # names: all of those that are not as planned, else a few
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Tensors that cross from one device to another at each call, inputs and outputs apart."""
+
+    source: str
+    target: str
+    count: int
+    causes: tuple[str, ...] = ()  # the operators, or the ports, that they are made for
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where every node of a plan runs and in which precision: read back, never assumed."""
+
+    placed: tuple[Placed, ...]
+    copied: tuple[Copied, ...] = ()
+    source: str = ""  # how it was read
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a static check says of a graph for a target. "unknown" is not "fine"."""
+
+    rule: str  # the file in legality/ that it comes from
+    level: Literal["error", "warning", "unknown", "note"]
+    message: str  # what is wrong, the value that was seen, what is allowed
+    where: str = ""  # node, tensor or port
+    operator: str = ""
+    source: str = ""  # the document or thread that the rule was read in, with its date or version
+    fix: str = ""  # the command or the automatic fix that mends it; empty: none
+
+
+@dataclass(frozen=True)
 class Plan:
     """What an engine built, and everything that it depends on."""
 
@@ -129,6 +182,7 @@ class Plan:
     facts: Options = field(default_factory=dict)  # read back: precision, providers, threads, ...
     versions: Mapping[str, str] = field(default_factory=dict)
     portable: bool = True  # False: needs this engine's hints or private operators
+    placement: Placement | None = None  # None: the engine cannot tell
 
 
 @dataclass(frozen=True)
@@ -205,6 +259,8 @@ class Candidate:
     drop: float | None = None  # on the search split
     measurement: Measurement | None = None
     objective_s: float | None = None  # weighted sum of per-request medians, from `measurement`
+    floor_s: float | None = None  # what the target's peak rates allow at best, weighted alike
+    findings: tuple[Finding, ...] = ()  # of the static checks, where the target is another machine
 
 
 @dataclass(frozen=True)
