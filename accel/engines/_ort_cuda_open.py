@@ -7,8 +7,9 @@ Options' names: ONNX Runtime, "CUDA Execution Provider" and "TensorRT Execution 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
-import io
+import importlib.util
 import os
 import re
 import tempfile
@@ -27,6 +28,10 @@ CUDA, TENSORRT, CPU = "CUDAExecutionProvider", "TensorrtExecutionProvider", "CPU
 NO_FALLBACK = "session.disable_cpu_ep_fallback"
 FELL = "fallback to CPU EP has been explicitly disabled"  # what it says where a node would
 CAPTURED = "Capturing the cuda graph for this model"  # the provider's log, the only sign of it
+LIBRARIES = (  # in the order in which they need one another
+    "libcudart.so.{}", "libnvrtc.so.{}", "libcublasLt.so.{}", "libcublas.so.{}", "libcurand.so.10",
+    "libcufft.so.1?", "libcudnn.so.9",
+)  # fmt: skip
 INFO, ERRORS_ONLY = 1, 3  # ONNX Runtime's log severities
 DEFAULTS: Options = {
     "provider": "cuda",
@@ -165,11 +170,18 @@ def overheard() -> Iterator[Any]:
 
 
 @functools.cache
-def preload() -> str:
-    """Load CUDA's and cuDNN's libraries from NVIDIA's wheels; what was said. ("Install", preload_dlls)
+def preload() -> tuple[str, ...]:
+    """Load CUDA's and cuDNN's libraries from NVIDIA's wheels, wherever on the path those are.
 
-    Without it, ONNX Runtime finds them only where the system's loader looks."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.suppress(Exception):
-        onnxruntime.preload_dlls()
-    return said.getvalue()
+    ONNX Runtime's provider finds them only where the system's loader looks, and its own
+    preload_dlls only in the folder that onnxruntime itself was installed to."""
+    cuda = str(getattr(onnxruntime, "cuda_version", "") or "13").partition(".")[0]
+    nvidia = importlib.util.find_spec("nvidia")
+    homes = list(nvidia.submodule_search_locations or ()) if nvidia else []
+    found = []
+    for name in LIBRARIES:
+        for path in (p for home in homes for p in Path(home).glob(f"*/lib/{name.format(cuda)}")):
+            with contextlib.suppress(OSError):  # the session's own error tells of what is missing
+                ctypes.CDLL(str(path))
+                found.append(path.name)
+    return tuple(found)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -346,6 +347,23 @@ def test_a_cuda_graph_is_refused_where_tensors_are_copied() -> None:
     with pytest.raises(CandidateBroken, match=r"2 tensors are copied .* NonMaxSuppression"):
         engine._uncopied(Placement((row,), copied))
     engine._uncopied(Placement((row,)))
+
+
+def test_nvidias_libraries_are_found_wherever_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that onnxruntime itself is not in; what does not load is left to the session."""
+    home = tmp_path / "nvidia" / "cu13" / "lib"
+    home.mkdir(parents=True)
+    (home / "libcublas.so.13").write_bytes(b"not a library")
+    source = tmp_path / "empty.c"
+    source.touch()
+    command = ["gcc", "-shared", "-o", str(home / "libcurand.so.10"), str(source)]
+    subprocess.run(command, check=True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
+    assert "libcurand.so.10" in opening.preload.__wrapped__()
+    assert "libcublas.so.13" not in opening.preload.__wrapped__()
 
 
 def test_what_libraries_log_is_overheard(capfd: pytest.CaptureFixture[str]) -> None:
