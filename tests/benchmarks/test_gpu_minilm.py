@@ -77,7 +77,7 @@ def test_every_arm_is_built_checked_and_timed(
         "kernels": {"compiler": "aot_inductor", "kernels": True},
         "made up": {"compiler": "jit"},
     }
-    found = minilm.measured(source, PORTS, "cpu", arms, rounds=2)
+    found = minilm.measured(source, PORTS, "cpu", arms, rounds=2, budget_s=600.0)
     assert [row.load for row in found.rows] == ["batch 1", "batch 4"]
     assert all(set(row.arms) == {"eager", "kernels"} for row in found.rows)
     assert (found.sites["residual_layernorm"], found.sites["bias_gelu"]) == (1, 1)
