@@ -211,7 +211,7 @@ class Measurement:
     weights: tuple[float, ...]  # per request
     load_s: float
     cold_s: float  # the first call after load
-    peak_memory_bytes: int  # of the worker process, engine and runtime included
+    peak_memory_bytes: int  # of the worker process, engine and runtime included; a GPU's apart
     warmup_calls: int
     retaken_blocks: int
     machine: Options = field(default_factory=dict)

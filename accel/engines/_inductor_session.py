@@ -13,22 +13,26 @@ import torch
 
 from accel import arrays
 from accel.engines import _torch_program as programs
-from accel.errors import CandidateBroken, UsageError
+from accel.engines._inductor_gpu import Rooms
+from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.values import Feed, Plan, Port
 
 PACKAGE, PROGRAM, CACHE = "model.pt2", "program.pt2", "cache"
 
 
-def package(path: Path) -> Callable[..., Any]:
+def package(path: Path, captured: bool = False) -> Callable[..., Any]:
     """An AOTInductor package: machine code and weights, no compiler and no tracing needed.
 
+    `captured`: a CUDA graph will be made of it, which its thread synchronization would break.
     Raises CandidateBroken for one that does not load here."""
     _require(path)
     # to compare this machine's instruction set with the package's, torch would compile a test of it
     untested = torch._inductor.config.patch({"cpp.vec_isa_ok": True})
     try:
         with programs.quiet(), programs.scratch(), untested:
-            found: Callable[..., Any] = torch._inductor.aoti_load_package(str(path))
+            found: Callable[..., Any] = torch._inductor.aoti_load_package(
+                str(path), run_single_threaded=captured
+            )
             return found
     except Exception as error:  # torch raises RuntimeError and zip errors of its own
         raise CandidateBroken(
@@ -37,9 +41,11 @@ def package(path: Path) -> Callable[..., Any]:
 
 
 def compiled(program: Any) -> Callable[..., Any]:
-    """A program behind torch.compile: each kind of shape is compiled, or found, at its first call."""
+    """A program behind torch.compile: each kind of shape is compiled, or found, at its first call.
+
+    A part that dynamo cannot trace would run in Python, uncompiled: it is an error instead."""
     module = program.module()
-    made: Callable[..., Any] = torch.compile(module, dynamic=True)
+    made: Callable[..., Any] = torch.compile(module, dynamic=True, fullgraph=True)
     return made
 
 
@@ -72,34 +78,41 @@ class Session:
     """A compiled program. Inputs and outputs cross to a GPU and back where the plan is for one."""
 
     def __init__(self, run: Callable[..., Any], plan: Plan, device: str, held: ExitStack) -> None:
-        self._run: Callable[..., Any] | None = run
         self._ports: Sequence[Port] = plan.model.inputs
         self._names = [port.name for port in plan.model.outputs]
-        self._device, self._held = device, held
+        self._tf32, self._held = bool(plan.options.get("tf32")), held
+        graphs = bool(plan.options.get("cuda_graph"))
+        gpu = device == programs.GPU
+        self._call: Callable[..., Any] | None = Rooms(run, graphs).call if gpu else _at_home(run)
 
     def __call__(self, feed: Feed) -> dict[str, Any]:
         found = self.bind(feed)()
         return {n: v.numpy().copy() for n, v in zip(self._names, found, strict=True)}
 
     def bind(self, feed: Feed) -> Callable[[], Any]:
-        """A call on tensors made beforehand, on their device; outputs are brought to the host."""
+        """A call on these arrays; on a GPU, with the copies there and back."""
         arrays.fit(feed, self._ports)
-        if self._run is None:
+        if self._call is None:
             raise CandidateBroken("the engine is closed: load it again")
-        tensors = programs.tensors_of(feed, self._ports, self._device)
-        run, home = self._run, self._device == programs.CPU
+        tensors, run = programs.tensors_of(feed, self._ports, programs.CPU), self._call
 
         def call() -> Any:
             try:
                 with torch.inference_mode():
-                    found = run(*tensors)
-                    return found if home else tuple(t.cpu() for t in found)
+                    return run(tensors)
+            except AccelError:
+                raise
             except Exception as error:  # inductor's code raises what it likes
                 raise CandidateBroken(f"PyTorch could not run: {programs.first(error)}") from None
 
+        programs.set_precision(self._tf32)  # the process's: another plan may have set it otherwise
         return call
 
     def close(self) -> None:
         """Give the memory back, and remove the copied cache."""
-        self._run = None
+        self._call = None
         self._held.close()
+
+
+def _at_home(run: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda tensors: run(*tensors)

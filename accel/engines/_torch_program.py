@@ -69,16 +69,21 @@ def set_threads(count: int) -> int:
     return obtained
 
 
-def set_exact() -> None:
-    """fp32 means fp32: no TF32 in matrix products or convolutions, no bf16 in oneDNN's.
+def set_precision(tf32: bool) -> None:
+    """fp32 means fp32: no TF32 in matrix products or convolutions, no bf16 in oneDNN's; or TF32 in
+    both, where a candidate says so in its name.
 
     cuDNN's convolutions use TF32 unless told ("CUDA semantics", PyTorch's notes).
     Raises CandidateBroken where it was not obtained."""
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    reduced = torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
-    if torch.get_float32_matmul_precision() != "highest" or reduced:
-        raise CandidateBroken("asked PyTorch for exact fp32 products, obtained TF32")
+    wanted = "high" if tf32 else "highest"
+    torch.set_float32_matmul_precision(wanted)
+    torch.backends.cudnn.allow_tf32 = tf32
+    obtained = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    if torch.get_float32_matmul_precision() != wanted or obtained != (tf32, tf32):
+        names = "exact fp32", "TF32"
+        raise CandidateBroken(
+            f"asked PyTorch for {names[tf32]} products, obtained {names[not tf32]}"
+        )
 
 
 def require_device(device: str) -> None:

@@ -11,22 +11,25 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from accel import catalog, workload
+from accel import arrays, catalog, workload
 from accel.engines import _inductor_session as sessions
 from accel.engines import _torch_ops, _torch_sites
 from accel.engines import _torch_program as programs
 from accel.engines._inductor_session import CACHE, PACKAGE, PROGRAM, Session
 from accel.errors import AccelError, CandidateBroken, UsageError
-from accel.measure import machine
+from accel.measure import child, machine
 from accel.protocols import Probe
-from accel.values import Model, Options, Plan, QuantStyle, Refusal, Request, Target
+from accel.values import Feed, Model, Options, Plan, QuantStyle, Refusal, Request, Target
 
 BASELINE = False
 AHEAD, FIRST_CALL = "aot_inductor", "torch_compile"
+TF32_FROM = 8  # compute capability (CUDA C++ Programming Guide, "Compute Capability 8.x")
+TRY_S = 300.0  # for a fresh process to load a package and run it once
 
 
 def probe() -> Probe:
@@ -54,7 +57,8 @@ def recipes(target: Target) -> Mapping[str, Refusal | None]:
 def options(
     recipe: str, target: Target, requests: Sequence[Request], padding: Mapping[str, float]
 ) -> tuple[Options, ...]:
-    """Ahead of time; on a GPU also with kernels and by torch.compile.
+    """Ahead of time; on a GPU with CUDA graphs and without, with kernels, by torch.compile, and
+    from Ampere on with TF32, which the name then says.
 
     On a CPU kernels would run their float64 references, and torch.compile only adds its guards to
     the same code: both can be asked for, and are not offered. An empty workload is filled in by
@@ -63,8 +67,11 @@ def options(
     ahead = {**shared, "compiler": AHEAD}
     if _device(target) == programs.CPU:
         return (ahead,)
-    later = {**shared, "compiler": FIRST_CALL}
-    return (ahead, {**ahead, "kernels": True}, later, {**later, "kernels": True})
+    graph, later = {**ahead, "cuda_graph": True}, {**shared, "compiler": FIRST_CALL}
+    later = {**later, "cuda_graph": True}
+    found = (graph, ahead, {**graph, "kernels": True}, later, {**later, "kernels": True})
+    major = int((target.compute_capability or "0").partition(".")[0])
+    return (*found, {**graph, "tf32": True}) if major >= TF32_FROM else found
 
 
 def _device(target: Target) -> str:
@@ -76,7 +83,8 @@ def build(
 ) -> Plan:
     """A package, or a program with the cache of its first calls, that needs the workload no more.
 
-    Options: threads; compiler, "aot_inductor" or "torch_compile"; kernels, True, False or names.
+    Options: threads; compiler, "aot_inductor" or "torch_compile"; kernels, True, False or names; on
+    a GPU also cuda_graph and tf32.
     Raises UsageError without the workload's source in the options, MissingExtra without a compiler,
     CandidateBroken where torch.export or inductor refuses the module."""
     source = options.get("workload")
@@ -89,13 +97,15 @@ def build(
     problem = workload.load(str(source), options.get("data"))
     module = programs.load_module(problem)
     threads = programs.set_threads(int(asked["threads"]))
-    programs.set_exact()  # after the user's code, which may have set it otherwise
+    programs.set_precision(
+        bool(asked.get("tf32"))
+    )  # after the user's code, which may have set it otherwise
     with programs.scratch():
         program = programs.export(module, problem, model.inputs, requests, device)
         swapped = _torch_sites.swap(program, kernels)
     facts: Options = {
         "threads": threads,
-        "precision": "as in the module; TF32 off",
+        "precision": f"as in the module; TF32 {'on' if asked.get('tf32') else 'off'}",
         "device": device,
         "compiler": compiler,
         "kernels": dict(swapped.sites),
@@ -113,7 +123,13 @@ def _asked(target: Target, options: Options) -> dict[str, Any]:
     """What stands in the plan: the workload's place does not, since nothing needs it any more."""
     given = {k: v for k, v in options.items() if k not in ("workload", "data")}
     threads = target.threads or machine.cores()
-    asked = {"threads": threads, "compiler": AHEAD, "kernels": False, **given}
+    fixed: Options = {"compiler": AHEAD, "kernels": False}
+    graphics: Options = {"cuda_graph": False, "tf32": False}
+    if _device(target) == programs.CPU:
+        if any(given.get(name) for name in graphics):
+            raise UsageError(f"cuda_graph and tf32 are a GPU's; target {target.name!r} has none.")
+        graphics = {}
+    asked = {"threads": threads, **fixed, **graphics, **given}
     if asked["compiler"] not in (AHEAD, FIRST_CALL):
         seen = asked["compiler"]
         raise UsageError(f"compiler must be {AHEAD!r} or {FIRST_CALL!r}, not {seen!r}.")
@@ -133,10 +149,29 @@ def _compile(program: Any, plan: Plan, requests: Sequence[Request]) -> None:
 def _ahead(program: Any, plan: Plan, requests: Sequence[Request]) -> None:
     with programs.shared_runtime():
         torch._inductor.aoti_compile_and_package(program, package_path=str(plan.path / PACKAGE))
+    first = requests[:1]  # one is enough to see that it runs
+    if plan.facts["device"] == programs.CPU:
+        tried(plan, [r.inputs for r in first])
+        return
+    with TemporaryDirectory(prefix="accel-") as folder:  # a crash there is a refusal here
+        feeds, log = Path(folder, "feeds.npz"), plan.path.with_name(plan.path.name + ".try.log")
+        arrays.save(feeds, [r.inputs for r in first])
+        words = {"plan": plan, "feeds": feeds}
+        child.call(f"{__name__}:try_file", words, bool, log=log, timeout_s=TRY_S)
+
+
+def tried(plan: Plan, feeds: Sequence[Feed]) -> bool:
+    """Load the plan and run it. Raises CandidateBroken where that fails."""
     session = load(plan)
-    for request in requests[:1]:  # one is enough to see that it runs
-        session(request.inputs)
+    for feed in feeds:
+        session(feed)
     session.close()
+    return True
+
+
+def try_file(plan: Plan, feeds: Path) -> bool:
+    """`tried`, in a process that has compiled nothing."""
+    return tried(plan, arrays.load(feeds) if feeds.is_file() else [])
 
 
 def _at_first_call(program: Any, plan: Plan, requests: Sequence[Request]) -> None:
@@ -162,13 +197,23 @@ def load(plan: Plan) -> Session:
     for kernel in plan.facts["kernels"]:
         _torch_ops.operator(kernel)
     programs.set_threads(int(plan.options["threads"]))
-    programs.set_exact()
+    programs.set_precision(bool(plan.options.get("tf32")))
     with ExitStack() as stack:
         if plan.options["compiler"] == AHEAD:
-            run = sessions.package(plan.path / PACKAGE)
+            run = sessions.package(plan.path / PACKAGE, bool(plan.options.get("cuda_graph")))
         else:
             run = sessions.cached(plan.path, stack)
         return Session(run, plan, str(plan.facts["device"]), stack.pop_all())
 
 
-__all__ = ["BASELINE", "Session", "build", "load", "options", "probe", "recipes", "style"]
+__all__ = [
+    "BASELINE",
+    "Session",
+    "build",
+    "load",
+    "options",
+    "probe",
+    "recipes",
+    "style",
+    "try_file",
+]

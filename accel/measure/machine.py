@@ -15,11 +15,12 @@ from accel.values import Options
 
 CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+GPUS = "gpus"
 KNOWN_ISA = {  # /proc/cpuinfo's flags (x86) or features (Arm) that decide which kernels run
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
     "asimddp", "i8mm", "bf16",
 }  # fmt: skip
-CLASS_KEYS = ("cpu", "isa", "cores", "smt", "hypervisor", "architecture")
+CLASS_KEYS = ("cpu", "isa", "cores", "smt", "hypervisor", "architecture", GPUS)
 
 
 def cores() -> int:
@@ -65,13 +66,17 @@ def _cpuinfo() -> Mapping[str, str]:
 
 def fingerprint() -> Options:
     """What a latency depends on, as far as it can be read here; never a host's name."""
-    info = _cpuinfo()
+    from accel.measure import here  # it asks this module for the processor
+
+    info, gpus = _cpuinfo(), here.gpus()
     return {
         "architecture": platform.machine(),
         "cpu": " ".join(info.get(k, "") for k in ("vendor_id", "cpu family", "model", "stepping")),
         "cpu_name": info.get("model name", "unknown"),
         "isa": sorted(isa()),
         "cores": cores(),
+        GPUS: [f"{gpu.name} {gpu.compute_capability}" for gpu in gpus],
+        "gpu_driver": gpus[0].driver if gpus else None,
         "smt": _read("/sys/devices/system/cpu/smt/active"),
         "hypervisor": "hypervisor" in info.get("flags", "").split(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
@@ -83,8 +88,10 @@ def fingerprint() -> Options:
 
 
 def machine_class(seen: Mapping[str, Any]) -> str:
-    """A short name of what changes speed: times are compared inside one class only."""
-    parts = repr([(key, seen.get(key)) for key in CLASS_KEYS])
+    """A short name of what changes speed: times are compared inside one class only.
+
+    A machine without a GPU has the name that it had before GPUs were looked for."""
+    parts = repr([(k, seen.get(k)) for k in CLASS_KEYS if k != GPUS or seen.get(k)])
     return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 

@@ -17,7 +17,7 @@ import torch
 
 from accel import store
 from accel import target as targets
-from accel.engines import _torch_program, torch_inductor
+from accel.engines import _inductor_gpu, _torch_program, torch_inductor
 from accel.errors import CandidateBroken, MissingExtra, UsageError
 from accel.values import Model, Options, Plan, Port, Request
 
@@ -214,6 +214,42 @@ def test_a_module_that_asks_for_tf32_gets_fp32(build: Callable[..., Plan]) -> No
     assert not torch.backends.cudnn.allow_tf32
 
 
+def test_tf32_is_set_where_a_plan_says_so_and_not_longer() -> None:
+    """Both switches, matrix products and convolutions, there and back."""
+    import torch
+
+    for wanted in (True, False):
+        _torch_program.set_precision(wanted)
+        assert torch.backends.cuda.matmul.allow_tf32 == wanted
+        assert torch.backends.cudnn.allow_tf32 == wanted
+
+
+@pytest.mark.parametrize("name", ["cuda_graph", "tf32"])
+def test_what_a_cpu_cannot_is_refused(build: Callable[..., Plan], name: str) -> None:
+    """Not dropped without a word."""
+    with pytest.raises(UsageError, match="are a GPU's"):
+        build(**{name: True})
+
+
+def test_an_output_off_the_gpu_is_refused() -> None:
+    """A part of the module that stayed on the processor would be a silent fallback."""
+    import torch
+
+    with pytest.raises(CandidateBroken, match="made outputs on cpu"):
+        _inductor_gpu.on_the_device([torch.ones(2)])
+
+
+def test_a_replay_that_answers_otherwise_is_refused() -> None:
+    """Rounding passes; another value, another shape or NaN in one of them does not."""
+    import torch
+
+    want = torch.ones(3)
+    _inductor_gpu.same([want * (1 + 1e-5)], [want])
+    for wrong in (want * 2, torch.full((3,), torch.nan)):
+        with pytest.raises(CandidateBroken, match="another output 0"):
+            _inductor_gpu.same([wrong], [want])
+
+
 def test_without_a_compiler_it_is_refused(
     build: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,11 +279,16 @@ def test_a_gpu_target_without_a_gpu_is_refused(build: Callable[..., Plan], tmp_p
         )
 
 
-def test_kernels_are_offered_where_they_are_fast() -> None:
-    """On a GPU with and without, ahead of time first; on a CPU they are only there to be proven."""
+def test_what_only_a_gpu_gains_from_is_offered_there() -> None:
+    """CUDA graphs with and without, kernels, both compilers, TF32 in the options and so in the name
+    from Ampere on; on a CPU none of it, and asked for it is refused."""
     gpu = torch_inductor.options("fp32", targets.load("h100"), REQUESTS, {})
-    assert [o.get("kernels", False) for o in gpu] == [False, True, False, True]
-    assert [o["compiler"] for o in gpu] == ["aot_inductor"] * 2 + ["torch_compile"] * 2
+    assert [o.get("kernels", False) for o in gpu] == [False, False, True, False, True, False]
+    assert [o.get("cuda_graph", False) for o in gpu] == [True, False, True, True, True, True]
+    assert [o["compiler"] for o in gpu[3:5]] == ["torch_compile"] * 2
+    assert [o.get("tf32", False) for o in gpu] == [False] * 5 + [True]
+    older = torch_inductor.options("fp32", targets.load("t4"), REQUESTS, {})
+    assert [dict(o) for o in older] == [dict(o) for o in gpu[:5]]
     assert [dict(o) for o in torch_inductor.options("fp32", CPU, REQUESTS, {})] == [
         {"threads": gpu[0]["threads"], "workload": "", "compiler": "aot_inductor"}
     ]

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from accel.measure import child, load, machine
+from accel.measure import child, here, load, machine
 
 
 def test_every_process_sees_the_same_machine(tmp_path: Path) -> None:
     """Fingerprint and class are the same in another process, and hold no host's name."""
-    here = machine.fingerprint()
+    found = machine.fingerprint()
     words = {"log": tmp_path / "log", "timeout_s": 60.0}
     there = child.call("accel.measure.machine:fingerprint", {}, dict, **words)
-    assert there == here
-    assert machine.machine_class(there) == machine.machine_class(here)
-    assert os.uname().nodename not in here.values()
+    assert there == found
+    assert machine.machine_class(there) == machine.machine_class(found)
+    assert os.uname().nodename not in found.values()
 
 
 def test_a_fingerprint_holds_what_a_latency_depends_on() -> None:
@@ -28,7 +28,7 @@ def test_a_fingerprint_holds_what_a_latency_depends_on() -> None:
     found = machine.fingerprint()
     assert found.keys() >= {
         "architecture", "cpu", "cpu_name", "isa", "cores", "smt", "hypervisor", "governor",
-        "no_turbo", "memory_bytes", "kernel", "python",
+        "no_turbo", "memory_bytes", "kernel", "python", "gpus", "gpu_driver",
     }  # fmt: skip
     assert found["cores"] == machine.cores() >= 1
     assert found["memory_bytes"] > 1 << 28
@@ -38,15 +38,32 @@ def test_a_fingerprint_holds_what_a_latency_depends_on() -> None:
 @pytest.mark.parametrize("key", machine.CLASS_KEYS)
 def test_another_machine_is_another_class(key: str) -> None:
     """Each part of the class changes it."""
-    here = machine.fingerprint()
-    assert machine.machine_class({**here, key: "other"}) != machine.machine_class(here)
+    found = machine.fingerprint()
+    assert machine.machine_class({**found, key: "other"}) != machine.machine_class(found)
 
 
-@pytest.mark.parametrize("key", ["kernel", "python", "memory_bytes", "governor"])
+def test_a_gpu_is_part_of_the_class_and_its_absence_is_not() -> None:
+    """Another GPU is another class; without one, the class is what it was before GPUs counted."""
+    bare = {**machine.fingerprint(), "gpus": []}
+    before = {key: value for key, value in bare.items() if key != "gpus"}
+    one, other = ({**bare, "gpus": [name]} for name in ("NVIDIA H200 9.0", "Tesla T4 7.5"))
+    assert machine.machine_class(bare) == machine.machine_class(before)
+    assert len({machine.machine_class(seen) for seen in (bare, one, other)}) == 3
+
+
+def test_the_gpus_are_those_that_the_driver_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with its compute capability, and the newest CUDA that the driver runs."""
+    seen = here.Gpu("NVIDIA H200", "9.0", 150109880320, 132, "13.0")
+    monkeypatch.setattr(here, "gpus", lambda: (seen, seen))
+    found = machine.fingerprint()
+    assert (found["gpus"], found["gpu_driver"]) == (["NVIDIA H200 9.0"] * 2, "13.0")
+
+
+@pytest.mark.parametrize("key", ["kernel", "python", "memory_bytes", "governor", "gpu_driver"])
 def test_what_an_upgrade_changes_is_not_of_the_class(key: str) -> None:
     """A new kernel or Python leaves old times comparable in name; versions are kept apart."""
-    here = machine.fingerprint()
-    assert machine.machine_class({**here, key: "other"}) == machine.machine_class(here)
+    found = machine.fingerprint()
+    assert machine.machine_class({**found, key: "other"}) == machine.machine_class(found)
 
 
 def test_threads_follow_the_allowed_cores() -> None:
