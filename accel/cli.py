@@ -195,6 +195,7 @@ def doctor(as_json: bool, **_: Any) -> None:
 
     found = question.doctor()
     lines = [f"{k}: {v}" for k, v in found.machine.items()]
+    lines.append(f"targets: {', '.join(name for name, why in found.targets.items() if not why)}")
     for name, probe in (*found.engines.items(), ("", found.kernels)):
         state = (
             f"usable, {probe.version}" if probe.usable else f"no: {probe.reason} Run: {probe.fix}"

@@ -43,8 +43,9 @@ def plan(
     found: list[Candidate] = []
     for engine_name, engine in engines.items():
         capability = engine.recipes(target)
-        for recipe_name in catalog.names("recipes"):
-            if wanted and recipe_name not in wanted and recipe_name != "fp32":
+        for recipe_name in _recipes(target, wanted):
+            if target.recipes and recipe_name not in (*target.recipes, "fp32"):
+                found.append(_refused(engine_name, recipe_name, "not in the profile's recipes"))
                 continue
             refusal = capability.get(recipe_name)
             if recipe_name not in capability or refusal is not None:
@@ -57,6 +58,13 @@ def plan(
                 continue
             found += _variants(engine_name, engine, recipe_name, roots, target, settings)
     return tuple(found)
+
+
+def _recipes(target: Target, wanted: Sequence[str]) -> tuple[str, ...]:
+    """In the target's order, where it has one; then what was asked for beyond it."""
+    named = target.recipes or catalog.names("recipes")
+    every = dict.fromkeys((*named, "fp32", *wanted))
+    return tuple(r for r in every if not wanted or r in (*wanted, "fp32"))
 
 
 def _refused(engine: str, recipe: str, reason: str) -> Candidate:

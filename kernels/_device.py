@@ -89,6 +89,10 @@ if SIMULATED:
         """a * b rounded by itself, never as a part of a fused multiply-add."""
         return np.float32(a) * np.float32(b)
 
+    def fused(a: Any, b: Any, c: Any) -> Any:
+        """a * b + c rounded once: the product of two float32 is exact in float64."""
+        return np.float32(np.float64(a) * np.float64(b) + np.float64(c))
+
     def device(function: Any) -> Any:
         """A function that kernels call: plain Python here, where Numba's would swap the module's
         globals in every thread."""
@@ -261,6 +265,7 @@ else:
         return score, index
 
     multiply = libdevice.fmul_rn  # rounded by itself, never as a part of a fused multiply-add
+    fused = libdevice.fmaf_rn  # a * b + c rounded once
 
     def device(function: Any) -> Any:
         """A function that kernels call."""

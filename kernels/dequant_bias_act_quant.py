@@ -7,8 +7,14 @@ round to even, as in QuantizeLinear.
 
 A graph moves the accumulator four times between an integer product and the next one; here it is read
 once and a quarter of it is written. All values are one long run in groups of four, a read of 128 bits
-and a write of 32. Each product and sum is rounded by itself, so for the first two activations a
-step of y is decided as in the graph; the GELU is within an ulp or two of it.
+and a write of 32; a thread has four groups, so that four reads are under way. Each product, sum and
+quotient is rounded by itself, so for the first two activations a step of y is decided as in the graph;
+the GELU is within an ulp or two of it.
+
+A division of floats costs some twenty instructions, more than all the rest. Here it is the product with
+the reciprocal, which a thread finds once, mended twice by its remainder: five instructions, rounded
+as a division is. (Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor",
+1990; Muller et al., Handbook of Floating-Point Arithmetic, section 4.7.)
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ from numba import cuda
 from accel.cuda.geometry import cdiv, product, require_countable, require_single
 from accel.errors import UsageError
 from accel.kernels import _gelu
-from accel.kernels._device import BYTES, aligned, device, f32, i32, i64, multiply, read, u32
+from accel.kernels._device import BYTES, aligned, device, f32, fused, i32, i64, multiply, read, u32
 from accel.kernels._words import read_words, write_bytes
 from accel.protocols import Case, Launch, Shapes, Signature
 from accel.values import Feed, Options
@@ -36,7 +42,13 @@ VARIANTS: tuple[Options, ...] = (
     {"relu": 0, "gelu": 1},
 )
 TOLERANCE = {"int8": 0.0, "uint8": 0.0}
-THREADS = 256  # of a block; each takes four values
+THREADS, GROUPS = 256, 4  # threads of a block, and groups of four values that each of them takes
+OF_BLOCK = THREADS * 4 * GROUPS
+REACH = f32(1 << 20)  # steps: far beyond both ends, and still rounded to an integer by SHIFT
+USUAL = (
+    f32(2.0**-80),
+    f32(2.0**80),
+)  # steps whose quotients neither overflow nor lose bits on the way
 SHIFT = f32(3 << 22)  # x + 1.5 * 2^23 - 1.5 * 2^23 rounds a small x to an integer, halves to even
 
 
@@ -80,7 +92,7 @@ def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     rows, inner = product(acc[:axis]), product(acc[axis + 1 :])
     values = product((*acc[:axis], channels, *acc[axis + 1 :]))
     require_countable("dequant_bias_act_quant", values, 4)
-    return Launch((cdiv(values, THREADS * 4), 1, 1), (THREADS, 1, 1), (rows, channels, inner))
+    return Launch((cdiv(values, OF_BLOCK), 1, 1), (THREADS, 1, 1), (rows, channels, inner))
 
 
 def axes_behind(scale: tuple[Any, ...]) -> int:
@@ -109,49 +121,76 @@ def source(dtype: str, baked: Options) -> Any:
     least, most = f32(bounds.min), f32(bounds.max)
     relu, gelu = bool(baked["relu"]), bool(baked["gelu"])
     activate = _gelu.gelu
-    of_block = THREADS * 4
+    apart, room, smallest, largest = THREADS * 4, 4 * GROUPS, *USUAL
 
     @device
-    def requantized(value, scale, bias, step, zero):  # type: ignore[no-untyped-def]
+    def quotient(v, step, inverse):  # type: ignore[no-untyped-def]
+        if inverse == f32(0):
+            return v / step
+        end = multiply(step, REACH)
+        v = min(max(v, -end), end)  # infinities have no remainder
+        q = multiply(v, inverse)
+        q = fused(fused(-q, step, v), inverse, q)
+        return fused(fused(-q, step, v), inverse, q)
+
+    @device
+    def requantized(value, scale, bias, step, inverse, zero):  # type: ignore[no-untyped-def]
         v = multiply(f32(value), scale) + bias
         if gelu:
             v = activate(v)
         if relu:
             v = max(v, f32(0))
-        v = min(max(v / step, least - zero), most - zero)
+        v = min(max(quotient(v, step, inverse), least - zero), most - zero)
         return i32(v + SHIFT - SHIFT + zero)
 
     def dequant_bias_act_quant(  # type: ignore[no-untyped-def]
         acc, scale, bias, out_scale, out_zero_point, rows, channels, inner, y
     ):
         total = i64(rows) * i64(channels) * i64(inner)
-        i = i64(cuda.blockIdx.x) * i64(of_block) + i32(cuda.threadIdx.x) * i32(4)
+        first = i64(cuda.blockIdx.x) * i64(OF_BLOCK) + i32(cuda.threadIdx.x) * i32(4)
         step, zero = out_scale[0], f32(out_zero_point[0])
+        inverse = f32(0)
+        if step > smallest and step < largest:
+            inverse = f32(1) / step
         wide = aligned(acc) and aligned(y) and aligned(scale) and aligned(bias)
         wide = wide and ((inner == 1 and channels % 4 == 0) or inner % 4 == 0)
-        if wide and i < total:
-            a = read_words(acc, i)
-            group = u32(i >> 2)  # in 32 bits: a remainder of 64 would cost more than the rest
+        if wide:
+            held = cuda.local.array(room, i32)
+            for k in range(GROUPS):  # the last groups again, rather than a branch between reads
+                a = read_words(acc, min(first + i64(k * apart), total - i64(4)))
+                held[4 * k], held[4 * k + 1], held[4 * k + 2], held[4 * k + 3] = a
+            # in 32 bits: a remainder of 64 would cost more than the rest
+            group, of_row = u32(first >> 2), u32(channels) >> 2
+            c, further = u32(0), u32(0)
             if inner == 1:
-                c = group % (u32(channels) >> 2) * u32(4)
-                s, b = read(scale, c), read(bias, c)
-            else:
-                c = group // (u32(inner) >> 2) % u32(channels)
-                s = (scale[c], scale[c], scale[c], scale[c])
-                b = (bias[c], bias[c], bias[c], bias[c])
-            write_bytes(
-                y,
-                i,
-                requantized(a[0], s[0], b[0], step, zero),
-                requantized(a[1], s[1], b[1], step, zero),
-                requantized(a[2], s[2], b[2], step, zero),
-                requantized(a[3], s[3], b[3], step, zero),
-            )
-        elif i < total:
-            for k in range(4):
-                if i + k < total:
-                    c = (i + k) // inner % channels
-                    y[i + k] = requantized(acc[i + k], scale[c], bias[c], step, zero)
+                c, further = group % of_row, u32(THREADS) % of_row
+            for k in range(GROUPS):
+                i = first + i64(k * apart)
+                if i < total:
+                    if inner == 1:
+                        s, b = read(scale, c * u32(4)), read(bias, c * u32(4))
+                        c = c + further
+                        if c >= of_row:
+                            c = c - of_row
+                    else:
+                        at = (group + u32(k * THREADS)) // (u32(inner) >> 2) % u32(channels)
+                        s = (scale[at], scale[at], scale[at], scale[at])
+                        b = (bias[at], bias[at], bias[at], bias[at])
+                    write_bytes(
+                        y,
+                        i,
+                        requantized(held[4 * k], s[0], b[0], step, inverse, zero),
+                        requantized(held[4 * k + 1], s[1], b[1], step, inverse, zero),
+                        requantized(held[4 * k + 2], s[2], b[2], step, inverse, zero),
+                        requantized(held[4 * k + 3], s[3], b[3], step, inverse, zero),
+                    )
+        else:
+            for k in range(4 * GROUPS):
+                i = first + i64((k // 4) * apart + k % 4)
+                if i < total:
+                    c = i // inner % channels
+                    value = requantized(acc[i], scale[c], bias[c], step, inverse, zero)
+                    y[i] = value
 
     return dequant_bias_act_quant
 

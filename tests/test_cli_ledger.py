@@ -131,7 +131,31 @@ def test_build_writes_what_its_manifest_tells(kernels: Any) -> None:
     assert sum(p.is_file() for p in out.rglob("*")) == 2 * 4 + 1
     [row, *_] = json.loads(found.stdout)["data"]["ledger"]["rows"]
     assert row["threads"] == 64
-    assert row["cells"]["jetson-orin-nano"]["spill_bytes"] == 0
+    assert row["cells"]["sm_87, PTX 8.5"]["spill_bytes"] == 0
+
+
+def test_gpus_of_one_kind_are_built_once(kernels: Any) -> None:
+    """Two profiles of one capability and PTX version: a folder each, the same bytes, one column."""
+    words = (
+        "--kernel",
+        "double",
+        "--target",
+        "h100",
+        "--target",
+        "h200",
+        "--out",
+        "twins",
+        "--json",
+    )
+    found = accel(kernels, "build", *words)
+    assert found.returncode == 0, found.stderr
+    assert "[4/4]" in found.stderr
+    files = {n: (kernels.folder / "twins" / n).iterdir() for n in ("h100", "h200")}
+    h100, h200 = ({p.name: p.read_bytes() for p in paths} for paths in files.values())
+    assert h100 == h200
+    assert len(h100) == 2 * 4
+    [row, *_] = json.loads(found.stdout)["data"]["ledger"]["rows"]
+    assert list(row["cells"]) == ["sm_90, PTX 9.0"]
 
 
 def test_one_that_fails_is_named_and_the_rest_goes_on(kernels: Any) -> None:

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from accel import search
+from accel import catalog, search
 from accel.constraints import Constraints, validate
 from accel.errors import UsageError
-from accel.values import Candidate, Measurement, Model, Plan, Score, Target
+from accel.values import Candidate, Measurement, Model, Plan, QuantStyle, Score, Target
 
 TARGET = Target("here", "", ("onnxruntime_cpu", "openvino"), local=True)
 MODEL = Model(Path("m.onnx"), "d", (), ())
@@ -200,3 +200,43 @@ def test_an_engine_of_modules_is_refused_where_the_workload_is_a_graph() -> None
     rows = search.plan({"fake": _engine_of_modules()}, ("onnx",), TARGET, (), {}, ("fp32",))
     assert [(r.name, r.status) for r in rows] == [("fake fp32", "refused")]
     assert rows[0].reason == "it runs a workload's own torch.nn.Module; this workload is an .onnx"
+
+
+def _engine_of_graphs() -> SimpleNamespace:
+    """A fake engine that knows every recipe but one."""
+    known = dict.fromkeys(("fp32", "int8_static", "int8_dynamic"))
+    style = lambda *_: QuantStyle(True, False, True, False, True)  # noqa: E731
+    return SimpleNamespace(recipes=lambda *_: known, options=lambda *_: ({},), style=style)
+
+
+def _planned(recipes: tuple[str, ...], wanted: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    target = dataclasses.replace(TARGET, recipes=recipes)
+    rows = search.plan({"fake": _engine_of_graphs()}, ("onnx",), target, (), {}, wanted)
+    return list(dict.fromkeys((r.recipe, r.status, r.reason) for r in rows))
+
+
+@pytest.mark.parametrize(
+    ("named", "tried"),
+    [
+        (("int8_static", "fp32", "int8_dynamic"), ["int8_static", "fp32", "int8_dynamic"]),
+        (("int8_dynamic",), ["int8_dynamic", "fp32"]),
+        (("bf16", "fp32"), ["bf16", "fp32"]),
+        ((), list(catalog.names("recipes"))),
+    ],
+)
+def test_a_targets_recipes_are_tried_in_its_order(named: tuple[str, ...], tried: list[str]) -> None:
+    """Those and fp32, which is always in; a target that names none leaves it to the engines."""
+    assert [recipe for recipe, *_ in _planned(named, ())] == tried
+
+
+def test_a_recipe_that_the_target_leaves_out_is_refused_where_it_was_asked_for() -> None:
+    """With the reason, whatever the engine thinks of it; unasked it is no row."""
+    rows = _planned(("int8_static",), ("int8_dynamic",))
+    assert rows == [
+        ("fp32", "planned", ""),
+        ("int8_dynamic", "refused", "not in the profile's recipes"),
+    ]
+    assert _planned(("bf16",), ("bf16",)) == [
+        ("bf16", "refused", "this engine does not know the recipe"),
+        ("fp32", "planned", ""),
+    ]

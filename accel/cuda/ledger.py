@@ -1,8 +1,9 @@
 """The ledger, kernels/ledger.json: what each kernel costs on each GPU, and from which source.
 
-A row is an op, a dtype and a variant; a cell is a GPU's profile. Threads per block follow from the
-shapes: the ledger's are those of the kernel's first case of that variant. The same source and
-toolchain give the same bytes, in any order of building.
+A row is an op, a dtype and a variant; a cell is what GPUs are compiled for: a compute capability and
+a PTX version, which every profile that shares them shares. Threads per block follow from the shapes:
+the ledger's are those of the kernel's first case of that variant. The same source and toolchain give
+the same bytes, in any order of building.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ REMEDY = "Run `make ledger` and look at what changed."
 
 @dataclass(frozen=True)
 class Cell:
-    """One kernel on one GPU."""
+    """One kernel on GPUs of one kind."""
 
     registers: int  # per thread
     spill_bytes: int
@@ -50,7 +51,7 @@ class Row:
     dtype: str
     baked: Options
     threads: int  # of a block
-    cells: Mapping[str, Cell]  # by target
+    cells: Mapping[str, Cell]  # by what it is compiled for: see `label`
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def rows(built: Iterable[tuple[Job, Built]]) -> tuple[Row, ...]:
     for job, made in built:
         key = (job.kernel, job.dtype, job.variant)
         row = found.get(key) or Row(*key[:2], job.baked, threads(job), {})
-        cells = {**row.cells, job.target.name: cell(job, made, row.threads)}
+        cells = {**row.cells, label(job.target): cell(job, made, row.threads)}
         found[key] = Row(row.kernel, row.dtype, row.baked, row.threads, cells)
     return tuple(found.values())
 
@@ -146,11 +147,20 @@ def label(gpu: Target) -> str:
     return f"sm_{str(gpu.compute_capability).replace('.', '')}, PTX {gpu.ptx_version}"
 
 
+def kinds(gpus: Iterable[Target]) -> tuple[Target, ...]:
+    """The first GPU of each kind: limits follow from the capability, so the others cost the same."""
+    found: dict[str, Target] = {}
+    for gpu in gpus:
+        found.setdefault(label(gpu), gpu)
+    return tuple(found.values())
+
+
 def stale(
     found: Ledger, toolchain: Mapping[str, str], kernels: Sequence[str], targets: Sequence[Target]
 ) -> tuple[str, ...]:
-    """Kernels whose rows may not hold any more: another source, compiler or set of GPUs."""
-    if found.toolchain != dict(toolchain) or found.targets != {t.name: label(t) for t in targets}:
+    """Kernels whose rows may not hold any more: another source, compiler or set of kinds of GPU."""
+    kinds_now = {label(gpu) for gpu in targets}
+    if found.toolchain != dict(toolchain) or set(found.targets.values()) != kinds_now:
         return tuple(kernels)
     return tuple(k for k in kernels if found.sources.get(k) != source_digest(k))
 

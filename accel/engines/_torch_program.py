@@ -43,6 +43,23 @@ def require_compiler() -> str:
     return f"{Path(found).name} {seen or 'of unknown version'}"
 
 
+@contextlib.contextmanager
+def shared_runtime() -> Iterator[None]:
+    """Packages linked with the C++ library that torch itself runs on.
+
+    Where a compiler has only the static libstdc++, a package holds a second copy, whose locale is
+    not torch's: AOTInductor's std::regex then crashes while the package loads (seen with torch 2.11
+    on CUDA 13). Named before the linker's own choice, the shared one leaves nothing to copy."""
+    name = "libstdc++.so.6"
+    words = [compiler(), f"-print-file-name={name}"]
+    found = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    settings = torch._inductor.config
+    libraries = settings.aot_inductor.custom_op_libs or []
+    more = [f":{name}"] if Path(found).is_absolute() else []
+    with settings.patch({"aot_inductor.custom_op_libs": [*libraries, *more]}):
+        yield
+
+
 def set_threads(count: int) -> int:
     """The number read back. Raises CandidateBroken where it is another."""
     torch.set_num_threads(count)

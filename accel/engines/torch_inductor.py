@@ -147,7 +147,8 @@ def _compile(program: Any, plan: Plan, requests: Sequence[Request]) -> None:
 
 
 def _ahead(program: Any, plan: Plan, requests: Sequence[Request]) -> None:
-    torch._inductor.aoti_compile_and_package(program, package_path=str(plan.path / PACKAGE))
+    with programs.shared_runtime():
+        torch._inductor.aoti_compile_and_package(program, package_path=str(plan.path / PACKAGE))
     first = requests[:1]  # one is enough to see that it runs
     if plan.facts["device"] == programs.CPU:
         tried(plan, [r.inputs for r in first])

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accel import catalog
+from accel import target as targets
 from accel.errors import AccelError
-from accel.measure import child, machine
+from accel.measure import child, here, machine
 from accel.protocols import Probe
 from accel.values import Options
 
@@ -18,9 +19,10 @@ LIMIT_S = 120.0
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The machine, a probe of every engine, and one of what compiles kernels."""
+    """The machine, which targets it is, a probe of every engine, and one of what compiles kernels."""
 
     machine: Options
+    targets: Mapping[str, str]  # profile -> why this machine is another; "" where it is the one
     engines: Mapping[str, Probe]
     kernels: Probe  # Numba, its compiler and ptxas: no GPU is asked for
     healthy: bool  # at least one engine that can be chosen is usable
@@ -32,7 +34,12 @@ def doctor() -> Diagnosis:
     found = {name: _probe(ask, {"engine": name}) for name in catalog.names("engines")}
     chosen = [p for n, p in found.items() if n not in ("reference", "torch_eager")]
     kernels = _probe("accel.cuda.toolchain:probe", {})
-    return Diagnosis(machine.fingerprint(), found, kernels, any(p.usable for p in chosen))
+    healthy = any(p.usable for p in chosen)
+    return Diagnosis(machine.fingerprint(), _targets(), found, kernels, healthy)
+
+
+def _targets() -> Mapping[str, str]:
+    return {name: here.elsewhere(targets.load(name)) for name in catalog.names("profiles")}
 
 
 def _probe(function: str, words: Options) -> Probe:

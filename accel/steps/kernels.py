@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,13 +21,13 @@ def build(
     toolchain: Mapping[str, str],
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Ledger, tuple[Refusal, ...]]:
-    """Compile and assemble each op, dtype and variant for each GPU: what it costs, what failed.
+    """Compile and assemble each op, dtype and variant for each kind of GPU: what it costs, what failed.
 
-    With `out`, each .ptx and .cubin is written there, and a manifest of digests once all are: where one failed there is none.
+    With `out`, each GPU's .ptx and .cubin is written there, and a manifest of digests once all are: where one failed there is none.
     Raises EnvironmentProblem where the toolchain is absent or the disk refuses."""
     if out is not None:
         building.clear(out)
-    jobs = list(building.jobs(kernels, gpus))
+    jobs = list(building.jobs(kernels, ledgers.kinds(gpus)))
     made: list[tuple[Job, Built]] = []
     written: list[Written] = []
     refused: list[Refusal] = []
@@ -37,7 +38,9 @@ def build(
             continue
         made.append((job, found))
         if out is not None:
-            written.append(building.write(out, job, found))
+            alike = [g for g in gpus if ledgers.label(g) == ledgers.label(job.target)]
+            own = [dataclasses.replace(job, target=gpu) for gpu in alike]
+            written += [building.write(out, one, found) for one in own]
     if out is not None and not refused:
         building.seal(out, written, toolchain)
     sources = {k: ledgers.source_digest(k) for k in kernels}
@@ -55,14 +58,17 @@ def enter(path: Path, built: Ledger) -> None:
 
 
 def table(built: Ledger) -> list[str]:
-    """A line a GPU under each op, dtype and variant."""
-    return [line for row in built.rows for line in _lines(row, built.targets)]
+    """Which GPUs are of a kind, and a line a kind under each op, dtype and variant."""
+    kinds = dict.fromkeys(built.targets.values())
+    alike = {k: [name for name, kind in built.targets.items() if kind == k] for k in kinds}
+    heads = [f"{kind}: {', '.join(names)}" for kind, names in alike.items()]
+    return [*heads, *(line for row in built.rows for line in _lines(row))]
 
 
-def _lines(row: Row, targets: Mapping[str, str]) -> list[str]:
+def _lines(row: Row) -> list[str]:
     told = "".join(f", {k} {v}" for k, v in row.baked.items())
     head = f"{row.kernel} {row.dtype}{told}: {row.threads} threads a block"
-    return [head, *(f"  {n:<16} {targets[n]:<15} {_words(c)}" for n, c in row.cells.items())]
+    return [head, *(f"  {kind:<15} {_words(c)}" for kind, c in row.cells.items())]
 
 
 def _words(cell: Cell) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from accel import store
 from accel import target as targets
@@ -157,6 +158,24 @@ def test_a_package_runs_in_a_fresh_process_without_a_compiler(
     _same(_elsewhere(plan, tmp_path, PATH=""), _answers(plan), rtol=0)
     assert store.digest_files(plan.path) == before
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"), [("/usr/lib/$name", [":libstdc++.so.6"]), ("$name", [])]
+)
+def test_packages_are_linked_with_the_library_that_torch_runs_on(
+    answer: str, named: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shared libstdc++ is named where the compiler has it, and nowhere else; then as before."""
+    compiler = tmp_path / "g++"
+    compiler.write_text(f'#!/bin/sh\nname=${{1#-print-file-name=}}; echo "{answer}"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    settings = torch._inductor.config.aot_inductor
+    before = settings.custom_op_libs
+    with _torch_program.shared_runtime():
+        assert settings.custom_op_libs == named
+    assert settings.custom_op_libs == before
 
 
 def test_torch_compile_starts_from_the_plans_cache(

@@ -20,6 +20,7 @@ PATH = catalog.ROOT / "kernels" / "ledger.json"
 FOUND = ledger.read(PATH)
 NAMES = catalog.names("kernels")
 GPUS = building.gpus()
+KINDS = ledger.kinds(GPUS)
 ASKED = {"7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "11.0", "12.0"}
 MEND = "Run `make ledger`, look at what changed in kernels/ledger.json, and commit it."
 
@@ -32,12 +33,21 @@ def _build(jobs: list[Job]) -> list[tuple[Job, Built]]:
 
 
 def test_every_kernel_is_in_it_for_every_gpu() -> None:
-    """Each op, dtype and variant once, on every profile that has a compute capability."""
+    """Each op, dtype and variant once, for every kind of GPU that a profile has; each is named."""
     want = [(job.kernel, job.dtype, _text(job.baked)) for job in building.jobs(NAMES, GPUS[:1])]
     assert [(r.kernel, r.dtype, _text(r.baked)) for r in FOUND.rows] == want, MEND
     assert {gpu.compute_capability for gpu in GPUS} >= ASKED
     for row in FOUND.rows:
-        assert list(row.cells) == [gpu.name for gpu in GPUS], MEND
+        assert list(row.cells) == [ledger.label(gpu) for gpu in KINDS], MEND
+    assert FOUND.targets == {gpu.name: ledger.label(gpu) for gpu in GPUS}, MEND
+
+
+def test_gpus_of_one_kind_have_the_same_limits() -> None:
+    """Capability and PTX version decide what a kernel costs: one of a kind stands for the others."""
+    assert len(KINDS) < len(GPUS)
+    for gpu in GPUS:
+        [kind] = [k for k in KINDS if ledger.label(k) == ledger.label(gpu)]
+        assert gpu.sm == kind.sm, gpu.name
 
 
 def test_nothing_is_worse_than_it_says() -> None:
@@ -46,15 +56,17 @@ def test_nothing_is_worse_than_it_says() -> None:
     Where none did, one cell, which one following from the sources, is compiled to the same bytes."""
     changed = ledger.stale(FOUND, toolchain.versions(), NAMES, GPUS)
     if changed:
-        built = _build(list(building.jobs(changed, GPUS)))
+        built = _build(list(building.jobs(changed, KINDS)))
         worse = ledger.worse(FOUND, ledger.rows(built))
         assert not worse, "\n".join([*worse, MEND])
         return
-    jobs = list(building.jobs(NAMES, GPUS))
+    jobs = list(building.jobs(NAMES, KINDS))
     turn = hashlib.sha256(json.dumps(FOUND.sources).encode()).digest()
     [(job, made)] = _build([jobs[int.from_bytes(turn) % len(jobs)]])
     [row] = [r for r in FOUND.rows if _is_of(r, job)]
-    assert ledger.cell(job, made, row.threads) == row.cells[job.target.name], f"{job}. {MEND}"
+    assert ledger.cell(job, made, row.threads) == row.cells[ledger.label(job.target)], (
+        f"{job}. {MEND}"
+    )
 
 
 def _is_of(row: Row, job: Job) -> bool:
@@ -93,7 +105,7 @@ def test_every_case_can_be_launched_on_every_gpu(name: str) -> None:
         for shapes in (*own, *([LARGEST[name]] if name in LARGEST else [])):
             x, y, z = member.launch(shapes, row.dtype, row.baked).block
             for gpu in GPUS:
-                cell = row.cells[gpu.name]
+                cell = row.cells[ledger.label(gpu)]
                 costs = (cell.registers, x * y * z, cell.shared_bytes)
                 fit = occupancy.blocks(*costs, gpu.sm, str(gpu.compute_capability))
                 assert fit > 0, (shapes, row.dtype, gpu.name)
@@ -103,7 +115,7 @@ def test_occupancy_follows_from_its_own_figures() -> None:
     """Recomputed with the limits that the profiles give today."""
     for row in FOUND.rows:
         for gpu in GPUS:
-            cell = row.cells[gpu.name]
+            cell = row.cells[ledger.label(gpu)]
             costs = (cell.registers, row.threads, cell.shared_bytes)
             share = occupancy.occupancy(*costs, gpu.sm, str(gpu.compute_capability))
             assert cell.occupancy == round(share, 4), (row.kernel, row.dtype, gpu.name, MEND)
@@ -117,8 +129,8 @@ def test_it_is_small_and_written_the_one_way() -> None:
 
 
 COSTS = Cell(40, 0, 0, 512, 0.75, "0123456789abcdef")
-ROW = Row("one", "float32", {"epsilon": 1e-5}, 128, {"t4": COSTS})
-LEDGER = Ledger({"ptxas": "13"}, {"one": "00"}, {"t4": "sm_75, PTX 9.0"}, (ROW,))
+ROW = Row("one", "float32", {"epsilon": 1e-5}, 128, {"sm_75": COSTS})
+LEDGER = Ledger({"ptxas": "13"}, {"one": "00"}, {"t4": "sm_75"}, (ROW,))
 
 
 @pytest.mark.parametrize(
@@ -136,8 +148,8 @@ LEDGER = Ledger({"ptxas": "13"}, {"one": "00"}, {"t4": "sm_75, PTX 9.0"}, (ROW,)
 def test_what_is_worse_is_told(change: dict[str, float], said: list[str]) -> None:
     """Spills, stack and occupancy count; registers that cost no occupancy do not."""
     cell = dataclasses.replace(COSTS, **change)
-    found = ledger.worse(LEDGER, [dataclasses.replace(ROW, cells={"t4": cell})])
-    assert list(found) == [f"one float32 {{'epsilon': 1e-05}} on t4: {text}".replace("'", '"') for text in said]  # fmt: skip
+    found = ledger.worse(LEDGER, [dataclasses.replace(ROW, cells={"sm_75": cell})])
+    assert list(found) == [f"one float32 {{'epsilon': 1e-05}} on sm_75: {text}".replace("'", '"') for text in said]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -145,7 +157,7 @@ def test_what_is_worse_is_told(change: dict[str, float], said: list[str]) -> Non
     [
         dataclasses.replace(ROW, baked={"epsilon": 1e-6}),
         dataclasses.replace(ROW, dtype="float16"),
-        dataclasses.replace(ROW, cells={"l4": COSTS}),
+        dataclasses.replace(ROW, cells={"sm_89": COSTS}),
     ],
 )
 def test_what_is_not_in_it_is_told(row: Row) -> None:
@@ -204,6 +216,9 @@ def test_another_toolchain_or_gpu_makes_everything_stale() -> None:
     assert ledger.stale(FOUND, {**facts, "ptxas": "12.0.1"}, NAMES, GPUS) == NAMES
     assert ledger.stale(FOUND, facts, NAMES, older) == NAMES
     assert ledger.stale(FOUND, facts, NAMES, GPUS[1:]) == NAMES
+    twin = dataclasses.replace(GPUS[0], name="twin")
+    same = ledger.stale(FOUND, facts, NAMES, GPUS)  # nothing, or what was edited since
+    assert ledger.stale(FOUND, facts, NAMES, (*GPUS, twin)) == same != NAMES
 
 
 def test_one_kernel_is_renewed_beside_the_others() -> None:
@@ -214,11 +229,11 @@ def test_one_kernel_is_renewed_beside_the_others() -> None:
     old = dataclasses.replace(LEDGER, sources={"gone": "11", first: "00"}, rows=(gone, row))
     cell = dataclasses.replace(COSTS, registers=41)
     new = dataclasses.replace(
-        LEDGER, sources={first: "22"}, rows=(dataclasses.replace(row, cells={"t4": cell}),)
+        LEDGER, sources={first: "22"}, rows=(dataclasses.replace(row, cells={"sm_75": cell}),)
     )
     found = ledger.merged(old, new)
     assert found.sources == {first: "22"}
-    assert [r.cells["t4"].registers for r in found.rows] == [41]
+    assert [r.cells["sm_75"].registers for r in found.rows] == [41]
     assert ledger.merged(None, new) == new
 
 

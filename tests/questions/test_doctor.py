@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from accel import catalog
+from accel import target as targets
 from accel.cuda import toolchain
+from accel.measure.here import elsewhere
 from accel.questions.doctor import Diagnosis, doctor
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +53,22 @@ def test_the_portable_engine_runs_here(here: Diagnosis) -> None:
     assert here.engines["onnxruntime_cpu"].usable
     assert here.healthy
     assert here.machine["cores"] >= 1
+
+
+def test_it_says_which_targets_this_machine_is(here: Diagnosis) -> None:
+    """Each profile: nothing, or why this machine is another one; the local ones are this machine."""
+    assert tuple(here.targets) == catalog.names("profiles")
+    for name, why in here.targets.items():
+        assert why == elsewhere(targets.load(name))
+    assert here.targets["cpu-local"] == ""
+
+
+def test_its_text_names_those_targets(tmp_path: Path) -> None:
+    """One line, of the ones that it is."""
+    found = ask(tmp_path)
+    told = json.loads(found.stdout)["data"]["targets"]
+    mine = ", ".join(name for name, why in told.items() if not why)
+    assert f"targets: {mine}\n" in found.stderr
 
 
 def test_what_compiles_kernels_is_probed(here: Diagnosis) -> None:
