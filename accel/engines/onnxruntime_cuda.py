@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -153,12 +154,14 @@ def _facts(plan: Plan, feeds: Sequence[Any]) -> Options:
         captured = said().count(opening.CAPTURED)
     if plan.options.get("cuda_graph") and feeds and not captured:
         raise CandidateBroken("a CUDA graph was asked for and ONNX Runtime captured none")
-    fell = placements.fallen(plan.placement) if plan.placement else ()
+    fell: Counter[str] = Counter()
+    for row in placements.fallen(plan.placement) if plan.placement else ():
+        fell[row.operator] += row.count  # an operator has a row for each precision
     return {
         **session.facts,
         **_ort_cuda_probe.facts(),
         "cuda_graphs_captured": captured,
-        "fallen": {row.operator: row.count for row in fell},
+        "fallen": dict(fell),
         "copies": placements.copies(plan.placement) if plan.placement else 0,
     }
 

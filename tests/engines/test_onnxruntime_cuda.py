@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import functools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -399,3 +400,64 @@ def test_tensorrts_profiles_are_the_workloads_shapes(tmp_path: Path) -> None:
         assert os.environ[_ort_tensorrt.TF32_OFF] == "0"
     assert [name for name, _ in made] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
     assert made[0][1]["trt_fp16_enable"] == "False"
+
+
+@pytest.fixture
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine with ONNX Runtime's CPU provider in the GPU's place, which the ban refuses, and a
+    fake driver."""
+    real = opening.opened
+
+    def opened(
+        path: Path, options: Any, stream: int, strict: bool, *rest: Any, **words: Any
+    ) -> Any:
+        if strict:
+            raise CandidateBroken(f"nodes, but {opening.FELL} by the user")
+        return real(path, options, stream, strict, *rest, **words)
+
+    engine = catalog.load("engines", "onnxruntime_cuda")
+    monkeypatch.setattr(opening, "opened", opened)
+    monkeypatch.setattr(opening, "providers", lambda *_: [CPU])
+    monkeypatch.setattr(engine, "Device", lambda: Device(FakeDriver()))
+    monkeypatch.setattr(engine, "Session", functools.partial(sessions.Session, where="cpu"))
+    monkeypatch.setattr(_ort_cuda_probe, "facts", lambda: {"gpu": "a fake"})
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize("name", ["mlp", "convnet", "attention"])
+def test_a_build_that_fell_tells_every_node(tmp_path: Path, name: str) -> None:
+    """Banned first, then opened again: each node that fell with its operator, and the plan still
+    answers rightly; the same facts twice, so that plans can be compared."""
+    engine = catalog.load("engines", "onnxruntime_cuda")
+    model = getattr(testing, name)(tmp_path / "graph.onnx")
+    requests = [Request("g", 1.0, feed) for feed in _feeds(model)]
+    plans = []
+    for turn in "ab":
+        out = tmp_path / turn
+        out.mkdir()
+        options = {"threads": 1, "cuda_graph": False}
+        plans.append(engine.build(model, targets.load("h100"), options, requests, out))
+    plan = plans[0]
+    assert plan.facts == plans[1].facts
+    assert plan.placement is not None
+    fell = placement.fallen(plan.placement)
+    assert sum(row.count for row in fell) == sum(plan.facts["fallen"].values()) > 0
+    assert plan.facts["strict"] is False
+    assert plan.portable
+    session = engine.load(plan)
+    plain = onnxruntime.InferenceSession(str(model.path), providers=[CPU])
+    for request in requests:
+        want = plain.run(None, dict(request.inputs))
+        for got, right in zip(session(request.inputs).values(), want, strict=True):
+            np.testing.assert_array_equal(got, right)
+    session.close()
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_a_cuda_graph_that_was_not_captured_is_refused(tmp_path: Path) -> None:
+    """ONNX Runtime's log is the only sign of it: without the line, the candidate would be a lie."""
+    engine = catalog.load("engines", "onnxruntime_cuda")
+    model = testing.mlp(tmp_path / "graph.onnx")
+    options = {"threads": 1, "cuda_graph": True}
+    with pytest.raises(CandidateBroken, match="captured none"):
+        engine.build(model, targets.load("h100"), options, [testing.request(model)], tmp_path)
