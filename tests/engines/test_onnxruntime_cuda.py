@@ -283,6 +283,7 @@ class FakeMade:
     [
         ([CPU], {}, 1, "nothing falls back"),
         (None, {"use_tf32": "1"}, 1, "use_tf32=0, obtained '1'"),
+        (None, {"enable_cuda_graph": "0"}, 1, "enable_cuda_graph=1, obtained '0'"),
         (None, {}, 4, "asked for 1 threads, obtained 4"),
     ],
 )
@@ -290,7 +291,7 @@ def test_what_was_not_obtained_is_refused(
     providers: list[str] | None, changed: dict[str, str], threads: int, said: str
 ) -> None:
     """A provider that is left out with a line in the log, an option, the threads."""
-    wanted = opening.cuda_options(opening.settled({}), 4096)
+    wanted = opening.cuda_options(opening.settled({"cuda_graph": True}), 4096)
     entries = [("CUDAExecutionProvider", wanted)]
     both = ["CUDAExecutionProvider", CPU]
     opening.read_back(FakeMade(both, wanted), entries, 1)
