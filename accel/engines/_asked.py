@@ -49,11 +49,18 @@ def asked(proto: Any) -> Asked:
                 tensor.ClearField(field)
     dtypes: dict[str, str] = {}
     int8: Counter[str] = Counter()
-    for part in _graphs(onnx.shape_inference.infer_shapes(proto).graph):
+    for part in _graphs(_inferred(proto).graph):
         for node, dtype in _asked(part):
             int8[node.op_type] += dtype == "int8"
             dtypes |= {name: dtype for name in (node.name, *node.output) if name}
     return Asked(dtypes, +int8)
+
+
+def _inferred(proto: Any) -> Any:
+    try:
+        return onnx.shape_inference.infer_shapes(proto)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):  # a runtime took it
+        return proto  # what is declared, and no more
 
 
 def _graphs(graph: Any) -> Iterator[Any]:

@@ -75,6 +75,16 @@ def test_float_types_are_those_that_the_graph_is_written_in() -> None:
     assert found.dtypes["cast_h"] == ""
 
 
+def test_types_that_cannot_be_inferred_are_those_declared() -> None:
+    """An operator of a domain that the graph does not import: what stands in its ports is left."""
+    proto = _graph(_node("Relu", "x", "r"), _node("Relu", "r", "y"))
+    proto.graph.node[1].domain = "nobody.knows"
+    proto.graph.node[1].op_type = "Strange"
+    found = asked(proto)
+    assert found.dtypes["relu_r"] == "float32"  # by its input
+    assert found.dtypes["y"] == "float32"  # by the port
+
+
 def test_branches_are_looked_into(tmp_path: Path) -> None:
     """A node inside an If asks as any other."""
     inner = helper.make_tensor_value_info("i", onnx.TensorProto.FLOAT, [2, 4])
