@@ -42,7 +42,7 @@ def test_float32_is_float32(tmp_path: Path) -> None:
     assert all(p.by for p in found.placed)
     assert placement.coverage(found) == {"CPU": 1.0}
     assert placement.metrics(found)["nodes_not_as_planned"] == 0
-    assert "Const" not in {p.operator for p in found.placed}
+    assert not {"Const", "Transpose"} & {p.operator for p in found.placed}  # weights: compiled in
 
 
 def test_int8_is_told_with_its_kernels(tmp_path: Path) -> None:
