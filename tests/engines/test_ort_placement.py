@@ -27,12 +27,10 @@ from accel.values import Feed, Model, Placement, Request
 CPU = dataclasses.replace(targets.load("cpu-local"), threads=1)
 
 
-def _placed(model: Model, feed: Feed, out: Path, engine: str = "onnxruntime_cpu") -> Placement:
+def _placed(model: Model, feed: Feed, out: Path, engine: str = "onnxruntime_cpu") -> Any:
     out.mkdir()
     module = catalog.load("engines", engine)
-    plan = module.build(model, CPU, {"threads": 1}, [Request("all", 1.0, feed)], out)
-    found: Placement = plan.placement
-    return found
+    return module.build(model, CPU, {"threads": 1}, [Request("all", 1.0, feed)], out).placement
 
 
 def _saved(model: Model, level: Any, out: Path) -> Counter[str]:
@@ -154,10 +152,16 @@ def test_only_the_copy_is_left_behind(tmp_path: Path) -> None:
 
 
 def test_a_feed_that_does_not_run_is_said(tmp_path: Path) -> None:
-    """In our words, not in ONNX Runtime's type."""
+    """In our words, not in ONNX Runtime's type. The plan is built without a placement: who runs it
+    is told the reason then."""
     model = testing.mlp(tmp_path / "m.onnx")
+    feed: Feed = {"x": np.zeros((1, 3), np.float32)}
+    options = onnxruntime.SessionOptions()
+    _ort_placement.watch(options, tmp_path)
+    session = onnxruntime.InferenceSession(model.path, options, providers=["CPUExecutionProvider"])
     with pytest.raises(CandidateBroken, match="ONNX Runtime could not run"):
-        _placed(model, {"x": np.zeros((1, 3), np.float32)}, tmp_path / "plan")
+        _ort_placement.read(session, feed, asked(onnx.load(model.path)))
+    assert _placed(model, feed, tmp_path / "plan") is None
 
 
 class FakeSession:
