@@ -92,7 +92,7 @@ def test_a_dla_core_gets_a_profile_for_each_shape() -> None:
 def test_a_graph_without_open_axes_needs_no_request() -> None:
     """One that has them does, and says which inputs."""
     (group,) = profiles.groups(FIXED, [], 1)
-    assert profiles.profile(FIXED, group)["x"] == dict.fromkeys(profiles.BOUNDS, [1, 3, 8, 8])
+    assert profiles.profile(FIXED, group)["x"] == {b: [1, 3, 8, 8] for b in profiles.BOUNDS}
     with pytest.raises(CandidateBroken, match=r"ids, mask have open axes.*Add requests\(\)"):
         profiles.groups(PORTS, [], 1)
 
@@ -371,7 +371,7 @@ def test_a_kernel_that_becomes_a_plugin_stays_a_node(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is parsed as it is, and its nodes are counted."""
-    monkeypatch.setattr(plugins, "register", lambda target, kernels: dict.fromkeys(kernels))
+    monkeypatch.setattr(plugins, "register", lambda _, kernels: dict.fromkeys(kernels))
     found = networks.prepared(kernel_graph(tmp_path / "m.onnx"), ORIN)
     assert (found.content, dict(found.plugins), found.refused) == (
         None, {"residual_layernorm": 1}, (),
@@ -384,7 +384,7 @@ def test_a_kernel_that_is_refused_is_computed_by_its_body(
 ) -> None:
     """No node is left that a parser would look for a plugin for, and the reason is kept."""
     no = Refusal("kernel residual_layernorm", "TensorRT 10.3 is installed")
-    monkeypatch.setattr(plugins, "register", lambda target, kernels: dict.fromkeys(kernels, no))
+    monkeypatch.setattr(plugins, "register", lambda _, kernels: dict.fromkeys(kernels, no))
     path = kernel_graph(tmp_path / "m.onnx")
     found = networks.prepared(path, ORIN)
     assert found.content is not None
