@@ -355,7 +355,7 @@ def kernel_graph(path: Path) -> Path:
     node = helper.make_node(
         member.OP, ["x", "r", "g", "b"], ["y", "s"], domain=body.domain, epsilon=1e-5, **marks
     )
-    ports = {"x": ["n", 8], "r": ["n", 8], "g": [8], "b": [8], "y": None, "s": None}
+    ports = {"x": ["n", 8], "r": ["n", 8], "g": [8], "b": [8], "y": ["n", 8], "s": ["n", 8]}
     values = {k: helper.make_tensor_value_info(k, TensorProto.FLOAT, s) for k, s in ports.items()}
     inputs, outputs = [values[k] for k in "xrgb"], [values[k] for k in "ys"]
     opsets = [*body.opset_import, helper.make_opsetid(body.domain, 1)]
