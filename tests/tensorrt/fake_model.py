@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.shape_inference
 import onnxruntime
 from onnx import TensorProto, numpy_helper
 
@@ -40,6 +41,15 @@ def _sizes(port: Any) -> tuple[int, ...]:
     return tuple(
         d.dim_value if d.HasField("dim_value") else -1 for d in port.type.tensor_type.shape.dim
     )
+
+
+def types(model: onnx.ModelProto) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """(TensorRT's type, sizes) of each value that ONNX can tell of."""
+    known = onnx.shape_inference.infer_shapes(model).graph
+    ports = (*known.input, *known.output, *known.value_info)
+    held = [(i.name, i.data_type, tuple(i.dims)) for i in known.initializer]
+    found = [(p.name, p.type.tensor_type.elem_type, _sizes(p)) for p in ports]
+    return {name: (TYPES.get(kind, "FLOAT"), sizes) for name, kind, sizes in (*held, *found)}
 
 
 def shape_inputs(model: onnx.ModelProto) -> set[str]:

@@ -14,8 +14,8 @@ from typing import Any
 import fake_model
 import onnx
 from fake_build import MAGIC
-from fake_network import parser_error
 from fake_objects import new, say
+from fake_parser import parser_error
 
 
 class Runtime:

@@ -32,12 +32,13 @@ import fake_build
 import fake_context
 import fake_network
 import fake_objects
+import fake_parser
 import fake_run
 import fake_signatures as signatures
 from fake_world import World
 
 NATIVE = "tensorrt.tensorrt"
-BEHAVIOURS = (fake_objects, fake_network, fake_build, fake_run, fake_context)
+BEHAVIOURS = (fake_objects, fake_network, fake_parser, fake_build, fake_run, fake_context)
 
 
 class NotFaked(NotImplementedError):
