@@ -56,10 +56,10 @@ def written(out: Path, name: str, made: Made) -> dict[str, Any]:
     for file, content in ((name, made.content), (LAYERS, layers), (cache.SHIPPED, made.timings)):
         store.write(out / file, content)
     contents = {"engine": made.content, "layers": layers, "timings": made.timings}
-    return {
-        "engine_file": name,
-        "digests": {key: cache.digest(content) for key, content in contents.items()},
-    }
+    digests = {key: cache.digest(content) for key, content in contents.items()}
+    if (out / ONNX).is_file():
+        digests["onnx"] = store.digest_file(out / ONNX)
+    return {"engine_file": name, "digests": digests}
 
 
 def story(found: networks.Graph, choices: Choices, who: Identity) -> dict[str, Any]:

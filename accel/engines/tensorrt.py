@@ -11,7 +11,7 @@ weights. Its facts, all of them read back or recorded as they were set:
                      read as a shape has "values": {"min": [..], "opt": [..], "max": [..]} too
     io               [{"name", "mode": "input" | "output", "dtype", "shape": [.. -1 ..], "shape_input"}]
     workspace_bytes, free_bytes, rungs, level, timings_found          how it was built, each attempt
-    digests          {"engine", "layers", "timings"}: sha256; the session holds the file to it
+    digests          {"engine", "layers", "timings", "onnx"}: sha256; the session holds the engine to it
     precision        layers by the types that they give, as the graph asks
     plugins, refused kernels that became plugins, with their nodes; those that did not, and why
     stripped, onnx   weights are put in from that file at load

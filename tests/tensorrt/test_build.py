@@ -180,13 +180,20 @@ def test_a_second_build_begins_with_the_timings_of_the_first(
 
 
 def test_timings_of_another_model_are_kept(build: Build, tmp_path: Path) -> None:
-    """What other builds left is added to, not replaced."""
-    build()
+    """What other builds left is added to, not replaced; also what came while this one ran."""
+    shipped = build().path / "timing.cache"
     (kept,) = (tmp_path / "timings").glob("*.cache")
-    before = kept.read_bytes()
+    before = entries(kept)
     build(testing.convnet(tmp_path / "convnet.onnx"))
-    entries = [json.loads(c.partition(b"\n")[2])["entries"] for c in (before, kept.read_bytes())]
-    assert entries[0].items() < entries[1].items()
+    both = entries(kept)
+    assert before < both
+    build(timing_cache=str(shipped))  # knows nothing of the other model
+    assert entries(kept) == both
+
+
+def entries(path: Path) -> set[str]:
+    """Of the fake's timings: the layers."""
+    return set(json.loads(path.read_bytes().partition(b"\n")[2])["entries"])
 
 
 def test_a_release_timings_can_be_asked_for(build: Build, machine: Any, tmp_path: Path) -> None:
@@ -235,6 +242,15 @@ def test_lower_levels_and_no_timings_come_last(build: Build, fake_trt: World) ->
     assert [r["level"] for r in plan.facts["rungs"]] == [3, 3, 3, 1, 0]
     assert plan.facts["level"] == 0
     assert plan.facts["timings_found"] is False
+    *before, last, _ = begun(fake_trt)  # the last of all reads what is kept, to add to it
+    assert all(before[1:])
+    assert last == b""
+
+
+def begun(fake_trt: World) -> list[bytes]:
+    """The timings that each attempt was given, and those that were combined with them."""
+    calls = fake_trt.called("IBuilderConfig.create_timing_cache")
+    return [bytes(c["serialized_timing_cache"]) for c in calls]
 
 
 def test_a_build_that_never_fits_is_told_with_all_that_was_tried(
@@ -408,6 +424,7 @@ def test_a_stripped_plan_has_its_graph_beside_it(build: Build, fake_trt: World) 
     assert Path(parsed["model"]) == plan.path / "model.onnx"
     flags = {c["flag"] for c in fake_trt.called("IBuilderConfig.set_flag")}
     assert flags == {trt.BuilderFlag.STRIP_PLAN, trt.BuilderFlag.REFIT_IDENTICAL}
+    assert plan.facts["digests"]["onnx"] == store.digest_file(plan.path / "model.onnx")
 
 
 def test_a_dla_core_that_tensorrt_does_not_see_is_refused(build: Build, fake_trt: World) -> None:
@@ -435,6 +452,9 @@ def test_rebuilds_are_compared(build: Build, fake_trt: World) -> None:
     assert (same["count"], same["engines_equal"], same["layers_equal"]) == (2, True, True)
     assert len(same["engine_digests"]) == 3
     assert "#4798" in same["note"]
+    first, second, third = begun(fake_trt)  # there were none yet to add to
+    assert not first
+    assert second == third != b""
     fake_trt.nondeterministic = True
     other = build(rebuilds=1).facts["rebuilds"]
     assert (other["engines_equal"], other["layers_equal"]) == (False, True)
