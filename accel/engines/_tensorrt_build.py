@@ -35,7 +35,8 @@ class Work:
     log: Any  # _tensorrt_names.collector
     parsed: networks.Parsed
     choices: Choices
-    profiles: Sequence[Mapping[str, Any]]  # as in the plan's facts
+    profiles: Sequence[Mapping[str, Any]]  # as in the plan's facts, up to the requested shapes
+    roomy: Sequence[Mapping[str, Any]]  # up to larger ones
     timings: bytes  # of earlier builds
 
 
@@ -64,17 +65,18 @@ def builder(trt: Any, log: Any, threads: int) -> Any:
 def climb(work: Work) -> Made:
     """Down the ladder until an attempt succeeds.
 
-    Raises CandidateBroken with each attempt where none does, or where the failure is not one of
-    memory."""
+    Raises CandidateBroken with each attempt where none does, or where the failure is known not to be
+    one of memory. One that is not known may come of the room above the requested shapes, which a graph
+    need not have a meaning for: it is tried without."""
     tried: list[dict[str, Any]] = []
     messages: list[str] = []
-    for rung in ladder.rungs(work.choices.level):
+    for rung in ladder.rungs(work.choices.level, work.roomy != work.profiles):
         made, line, messages = _step(work, rung)
         tried.append(line)
         if made is not None:
             return dataclasses.replace(made, facts={**made.facts, "rungs": tried})
         known = troubles.trouble(messages)
-        if known is None or not known.memory:
+        if not (known.memory if known else rung.room):
             break
     steps = "; ".join(f"{t['rung']}: {t['outcome']}" for t in tried)
     raise CandidateBroken(
@@ -99,6 +101,7 @@ def _step(work: Work, rung: ladder.Rung) -> tuple[Made | None, dict[str, Any], l
         "free_bytes": found.free_bytes,
         "memory_shared": found.shared,
         "level": rung.level,
+        "profiles": list(work.roomy if rung.room else work.profiles),
         "timings_found": accepted and rung.cache and bool(work.timings),
     }
     made = Made(content, inspected(work, content), config, cache.taken(config), facts)
@@ -148,7 +151,7 @@ def configured(work: Work, rung: ladder.Rung, workspace_bytes: int) -> tuple[Any
         config.default_device_type = member(trt.DeviceType, "DLA")
         config.DLA_core = choices.dla
         config.set_flag(flag=member(trt.BuilderFlag, "GPU_FALLBACK"))
-    for profile in work.profiles:
+    for profile in work.roomy if rung.room else work.profiles:
         _add_profile(work, config, profile)
     return config, cache.attach(config, work.timings if rung.cache else b"")
 
@@ -222,7 +225,8 @@ def repeated(work: Work, made: Made) -> Options | None:
     if not work.choices.rebuilds:
         return None
     rung = ladder.Rung("again", 1, int(made.facts["level"]))
-    again = dataclasses.replace(work, timings=made.timings)
+    built = made.facts["profiles"]
+    again = dataclasses.replace(work, timings=made.timings, profiles=built)
     engines, layers = [cache.digest(made.content)], [cache.digest(made.layers.encode())]
     for _ in range(work.choices.rebuilds):
         config, _ = configured(again, rung, int(made.facts["workspace_bytes"]))

@@ -3,6 +3,7 @@
 The builder's own words are "Try decreasing the workspace size" (NVIDIA/TensorRT #3355, #2643); in #4360
 it was a smaller workspace that helped where a lower optimization level did not. So the workspace goes
 first, then the level, whose lower ones try fewer and smaller tactics, then what the cache remembers.
+Before all that goes the room above the requested shapes, which memory is set aside for as well.
 """
 
 from __future__ import annotations
@@ -24,19 +25,21 @@ class Rung:
     divisor: int  # of the workspace that fits
     level: int
     cache: bool = True  # False: no timing that an earlier build left is used
+    room: bool = False  # True: for shapes above those that were requested
 
 
-def rungs(level: int = LEVEL) -> tuple[Rung, ...]:
+def rungs(level: int = LEVEL, room: bool = False) -> tuple[Rung, ...]:
     """As asked, then down; the last of them is worth a wait only because nothing else is left."""
     lower = max(0, level - 2)
-    found = (
-        Rung("as asked", 1, level),
-        Rung("a quarter of the workspace", 4, level),
-        Rung("a sixteenth of the workspace", 16, level),
-        Rung(f"optimization level {lower}", 4, lower),
-        Rung("optimization level 0, without the timing cache", 4, 0, False),
-    )
-    return tuple(r for i, r in enumerate(found) if i in (0, 1, 2, 4) or lower < level)
+    found = [Rung("as asked", 1, level, room=room)]
+    if room:
+        found.append(Rung("no room above the requested shapes", 1, level))
+    found.append(Rung("a quarter of the workspace", 4, level))
+    found.append(Rung("a sixteenth of the workspace", 16, level))
+    if lower < level:
+        found.append(Rung(f"optimization level {lower}", 4, lower))
+    found.append(Rung("optimization level 0, without the timing cache", 4, 0, False))
+    return tuple(found)
 
 
 def workspace(free_bytes: int, shared: bool, asked: int | None = None, divisor: int = 1) -> int:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from accel.engines._tensorrt_ladder import LEVEL, LEVELS
+from accel.engines._tensorrt_profiles import ROOM
 from accel.errors import CandidateBroken, UsageError
 from accel.measure import machine
 from accel.values import Options, Request, Target
@@ -39,6 +40,7 @@ class Choices:
 
     threads: int
     profiles: int = 1
+    room: int = ROOM
     ranges: Mapping[str, Sequence[int]] = field(default_factory=dict)
     level: int = LEVEL
     tf32: bool = False
@@ -111,6 +113,7 @@ _FLAG: tuple[str, Callable[[Any], bool]] = ("true or false", lambda v: isinstanc
 KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "threads": ("a whole number above 0", _whole(1)),
     "profiles": ("a whole number from 1 to 8", _whole(1, 8)),
+    "room": ("a whole number from 1 to 16", _whole(1, 16)),
     "ranges": ('a table such as {"batch": [1, 8]}', _pairs),
     "level": ("a whole number from 0 to 5", _whole(LEVELS[0], LEVELS[-1])),
     "tf32": _FLAG,

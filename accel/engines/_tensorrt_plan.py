@@ -35,14 +35,20 @@ def source(path: Path, target: Target, choices: Choices, out: Path) -> networks.
 
 
 def profiles(
-    model: Model, requests: Sequence[Request], choices: Choices, io: Sequence[Mapping[str, Any]]
+    model: Model,
+    requests: Sequence[Request],
+    choices: Choices,
+    io: Sequence[Mapping[str, Any]],
+    room: int,
 ) -> list[dict[str, Any]]:
-    """Of the inputs that the network has, smallest first."""
+    """Of the inputs that the network has, smallest first; the last has room for larger shapes."""
     exact, there = choices.dla is not None, {p["name"]: p for p in io if p["mode"] == "input"}
     used = [p for p in model.inputs if p.name in there]
+    groups = profiles_of.groups(used, requests, choices.profiles, exact)
     found = []
-    for group in profiles_of.groups(used, requests, choices.profiles, exact):
-        made: dict[str, Any] = dict(profiles_of.profile(used, group, choices.ranges, exact))
+    for group in groups:
+        most = room if group is groups[-1] else 1
+        made: dict[str, Any] = dict(profiles_of.profile(used, group, choices.ranges, exact, most))
         for name in (p.name for p in used if there[p.name]["shape_input"]):
             best = profiles_of.heaviest(used, group).inputs if group else {}
             made[name] = {**made[name], "values": profiles_of.values(name, group, best)}

@@ -19,6 +19,7 @@ Shape = tuple[int, ...]
 Range = dict[str, list[int]]  # "min", "opt", "max"
 Profile = dict[str, Range]  # input -> range of its shape
 Ranges = Mapping[str, Sequence[int]]  # axis symbol -> [smallest, largest], as the user gives it
+ROOM = 2  # times the largest requested size: a metric's samples, and later traffic, may be larger
 EXACT_MOST = 8  # profiles of one shape each: every one has its own kernels in the plan
 BOUNDS = ("min", "opt", "max")
 
@@ -100,9 +101,10 @@ def profile(
     group: Sequence[Request],
     ranges: Ranges | None = None,
     exact: bool = False,
+    room: int = 1,
 ) -> Profile:
     """The range of each input's shape. An open axis begins at 1, so that a smaller shape than was
-    requested, as the samples of a metric may have it, runs too; it ends at the largest requested.
+    requested, as the samples of a metric may have it, runs too; it ends at `room` times the largest.
 
     `ranges` says otherwise, an axis symbol at a time. Raises UsageError for one that does not hold
     the requests or names no axis."""
@@ -111,7 +113,7 @@ def profile(
     asked = {} if exact else dict(ranges or {})
     _known(ports, asked)
     best = heaviest(ports, group).inputs
-    return {p.name: _range(p, group, best, asked, exact) for p in ports}
+    return {p.name: _range(p, group, best, asked, 0 if exact else room) for p in ports}
 
 
 def _known(ports: Sequence[Port], asked: Ranges) -> None:
@@ -124,13 +126,14 @@ def _known(ports: Sequence[Port], asked: Ranges) -> None:
             raise UsageError(f"ranges: {symbol!r} must be [smallest, largest], not {pair}.")
 
 
-def _range(port: Port, group: Sequence[Request], best: Feed, asked: Ranges, exact: bool) -> Range:
+def _range(port: Port, group: Sequence[Request], best: Feed, asked: Ranges, room: int) -> Range:
+    """`room` 0: only the best shape."""
     found: Range = {bound: [] for bound in BOUNDS}
     for axis, dim in enumerate(port.shape):
         seen = [int(r.inputs[port.name].shape[axis]) for r in group]
         opt = int(best[port.name].shape[axis])
-        low, high = min(1, *seen), max(seen)
-        if isinstance(dim, int) or exact:
+        low, high = min(1, *seen), max(seen) * room
+        if isinstance(dim, int) or not room:
             low = high = opt
         elif dim in asked:
             low, high = (int(n) for n in asked[dim])

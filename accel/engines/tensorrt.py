@@ -124,14 +124,14 @@ def build(
     log = names.collector(trt)
     parsed = networks.parse(trt, builds.builder(trt, log, choices.threads), found, log)
     io = networks.ports(parsed.network)
-    ranges = plans.profiles(model, requests, choices, io)
-    work = builds.Work(trt, log, parsed, choices, ranges, cache.begin(who, choices.timing_cache))
+    tight, roomy = (plans.profiles(model, requests, choices, io, n) for n in (1, choices.room))
+    timings = cache.begin(who, choices.timing_cache)
+    work = builds.Work(trt, log, parsed, choices, tight, roomy, timings)
     builds.require_dla(work)
     made = builds.climb(work)
     facts = {
         **plans.story(found, choices, who),
         **made.facts,
-        "profiles": ranges,
         "io": io,
         "precision": networks.census(parsed.network),
         "dla": builds.dla(work, made),

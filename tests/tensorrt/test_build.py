@@ -88,7 +88,7 @@ def test_a_plan_says_whom_it_is_for_and_what_it_holds(build: Build, fake_trt: Wo
     assert json.loads((plan.path / "layers.json").read_text())["Layers"][0]["LayerType"] == "MatMul"
     ports = {p["name"]: (p["mode"], p["dtype"], p["shape"]) for p in facts["io"]}
     assert ports == {"x": ("input", "float32", [-1, 8]), "y": ("output", "float32", [-1, 4])}
-    assert facts["profiles"] == [{"x": {"min": [1, 8], "opt": [4, 8], "max": [4, 8]}}]
+    assert facts["profiles"] == [{"x": {"min": [1, 8], "opt": [4, 8], "max": [8, 8]}}]
     assert sum(facts["precision"].values()) == 3
     assert set(facts["precision"]) == {"float32"}
     assert not plan.portable
@@ -135,7 +135,7 @@ def test_several_profiles_are_built_into_one_engine(build: Build, fake_trt: Worl
     """Smallest first, as the facts have them."""
     plan = build(profiles=2)
     tops = [p["x"]["max"] for p in plan.facts["profiles"]]
-    assert tops == [[1, 8], [4, 8]]
+    assert tops == [[1, 8], [8, 8]]  # the last has room for twice as many
     said = [c["max"] for c in fake_trt.called("IOptimizationProfile.set_shape")]
     assert [list(m) for m in said] == tops
     assert len(fake_trt.called("IBuilderConfig.add_optimization_profile")) == 2
@@ -227,19 +227,20 @@ def test_running_out_of_memory_is_tried_again_with_less(build: Build, fake_trt: 
     fake_trt.out_of_memory_builds, fake_trt.out_of_memory_above_bytes = 9, GIB8 // 16
     plan = build()
     rungs = plan.facts["rungs"]
-    assert [r["workspace_bytes"] for r in rungs] == [GIB8, GIB8 // 4, GIB8 // 16]
-    assert [r["outcome"] == "built" for r in rungs] == [False, False, True]
+    assert [r["workspace_bytes"] for r in rungs] == [GIB8, GIB8, GIB8 // 4, GIB8 // 16]
+    assert [r["outcome"] == "built" for r in rungs] == [False, False, False, True]
     assert "every kernel for a node was left out" in rungs[0]["outcome"]
     assert plan.facts["workspace_bytes"] == GIB8 // 16
-    assert fake_trt.builds == 3
+    assert plan.facts["profiles"][0]["x"]["max"] == [4, 8]  # the room went first
+    assert fake_trt.builds == 4
 
 
 def test_lower_levels_and_no_timings_come_last(build: Build, fake_trt: World) -> None:
     """After the smaller workspaces; the facts say that no timings were used."""
     build()
-    fake_trt.out_of_memory_builds = 4
+    fake_trt.out_of_memory_builds = 5
     plan = build()
-    assert [r["level"] for r in plan.facts["rungs"]] == [3, 3, 3, 1, 0]
+    assert [r["level"] for r in plan.facts["rungs"]] == [3, 3, 3, 3, 1, 0]
     assert plan.facts["level"] == 0
     assert plan.facts["timings_found"] is False
     *before, last, _ = begun(fake_trt)  # the last of all reads what is kept, to add to it
@@ -261,10 +262,10 @@ def test_a_build_that_never_fits_is_told_with_all_that_was_tried(
     fake_trt.out_of_memory_says = "Error Code 2: OutOfMemory (no further information)"
     with pytest.raises(CandidateBroken) as caught:
         build()
-    for part in ("after 5 attempts", "as asked:", "a quarter of the workspace:", "without the timing",
+    for part in ("after 6 attempts", "as asked:", "no room above", "a quarter of the workspace:", "without the timing",
                  "OutOfMemory (no further", "#2643", "workspace_bytes"):  # fmt: skip
         assert part in str(caught.value), part
-    assert fake_trt.builds == 5
+    assert fake_trt.builds == 6
 
 
 def test_the_workspace_is_fitted_to_what_is_free_at_each_attempt(
@@ -274,7 +275,7 @@ def test_the_workspace_is_fitted_to_what_is_free_at_each_attempt(
     amounts = iter([FREE_BYTES, FREE_BYTES // 2])
     monkeypatch.setattr(memory, "free", lambda: memory.Memory(next(amounts), True))
     fake_trt.out_of_memory_builds = 1
-    plan = build(workspace_bytes=1 << 40)
+    plan = build(workspace_bytes=1 << 40, room=1)
     assert [r["workspace_bytes"] for r in plan.facts["rungs"]] == [5 << 30, (5 << 30) // 8]
     assert plan.facts["memory_shared"] is True
 
@@ -286,6 +287,21 @@ def test_other_failures_end_the_build_at_once(build: Build, fake_trt: World) -> 
     with pytest.raises(CandidateBroken, match=r"after 1 attempt \(.*no plugin of that name"):
         build()
     assert fake_trt.builds == 1
+
+
+def test_a_graph_that_has_no_meaning_above_its_requests_is_built_without_room(
+    build: Build, fake_trt: World
+) -> None:
+    """A table of positions may end there: an error that is not known is tried without, once."""
+    fake_trt.out_of_memory_builds, fake_trt.out_of_memory_says = 1, "Add: shapes are inconsistent"
+    plan = build()
+    assert [r["rung"] for r in plan.facts["rungs"]] == [
+        "as asked", "no room above the requested shapes",
+    ]  # fmt: skip
+    assert plan.facts["profiles"][0]["x"]["max"] == [4, 8]
+    fake_trt.out_of_memory_builds = 9
+    with pytest.raises(CandidateBroken, match=r"after 2 attempts.*shapes are inconsistent"):
+        build()
 
 
 def test_all_of_the_parsers_errors_are_counted_and_the_first_is_told(

@@ -61,6 +61,16 @@ def test_of_shapes_that_tie_the_larger_is_the_best() -> None:
     assert made(asked((1, 12, 0.5), (4, 64, 0.5))) == [((1, 1), (4, 64), (4, 64))]
 
 
+def test_there_is_room_above_what_was_requested() -> None:
+    """Of open axes; not where a range is given, nor for a DLA core."""
+    rows = asked((2, 12, 1.0))
+    assert made(rows, room=2) == [((1, 1), (2, 12), (4, 24))]
+    assert made(rows, room=2, ranges={"batch": [2, 2]}) == [((2, 1), (2, 12), (2, 24))]
+    assert made(rows, room=2, exact=True) == [((2, 12),) * 3]
+    group = [Request("g", 1.0, {"x": np.zeros((1, 3, 8, 8), np.float32)})]
+    assert profiles.profile(FIXED, group, room=2)["x"]["max"] == [1, 3, 8, 8]
+
+
 def test_several_profiles_part_small_from_large() -> None:
     """Each has the best and the largest of its own; none leaves a gap below."""
     rows = asked((1, 10, 0.4), (1, 12, 0.4), (8, 128, 0.2))
@@ -131,6 +141,11 @@ def test_the_ladder_only_goes_down() -> None:
     assert [r.cache for r in others] == [True, True, True, False]
     assert all(r.level == 0 for r in ladder.rungs(0))
     assert len({(r.divisor, r.level, r.cache) for r in ladder.rungs(0)}) == len(ladder.rungs(0))
+    roomy = ladder.rungs(room=True)
+    assert [r.room for r in roomy] == [True, *[False] * 5]
+    assert [dataclasses.replace(r, name="", room=False) for r in roomy[:2]] == [
+        dataclasses.replace(first, name="")
+    ] * 2
 
 
 # ---------------------------------------------------------------------------- errors
@@ -285,7 +300,7 @@ def test_options_are_checked() -> None:
         choices_of.read({"profile": 2}, ORIN)
     for wrong in (
         {"level": 6}, {"profiles": 0}, {"tf32": 1}, {"hardware_compatibility": "TURING"},
-        {"ranges": {"batch": 1}}, {"rebuilds": -1}, {"workspace_bytes": 0}, {"threads": True},
+        {"ranges": {"batch": 1}}, {"room": 0}, {"rebuilds": -1}, {"workspace_bytes": 0}, {"threads": True},
     ):  # fmt: skip
         with pytest.raises(UsageError, match=f"{next(iter(wrong))} must be"):
             choices_of.read(wrong, ORIN)
