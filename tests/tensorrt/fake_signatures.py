@@ -7,6 +7,7 @@ An argument that pybind11 names itself (`arg0`) can only be given by its place.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Argument:
         return re.fullmatch(r"arg\d+", self.name) is None
 
 
+@functools.cache
 def parse(text: str) -> tuple[Argument, ...]:
     """The arguments of a signature, without `self`."""
     inside = text[text.index("(") + 1 : _closing(text)]

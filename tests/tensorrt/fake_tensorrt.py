@@ -186,11 +186,11 @@ def _behaviour(name: str) -> Any:
 
 
 def _method(name: str, method: str, texts: list[str], module: ModuleType, does: Any) -> Any:
-    overloads = [signatures.parse(text) for text in texts]
     what, find = f"{name}.{method}", functools.partial(_found, module)
     behaviour = getattr(does, "__dict__", {}).get(method)
 
     def call(self: Any, *given: Any, **named: Any) -> Any:
+        overloads = [signatures.parse(text) for text in texts]
         bound, world = signatures.bind(what, overloads, given, named, find), self._world
         world.note(what, bound)
         if method == "__init__":
