@@ -67,7 +67,7 @@ def build(fake_trt: World, tmp_path: Path) -> Build:
         asked = [testing.request(model, batch=b) for b in (1, 4)] if requests is None else requests
         out = tmp_path / f"plan-{len(list(tmp_path.glob('plan-*')))}"
         out.mkdir()
-        plan: Plan = ENGINE.build(model, H100, options, asked, out)
+        plan: Plan = ENGINE.build(model, H100, {"room": 1, **options}, asked, out)
         return plan
 
     return make
