@@ -177,13 +177,13 @@ def _add_profile(work: Work, config: Any, profile: Mapping[str, Any]) -> None:
 def require_dla(work: Work) -> None:
     """Raise CandidateBroken where this TensorRT sees no such core.
 
-    10.8 to 11.3 have no DLA; 11.4.1 has it on a Jetson AGX Orin again (TensorRT 11.3 and 11.4
-    documentation, DLA Runtime Configuration)."""
+    10.8 to 11.4.0 have no DLA; 11.4.1 has it again on a Jetson AGX Orin (TensorRT 11.3.0, 11.4.0 and
+    11.4.1 documentation, DLA Runtime Configuration)."""
     there = work.parsed.builder.num_DLA_cores
     if work.choices.dla is not None and work.choices.dla >= there:
         raise CandidateBroken(
             f"DLA core {work.choices.dla} was asked for; TensorRT {work.trt.__version__} sees {there} "
-            "here. TensorRT 10.8 to 11.3 support none. Leave dla out, or use JetPack's own TensorRT."
+            "here. TensorRT 10.8 to 11.4.0 support none. Leave dla out, or use JetPack's own TensorRT."
         )
 
 

@@ -14,17 +14,20 @@ from accel.engines import _tensorrt_cache as cache
 from accel.engines import _tensorrt_network as networks
 from accel.engines import _tensorrt_profiles as profiles_of
 from accel.engines._tensorrt_build import Made
-from accel.engines._tensorrt_identity import Identity
+from accel.engines._tensorrt_identity import AMPERE_PLUS, Identity
 from accel.engines._tensorrt_options import Choices
 from accel.values import Model, Placement, Request, Target
 
 LAYERS, ONNX = "layers.json", "model.onnx"
+AMPERE = "8.0"
 READER = "accel.engines._tensorrt_layers"  # placement(text) -> Placement
 
 
 def source(path: Path, target: Target, choices: Choices, out: Path) -> networks.Graph:
     """What is parsed. Of a plan without weights it lies in the plan, as it is parsed: the weights
     are found again by the names that they have there."""
+    if choices.hardware_compatibility == AMPERE_PLUS:  # a newer GPU runs older PTX, not the reverse
+        target = dataclasses.replace(target, compute_capability=AMPERE)
     if not choices.strip_plan:
         return networks.prepared(path, target)
     copied = graph.copy(path, out / ONNX)

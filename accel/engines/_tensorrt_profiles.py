@@ -30,7 +30,7 @@ def groups(
     """The requests that share a profile, smallest shapes first; at most `most` groups.
 
     They are parted so that the expected size of a group's largest shape is least, which is what
-    `padding.partition` does for buckets. `exact`: a group for each shape, as DLA cores need it.
+    `padding.partition` does for buckets. `exact`: a group for each shape, as DLA cores need it (onnx/tensorflow-onnx #1632).
     Raises CandidateBroken where an axis is open and there is no request."""
     if most < 1:
         raise UsageError(f"profiles must be a whole number above 0, not {most}.")

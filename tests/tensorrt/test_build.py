@@ -493,6 +493,23 @@ def test_kernels_become_plugins(build: Build, fake_trt: World, tmp_path: Path) -
     plugins._register.cache_clear()
 
 
+@pytest.mark.parametrize(("level", "capability"), [("NONE", "9.0"), ("AMPERE_PLUS", "8.0")])
+def test_kernels_of_a_compatible_plan_run_on_all_its_gpus(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str, capability: str
+) -> None:
+    """PTX for one GPU runs on it and on newer ones: it is compiled for the oldest."""
+    asked: list[Target] = []
+
+    def register(target: Target, kernels: Sequence[str]) -> dict[str, None]:
+        asked.append(target)
+        return dict.fromkeys(kernels)
+
+    monkeypatch.setattr(plugins, "register", register)
+    path = test_parts.kernel_graph(tmp_path / "k.onnx")
+    build(graph.describe(path), kernel_requests(), hardware_compatibility=level)
+    assert [t.compute_capability for t in asked] == [capability]
+
+
 def test_kernels_that_are_refused_leave_their_bodies(
     build: Build, fake_trt: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
