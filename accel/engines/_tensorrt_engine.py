@@ -146,17 +146,16 @@ def _slots(trt: Any, engine: Any) -> tuple[Slot, ...]:
 
 def _numpy(name: str, kind: Any) -> Any:
     told = names.dtype(kind)
+    if told not in names.NUMPY.values():  # int4 and fp4 share bytes, which arrays cannot
+        raise CandidateBroken(
+            f"{name!r} is of TensorRT's type {told}, which no array here can hold. Cast it in the "
+            "graph, and build again: accel build"
+        )
     if told == "bfloat16":
         import ml_dtypes
 
         return np.dtype(ml_dtypes.bfloat16)
-    try:
-        return np.dtype(told)
-    except TypeError:
-        raise CandidateBroken(
-            f"{name!r} is of TensorRT's type {told}, which no array can hold. Cast it in the graph, "
-            "and build again: accel build"
-        ) from None
+    return np.dtype(told)
 
 
 def _profiles(trt: Any, engine: Any) -> tuple[Ranges, ...]:

@@ -28,7 +28,7 @@ from accel.engines._tensorrt_bound import Bound, Key, Seat
 from accel.engines._tensorrt_choice import choose
 from accel.engines._tensorrt_engine import Opened, opened
 from accel.errors import CandidateBroken, UsageError
-from accel.values import Feed, Options, Plan
+from accel.values import Feed, Options, Plan, Request
 
 MOST_BOUND = 16  # sets of shapes that calls keep buffers for; the one used longest ago goes first
 ON_HOST = 1  # kDLCPU (DLPack, DLDeviceType)
@@ -41,6 +41,19 @@ def load(plan: Plan) -> Session:
     driver.api()
     with driver.on(device.DEVICE):
         return Session(opened(plan), plan)
+
+
+def tried(plan: Plan, requests: Sequence[Request]) -> Options:
+    """Run each shape of the requests once; what was obtained, for the plan's facts.
+
+    Raises as `load` does, and CandidateBroken where a run fails."""
+    session = load(plan)
+    try:
+        for request in requests:
+            session(request.inputs)
+        return session.facts
+    finally:
+        session.close()
 
 
 class Session:
@@ -61,11 +74,9 @@ class Session:
 
     @property
     def facts(self) -> Options:
-        """What was obtained: profiles and scratch memory, and what became of each capture."""
-        ready = self._ready()
+        """What was obtained: scratch memory, and by shapes "captured", or why there is no graph."""
         return {
-            "profiles": [dict(ranges) for ranges in ready.profiles],
-            "scratch_bytes": ready.scratch_bytes,
+            "scratch_bytes": self._ready().scratch_bytes,
             "cuda_graph": dict(self._seen),
         }
 

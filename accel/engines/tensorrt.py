@@ -15,6 +15,7 @@ weights. Its facts, all of them read back or recorded as they were set:
     precision        layers by the types that they give, as the graph asks
     plugins, refused kernels that became plugins, with their nodes; those that did not, and why
     stripped, onnx   weights are put in from that file at load
+    session          {"scratch_bytes", "cuda_graph": {shapes: "captured" or why not}}: each was run once
     dla, rebuilds, warnings, tf32, opset, ir_version, cuda_graph
 
 The module imports without TensorRT: a build server for other machines asks it for recipes and options.
@@ -141,7 +142,11 @@ def build(
     }
     versions = {"tensorrt": who.tensorrt, "gpu": who.gpu, "driver": f"CUDA {who.driver}"}
     told = plans.placement(made.layers)
-    return Plan("tensorrt", model, out, options, facts, versions, portable=False, placement=told)
+    plan = Plan("tensorrt", model, out, options, facts, versions, portable=False, placement=told)
+    from accel.engines import _tensorrt_session  # needs a driver, which a build server has not
+
+    ran = _tensorrt_session.tried(plan, requests)
+    return dataclasses.replace(plan, facts={**facts, "session": ran})
 
 
 def _this_gpu(target: Target, who: identity.Identity) -> Target:

@@ -22,12 +22,12 @@ from onnx import TensorProto, helper
 
 from accel import catalog, graph, testing
 from accel import target as targets
-from accel.cuda import driver
+from accel.cuda import device, driver
 from accel.engines import _tensorrt_bound as bounds
 from accel.engines import _tensorrt_cache as cache
 from accel.engines import _tensorrt_session as sessions
 from accel.errors import CandidateBroken, UsageError
-from accel.values import Model, Plan, Request
+from accel.values import Model, Plan, Refusal, Request
 
 FAKE = ctypes.CDLL("libcuda.so.1")
 FAKE.fake_free_bytes.argtypes = [ctypes.c_size_t]
@@ -149,6 +149,7 @@ def test_the_smallest_profile_serves_and_changes_outside_of_captures(
     """Two profiles: each context is put on its own once, before anything is captured."""
     plan = build(profiles=2, **GRAPH)
     assert [p["x"]["max"][0] for p in plan.facts["profiles"]] == [1, 4]
+    fake_trt.calls.clear()
     session = load(plan)
     for batch in (1, 4, 1, 3):
         same(session(rows(batch)), right(plan, rows(batch)))
@@ -172,6 +173,8 @@ def test_a_captured_run_is_replayed_and_enqueues_nothing(
 ) -> None:
     """One run outside, one captured; afterwards only replays, which compute with new inputs."""
     plan, before = build(**GRAPH), FAKE.fake_replays()
+    fake_trt.calls.clear()
+    fake_trt.runs = 0
     session = load(plan)
     call = session.bind(rows(2))
     assert len(fake_trt.called("IExecutionContext.execute_async_v3")) == 2
@@ -186,7 +189,9 @@ def test_a_captured_run_is_replayed_and_enqueues_nothing(
 
 def test_each_graph_has_a_context_of_its_own(build: Build, load: Any, fake_trt: World) -> None:
     """To modify one that was captured is undefined; all work in the same scratch memory."""
-    session = load(build(**GRAPH))
+    plan = build(**GRAPH)
+    fake_trt.calls.clear()
+    session = load(plan)
     calls = [session.bind(rows(b)) for b in (1, 2)]
     session.bind(rows(1))
     assert calls
@@ -203,6 +208,7 @@ def test_without_graphs_a_context_serves_all_shapes_of_a_profile(
 ) -> None:
     """It is set anew when the shape changes, and only then."""
     plan = build()
+    fake_trt.calls.clear()
     session = load(plan)
     calls = {b: session.bind(rows(b)) for b in (1, 2)}
     before = len(fake_trt.called("IExecutionContext.set_input_shape"))
@@ -219,10 +225,13 @@ def test_a_refused_capture_falls_back_with_the_reason(
     """TensorRT's own words; the outputs are right all the same."""
     fake_trt.uncapturable = "operation not permitted when stream is capturing"
     plan = build(**GRAPH)
+    fake_trt.calls.clear()
     session, before = load(plan), FAKE.fake_replays()
     call = session.bind(rows(3))
     for _ in range(2):
         same(call(), right(plan, rows(3)))
+    # before the first run, and anew after the capture, which may have left it in any state
+    assert len(fake_trt.called("IExecutionContext.set_input_shape")) == 3
     (reason,) = session.facts["cuda_graph"].values()
     assert "operation not permitted when stream is capturing" in reason
     assert FAKE.fake_replays() == before
@@ -236,6 +245,40 @@ def test_a_graph_that_does_not_start_falls_back_with_the_reason(build: Build, lo
     same(session(rows(3)), right(plan, rows(3)))
     (reason,) = session.facts["cuda_graph"].values()
     assert "the graph does not start: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES" in reason
+
+
+def test_work_that_cannot_start_leaves_no_graph_behind() -> None:
+    """It says why, or raises; the stream is as good as before."""
+    with driver.on(0):
+        stream = device.stream()
+        refused = device.capture(stream, lambda: "it would not")
+        assert isinstance(refused, Refusal)
+        assert refused.reason == "it would not"
+        with pytest.raises(ZeroDivisionError):
+            device.capture(stream, lambda: str(1 // 0))
+        waits = device.capture(stream, lambda: str(driver.api().cuStreamSynchronize(stream)[1:]))
+        assert isinstance(waits, Refusal)
+        graph_ = device.capture(stream, lambda: "")
+        assert isinstance(graph_, int)
+        device.launch(graph_, stream)
+        device.wait(stream)
+        device.forget(graph_)
+        device.end(stream)
+
+
+def test_a_build_runs_each_shape_once_and_tells_how(build: Build, fake_trt: World) -> None:
+    """An engine that does not run is no plan; what became of captures stands in the facts."""
+    assert build(**GRAPH).facts["session"] == {
+        "scratch_bytes": fake_trt.scratch_bytes,
+        "cuda_graph": {"x [1, 8]": "captured", "x [4, 8]": "captured"},
+    }
+    assert build().facts["session"]["cuda_graph"] == {}
+    fake_trt.uncapturable = "no"
+    told = build(**GRAPH).facts["session"]["cuda_graph"]
+    assert all("TensorRT said: no" in reason for reason in told.values())
+    fake_trt.execution_fails = "an illegal memory access was encountered"
+    with pytest.raises(CandidateBroken, match="illegal memory access"):
+        build()
 
 
 def test_a_missing_plugin_is_told_at_load(build: Build, fake_trt: World) -> None:
@@ -384,6 +427,7 @@ def test_an_input_on_the_gpu_is_read_where_it_is(
 ) -> None:
     """TensorRT gets its address; other types, and strides, are refused."""
     plan = build(cuda_graph=graphs)
+    fake_trt.calls.clear()
     session, x = load(plan), OnDevice(rows(2)["x"])
     same(session({"x": x}), right(plan, rows(2)))
     same(session.bind({"x": x})(), right(plan, rows(2)))

@@ -25,6 +25,7 @@ from accel.engines import _tensorrt_identity as identity
 from accel.engines import _tensorrt_memory as memory
 from accel.engines import _tensorrt_names as names
 from accel.engines import _tensorrt_plugins as plugins
+from accel.engines import _tensorrt_session as sessions
 from accel.errors import CandidateBroken, EnvironmentProblem, MissingExtra
 from accel.measure.here import Gpu
 from accel.values import Model, Plan, Request, Target
@@ -51,6 +52,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
         monkeypatch.setattr(identity.machines, "gpus", lambda: (gpu(*words, **named),))
 
     monkeypatch.setattr(memory, "free", lambda: found)
+    monkeypatch.setattr(sessions, "tried", lambda *_: {})  # no driver here: see session_checks.py
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "timings"))
     be()
     return be

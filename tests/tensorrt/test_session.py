@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from accel.engines import _tensorrt_choice as choice
-from accel.errors import UsageError
+from accel.engines import _tensorrt_engine as engines
+from accel.errors import CandidateBroken, UsageError
 
 CHECKS = Path(__file__).parent / "session_checks.py"
 NAMES = [
@@ -32,6 +34,15 @@ def outcomes(with_fake_driver: Callable[..., dict[str, list[str]]]) -> dict[str,
 def test_over_a_fake_driver_and_a_fake_tensorrt(name: str, outcomes: dict[str, list[str]]) -> None:
     """The check of this name held, with each version."""
     assert outcomes[name] == [], "\n".join(outcomes[name])
+
+
+def test_types_that_no_array_holds_are_refused() -> None:
+    """bfloat16 is ml_dtypes' own; int4 and fp8 cannot cross the border."""
+    found = engines._numpy("x", SimpleNamespace(name="BF16"))
+    assert (found.name, found.itemsize) == ("bfloat16", 2)
+    for kind in ("INT4", "FP8"):
+        with pytest.raises(CandidateBroken, match=f"'x' is of TensorRT's type {kind.lower()}"):
+            engines._numpy("x", SimpleNamespace(name=kind))
 
 
 def test_the_smallest_profile_that_covers_a_shape_is_chosen() -> None:
