@@ -281,6 +281,15 @@ def test_a_build_runs_each_shape_once_and_tells_how(build: Build, fake_trt: Worl
         build()
 
 
+def test_build_and_session_share_the_one_logger_that_tensorrt_listens_to(
+    build: Build, load: Any, fake_trt: World
+) -> None:
+    """It goes on with the first that a process gave it; a second would hear nothing."""
+    load(build())
+    made = ("Builder.__init__", "Runtime.__init__", "OnnxParser.__init__")
+    assert len({id(c["logger"]) for name in made for c in fake_trt.called(name)}) == 1
+
+
 def test_a_missing_plugin_is_told_at_load(build: Build, fake_trt: World) -> None:
     """With TensorRT's words and whom the engine was built for."""
     plan = build()
