@@ -77,12 +77,13 @@ def save(proto: Any, path: Path) -> None:
     onnx.save(proto, str(path), **(extra if large else {}))
 
 
-def copy(source: Path, target: Path) -> Path:
+def copy(source: Path, target: Path, read: Any = None) -> Path:
     """Copy a file, with its external data beside it where it is an ONNX graph that has some.
+    `read`: what `skeleton` gives of it, where that is at hand.
 
     Raises BadModel like `external_data`."""
     target.parent.mkdir(exist_ok=True)
-    beside = external_data(source)
+    beside = external_data(source, read)
     shutil.copyfile(source, target)
     for name in beside:
         (target.parent / name).parent.mkdir(parents=True, exist_ok=True)
@@ -90,12 +91,12 @@ def copy(source: Path, target: Path) -> Path:
     return target
 
 
-def external_data(path: Path) -> tuple[str, ...]:
+def external_data(path: Path, read: Any = None) -> tuple[str, ...]:
     """Names, below its folder, of the files that hold an ONNX graph's weights, sorted; none for
-    other files.
+    other files. `read`: as in `copy`.
 
     Raises BadModel for a file that is broken, and for data that lies outside its folder."""
-    names = _external_names(path) if path.suffix == ".onnx" else ()
+    names = _external_names(read or skeleton(path)) if path.suffix == ".onnx" else ()
     for name in names:
         if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
             raise BadModel(f"{path} keeps its weights outside its folder, at {name!r}.")
@@ -104,15 +105,21 @@ def external_data(path: Path) -> tuple[str, ...]:
     return names
 
 
-def _external_names(path: Path) -> tuple[str, ...]:
+def skeleton(path: Path) -> Any:
+    """The ModelProto of a file as it stands: not checked, and without what lies beside it.
+
+    Raises BadModel for a file that is missing, foreign or broken."""
     import onnx
     from google.protobuf.message import DecodeError
 
     _sniff(path)
     try:
-        model = onnx.load(path, load_external_data=False)
+        return onnx.load(path, load_external_data=False)
     except (DecodeError, RuntimeError) as error:
         raise BadModel(f"{path} is not a whole ONNX model: {_first(error)}") from None
+
+
+def _external_names(model: Any) -> tuple[str, ...]:
     places = (e for part in _parts(model) for t in _tensors(part) for e in t.external_data)
     return tuple(sorted({e.value for e in places if e.key == "location"}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import onnxruntime
 
 from accel import arrays, graph
+from accel.engines import _ort_placement
+from accel.engines._asked import asked
 from accel.errors import CandidateBroken
 from accel.measure import machine
 from accel.protocols import Probe
@@ -87,30 +90,49 @@ def options(
 def build(
     model: Model, target: Target, options: Options, requests: Sequence[Request], out: Path
 ) -> Plan:
-    """The graph itself, copied, and opened once to see that the runtime takes it."""
-    path = out / "model.onnx"
-    graph.copy(model.path, path)
-    plan = Plan(
+    """The graph itself, copied, and run once to see that the runtime takes it, and where."""
+    return built(model, options, requests, out, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)
+
+
+def built(
+    model: Model, options: Options, requests: Sequence[Request], out: Path, level: Any
+) -> Plan:
+    """`build` at a level of ONNX Runtime's graph optimization; without a request nothing is run."""
+    proto = graph.skeleton(model.path)
+    path = graph.copy(model.path, out / "model.onnx", proto)
+    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
+        opened = session(path, int(options["threads"]), level, watched=Path(folder))
+        facts = Session(opened, model.inputs).facts
+        least = min((r.inputs for r in requests), key=_bytes, default=None)
+        placement = None if least is None else _ort_placement.read(opened, least, asked(proto))
+    return Plan(
         "onnxruntime_cpu",
         dataclasses.replace(model, path=path),
         path,
         options,
-        versions={"onnxruntime": onnxruntime.__version__},
+        facts,
+        {"onnxruntime": onnxruntime.__version__},
+        placement=placement,
     )
-    opened = load(plan)
-    facts = opened.facts
-    opened.close()
-    return dataclasses.replace(plan, facts=facts)
 
 
-def session(path: Path, threads: int, level: Any) -> onnxruntime.InferenceSession:
-    """A session with exactly this provider; anything else is an error."""
+def _bytes(feed: Feed) -> int:
+    return sum(array.nbytes for array in feed.values())
+
+
+def session(
+    path: Path, threads: int, level: Any, watched: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """A session with exactly this provider; anything else is an error. Of one that is watched, in
+    a scratch folder, the placement can be read."""
     wanted = onnxruntime.SessionOptions()
     wanted.intra_op_num_threads = threads
     wanted.inter_op_num_threads = 1
     wanted.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     wanted.graph_optimization_level = level
     wanted.log_severity_level = ERRORS_ONLY
+    if watched is not None:
+        _ort_placement.watch(wanted, watched)
     try:
         made = onnxruntime.InferenceSession(str(path), wanted, providers=[PROVIDER])
     except Exception as error:  # onnxruntime raises a dozen types of its own

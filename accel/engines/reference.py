@@ -18,6 +18,7 @@ from accel.protocols import Probe, Session
 from accel.values import Model, Options, Plan, QuantStyle, Refusal, Request, Target
 
 BASELINE = True
+LEVEL = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
 
 def probe() -> Probe:
@@ -48,12 +49,11 @@ def build(
     model: Model, target: Target, options: Options, requests: Sequence[Request], out: Path
 ) -> Plan:
     """The graph, as it is."""
-    plan = onnxruntime_cpu.build(model, target, {**options, "threads": 1}, requests, out)
+    plan = onnxruntime_cpu.built(model, {**options, "threads": 1}, requests, out, LEVEL)
     return dataclasses.replace(plan, engine="reference")
 
 
 def load(plan: Plan) -> Session:
     """One thread, whatever the plan says."""
-    level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    inner = onnxruntime_cpu.session(plan.path, 1, level)
+    inner = onnxruntime_cpu.session(plan.path, 1, LEVEL)
     return onnxruntime_cpu.Session(inner, plan.model.inputs)

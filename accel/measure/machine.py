@@ -19,7 +19,7 @@ KNOWN_ISA = {  # /proc/cpuinfo's flags (x86) or features (Arm) that decide which
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
     "asimddp", "i8mm", "bf16",
 }  # fmt: skip
-CLASS_KEYS = ("cpu", "isa", "cores", "smt", "hypervisor", "architecture", "gpu")
+CLASS_KEYS = ("cpu", "isa", "cores", "smt", "hypervisor", "architecture")
 
 
 def cores() -> int:
@@ -79,22 +79,13 @@ def fingerprint() -> Options:
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "gpu": _gpu(),
     }
 
 
 def machine_class(seen: Mapping[str, Any]) -> str:
     """A short name of what changes speed: times are compared inside one class only."""
-    told = [(key, seen.get(key)) for key in CLASS_KEYS]
-    parts = repr([(key, value) for key, value in told if key != "gpu" or value])
+    parts = repr([(key, seen.get(key)) for key in CLASS_KEYS])
     return hashlib.sha256(parts.encode()).hexdigest()[:12]
-
-
-def _gpu() -> str | None:
-    """The GPUs that this process may use, by model; a plan for one says nothing of another."""
-    from accel.measure import here
-
-    return ", ".join(f"{g.name} {g.compute_capability}" for g in here.gpus()) or None
 
 
 def _read(path: str) -> str | None:

@@ -42,13 +42,6 @@ def test_another_machine_is_another_class(key: str) -> None:
     assert machine.machine_class({**here, key: "other"}) != machine.machine_class(here)
 
 
-def test_a_machine_without_a_gpu_keeps_the_class_that_it_had() -> None:
-    """Releases packed before GPUs were looked at load still; one with a GPU is another class."""
-    bare = {k: v for k, v in machine.fingerprint().items() if k != "gpu"}
-    assert machine.machine_class({**bare, "gpu": None}) == machine.machine_class(bare)
-    assert machine.machine_class({**bare, "gpu": "NVIDIA H200 9.0"}) != machine.machine_class(bare)
-
-
 @pytest.mark.parametrize("key", ["kernel", "python", "memory_bytes", "governor"])
 def test_what_an_upgrade_changes_is_not_of_the_class(key: str) -> None:
     """A new kernel or Python leaves old times comparable in name; versions are kept apart."""
