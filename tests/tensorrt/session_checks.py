@@ -448,7 +448,12 @@ def test_an_input_on_the_gpu_is_read_where_it_is(
     strided = OnDevice(rows(2)["x"], strides=(4, 8))
     with pytest.raises(UsageError, match="'x' is not contiguous"):
         session({"x": strided})
-    for array in (x, wrong, strided):
+    shifted = OnDevice(rows(2)["x"])
+    data = shifted.address + 4, False
+    shifted.__cuda_array_interface__ = {**shifted.__cuda_array_interface__, "data": data}
+    with pytest.raises(UsageError, match="'x' begins at no multiple of 256 bytes"):
+        session({"x": shifted})
+    for array in (x, wrong, strided, shifted):
         array.free()
 
 
@@ -513,6 +518,22 @@ def test_a_run_that_fails_is_told_with_tensorrts_words(
         call()
     fake_trt.execution_fails = ""
     same(call(), right(plan, rows(2)))
+
+
+def test_what_the_bindings_raise_is_told_with_tensorrts_words(
+    build: Build, load: Any, fake_trt: World
+) -> None:
+    """A profile that no context takes, shapes that cannot be inferred."""
+    plan = build()
+    session = load(plan)
+    fake_trt.no_context = "the profile is in use"
+    with pytest.raises(CandidateBroken, match=r"no execution context for profile 0.*is in use"):
+        session(rows(2))
+    fake_trt.no_context, fake_trt.shapes_fail = "", "a shape came out negative"
+    with pytest.raises(CandidateBroken, match=r"set to x \[2, 8\].*a shape came out negative"):
+        session(rows(2))
+    fake_trt.shapes_fail = ""
+    same(session(rows(2)), right(plan, rows(2)))
 
 
 def test_too_little_memory_is_told_with_what_is_free(build: Build) -> None:
