@@ -39,6 +39,12 @@ class Graph:
     opset: int = 0
     ir_version: int = 0
 
+    def model(self) -> Any:
+        """What is parsed, as a ModelProto; weights that lie beside the file stay there."""
+        if self.content is None:
+            return onnx.load(self.path, load_external_data=False)
+        return onnx.load_model_from_string(self.content)
+
 
 @dataclass(frozen=True)
 class Parsed:
@@ -53,7 +59,7 @@ def prepared(path: Path, target: Target) -> Graph:
     """The graph with each kernel's nodes ready to become plugins of `target`, or inlined where
     TensorRT or the target cannot take them. Raises BadModel for a file that cannot be read."""
     graph.external_data(path)  # refuses weights that lie outside the model's folder
-    proto = onnx.load(path, load_external_data=False)
+    proto = Graph(path, None).model()
     opset = max(
         (int(o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0
     )

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from accel import graph, store
 from accel.engines import _tensorrt_cache as cache
+from accel.engines import _tensorrt_layers as reader
 from accel.engines import _tensorrt_network as networks
 from accel.engines import _tensorrt_profiles as profiles_of
+from accel.engines._asked import asked
 from accel.engines._tensorrt_build import Made
 from accel.engines._tensorrt_identity import AMPERE_PLUS, Identity
 from accel.engines._tensorrt_options import Choices
+from accel.errors import CandidateBroken
 from accel.values import Model, Placement, Request, Target
 
 LAYERS, ONNX = "layers.json", "model.onnx"
 AMPERE = "8.0"
-READER = "accel.engines._tensorrt_layers"  # placement(text) -> Placement
 
 
 def source(path: Path, target: Target, choices: Choices, out: Path) -> networks.Graph:
@@ -91,9 +91,11 @@ def story(found: networks.Graph, choices: Choices, who: Identity) -> dict[str, A
     }
 
 
-def placement(layers: str) -> Placement | None:
-    """None where nothing here can read it."""
-    if importlib.util.find_spec(READER) is None:
-        return None
-    found: Placement | None = importlib.import_module(READER).placement(layers)
-    return found
+def placement(layers: str, found: networks.Graph, choices: Choices) -> tuple[Placement | None, str]:
+    """Where each layer runs and in which precision, beside what the graph asks for; or why the
+    inspector's text could not be read, which costs the ledger and not the plan."""
+    planned = "GPU" if choices.dla is None else "DLA"
+    try:
+        return reader.placement(layers, planned, asked(found.model())), ""
+    except CandidateBroken as error:
+        return None, str(error)

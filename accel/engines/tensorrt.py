@@ -16,6 +16,7 @@ weights. Its facts, all of them read back or recorded as they were set:
     plugins, refused kernels that became plugins, with their nodes; those that did not, and why
     stripped, onnx   weights are put in from that file at load
     session          {"scratch_bytes", "cuda_graph": {shapes: "captured" or why not}}: each was run once
+    placement_unread why the ledger of layers is absent; empty where it is there
     dla, rebuilds, warnings, tf32, opset, ir_version, cuda_graph
 
 The module imports without TensorRT: a build server for other machines asks it for recipes and options.
@@ -35,6 +36,7 @@ from accel.engines import _tensorrt_names as names
 from accel.engines import _tensorrt_network as networks
 from accel.engines import _tensorrt_options as choices_of
 from accel.engines import _tensorrt_plan as plans
+from accel.engines import _tensorrt_session as sessions
 from accel.errors import EnvironmentProblem, MissingExtra
 from accel.measure import here
 from accel.protocols import Probe, Session
@@ -130,6 +132,7 @@ def build(
     work = builds.Work(trt, log, parsed, choices, tight, roomy, timings)
     builds.require_dla(work)
     made = builds.climb(work)
+    ledger, unread = plans.placement(made.layers, found, choices)
     facts = {
         **plans.story(found, choices, who),
         **made.facts,
@@ -137,17 +140,14 @@ def build(
         "precision": networks.census(parsed.network),
         "dla": builds.dla(work, made),
         "rebuilds": builds.repeated(work, made),
+        "placement_unread": unread,
         "timings_kept": cache.keep(made.config, cache.place(who)),
         "warnings": names.warnings(log.messages[start:]),
         **plans.written(out, identity.engine_name(model.path.stem, who), made),
     }
     versions = {"tensorrt": who.tensorrt, "gpu": who.gpu, "driver": f"CUDA {who.driver}"}
-    told = plans.placement(made.layers)
-    plan = Plan("tensorrt", model, out, options, facts, versions, portable=False, placement=told)
-    from accel.engines import _tensorrt_session  # needs a driver, which a build server has not
-
-    ran = _tensorrt_session.tried(plan, requests)
-    return dataclasses.replace(plan, facts={**facts, "session": ran})
+    plan = Plan("tensorrt", model, out, options, facts, versions, portable=False, placement=ledger)
+    return dataclasses.replace(plan, facts={**facts, "session": sessions.tried(plan, requests)})
 
 
 def _this_gpu(target: Target, who: identity.Identity) -> Target:
@@ -171,9 +171,7 @@ def load(plan: Plan) -> Session:
     who = identity.here(str(trt.__version__))
     graph = plan.model.path  # in a release the plan stands for it
     identity.require(plan.facts, who, str(graph) if graph.suffix == ".onnx" else "MODEL.onnx")
-    from accel.engines import _tensorrt_session  # needs a driver, which a build server has not
-
-    return _tensorrt_session.load(plan)
+    return sessions.load(plan)
 
 
 __all__ = ["BASELINE", "KERNELS", "build", "load", "options", "probe", "recipes", "style"]

@@ -95,6 +95,7 @@ def test_a_plan_says_whom_it_is_for_and_what_it_holds(build: Build, fake_trt: Wo
     assert set(facts["precision"]) == {"float32"}
     assert not plan.portable
     assert plan.versions["tensorrt"] == fake_trt.version
+    assert plan.placement is not None
     assert manifest.load(Plan, manifest.dump(plan)) == plan
 
 
@@ -120,6 +121,34 @@ def test_tf32_is_only_left_on_where_it_was_asked_for(build: Build, fake_trt: Wor
     assert build(tf32=True).facts["tf32"] is True
     assert fake_trt.called("IBuilderConfig.clear_flag") == []
     assert build().facts["tf32"] is False
+
+
+def test_the_ledger_of_layers_is_read_back(build: Build, fake_trt: World, tmp_path: Path) -> None:
+    """By operator, with what runs it and its type; text that cannot be read costs no plan."""
+    ledger = build().placement
+    assert ledger is not None
+    assert {p.operator: (p.count, p.device, p.dtype) for p in ledger.placed} == {
+        "MatMul": (2, "GPU", "float32"), "Relu": (1, "GPU", "float32"),
+    }  # fmt: skip
+    fake_trt.layers = "not JSON"
+    plan = build()
+    assert plan.placement is None
+    assert "is not JSON" in plan.facts["placement_unread"]
+
+
+def test_a_precision_that_was_asked_for_and_not_kept_shows(build: Build, tmp_path: Path) -> None:
+    """The fake says that all layers run in float32: of an int8 graph that is a slip."""
+    model = testing.convnet(tmp_path / "convnet.onnx")
+    feeds = [dict(testing.request(model, batch=2).inputs)]
+    recipe = catalog.load("recipes", "int8_static")
+    (tmp_path / "int8").mkdir()
+    made = recipe.apply(
+        model, feeds, ENGINE.style(H100), recipe.variants(ENGINE.style(H100))[0], tmp_path / "int8"
+    )
+    ledger = build(made.model).placement
+    assert ledger is not None
+    slipped = {p.operator for p in ledger.placed if p.planned_dtype}
+    assert slipped == {"Conv", "Gemm"}
 
 
 def test_weights_may_lie_beside_the_file(build: Build, tmp_path: Path) -> None:
