@@ -1,6 +1,7 @@
 """Memory for outputs whose sizes TensorRT tells while it runs.
 
-(Python API, IOutputAllocator: its methods are called from execute_async_v3)
+(Python API, IOutputAllocator: its methods are called from execute_async_v3. Code that is new since
+TensorRT 9 overrides reallocateOutputAsync and not reallocateOutput: NvInferRuntime.h 11.1)
 """
 
 from __future__ import annotations
@@ -38,11 +39,6 @@ def allocator(trt: Any, addresses: dict[str, int]) -> Any:
             except CandidateBroken:
                 return 0
             return addresses[tensor_name]
-
-        def reallocate_output(
-            self, tensor_name: str, memory: int, size: int, alignment: int
-        ) -> int:
-            return self.reallocate_output_async(tensor_name, memory, size, alignment, 0)
 
         def notify_shape(self, tensor_name: str, shape: Any) -> None:  # noqa: ARG002
             self.shape = tuple(int(n) for n in shape)

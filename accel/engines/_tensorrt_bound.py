@@ -6,7 +6,9 @@ all that. Contexts that share a graph's memory are never run at once: a session 
 
 from __future__ import annotations
 
+import contextlib
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +19,7 @@ from accel.engines import _tensorrt_errors as troubles
 from accel.engines import _tensorrt_names as names
 from accel.engines._tensorrt_allocator import allocator
 from accel.engines._tensorrt_engine import Opened, Slot
-from accel.errors import CandidateBroken, UsageError
+from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.values import Feed, Refusal
 
 OPEN = -1  # a size that TensorRT knows after the run only
@@ -47,15 +49,26 @@ def seat(opened: Opened, profile: int, scratch: int, stream: int) -> Seat:
 
     (Python API, ExecutionContextAllocationStrategy.USER_MANAGED, set_optimization_profile_async)"""
     strategy = names.member(opened.trt.ExecutionContextAllocationStrategy, "USER_MANAGED")
-    start = len(opened.log.messages)
-    context = opened.engine.create_execution_context(strategy=strategy)
-    if context is None or not context.set_optimization_profile_async(
-        profile_index=profile, stream_handle=stream
-    ):
-        raise failed(opened, f"TensorRT makes no execution context for profile {profile}", start)
-    device.wait(stream)
-    context.set_device_memory(memory=scratch, size=opened.scratch_bytes)
+    with telling(opened, f"TensorRT makes no execution context for profile {profile}"):
+        context = opened.engine.create_execution_context(strategy=strategy)
+        context.set_optimization_profile_async(profile_index=profile, stream_handle=stream)
+        device.wait(stream)
+        context.set_device_memory(memory=scratch, size=opened.scratch_bytes)
     return Seat(context, profile)
+
+
+@contextlib.contextmanager
+def telling(opened: Opened, what: str) -> Iterator[None]:
+    """What the bindings raise, as our error with TensorRT's words: RuntimeError where a call of theirs
+    fails, ValueError for a shape that is not known, AttributeError where they gave None.
+    (NVIDIA/TensorRT 11.1, python/src/infer/pyCore.cpp)"""
+    start = len(opened.log.messages)
+    try:
+        yield
+    except AccelError:
+        raise
+    except Exception as error:
+        raise failed(opened, f"{what} ({error})", start) from None
 
 
 def failed(opened: Opened, what: str, start: int) -> CandidateBroken:
@@ -87,8 +100,9 @@ class Bound:
             self._host[name].reshape(-1)[:] = np.frombuffer(content, self._host[name].dtype)
         self._sit()
         self.seat.holder = None  # outputs have no addresses yet
-        for slot in self._outputs:
-            self._make_room(slot)
+        with telling(opened, "TensorRT does not tell the shapes of its outputs"):
+            for slot in self._outputs:
+                self._make_room(slot)
 
     def _buffer(self, slot: Slot, shape: tuple[int, ...]) -> None:
         self._host[slot.name] = device.pinned(shape, slot.dtype)
@@ -105,19 +119,30 @@ class Bound:
 
     def _sit(self) -> None:
         """Give the context these shapes and addresses; it keeps them until another bound sits."""
-        context, start = self.seat.context, len(self.opened.log.messages)
-        for name, shape in self._shapes.items():
-            if not context.set_input_shape(name=name, shape=shape):
-                raise failed(self.opened, f"TensorRT takes no {name} of shape {shape}", start)
-        for name, address in self._addresses():
-            if not context.set_tensor_address(name=name, memory=address):
-                raise failed(self.opened, f"TensorRT takes no address for {name}", start)
+        shapes = ", ".join(f"{name} {list(shape)}" for name, shape in self.key.shapes)
+        with telling(self.opened, f"TensorRT cannot be set to {shapes}"):
+            refused = self._set()
+        if refused:
+            start = len(self.opened.log.messages)
+            raise failed(self.opened, f"TensorRT takes no {', '.join(refused)} for {shapes}", start)
+        self.seat.holder = self._token
+
+    def _set(self) -> list[str]:
+        """What TensorRT does not take."""
+        context = self.seat.context
+        refused = [
+            f"shape of {name}"
+            for name, shape in self._shapes.items()
+            if not context.set_input_shape(name=name, shape=shape)
+        ]
+        refused += [
+            f"address of {name}"
+            for name, address in self._addresses()
+            if not context.set_tensor_address(name=name, memory=address)
+        ]
         for name, asked in self._allocators.items():
             context.set_output_allocator(name=name, output_allocator=asked)
-        unsaid = context.infer_shapes()
-        if unsaid:
-            raise failed(self.opened, f"shapes of {', '.join(unsaid)} are not known", start)
-        self.seat.holder = self._token
+        return refused or [f"size of {name}" for name in context.infer_shapes()]
 
     def _addresses(self) -> list[tuple[str, int]]:
         on_host = {s.name for s in self.opened.slots if s.on_host}

@@ -53,10 +53,12 @@ class Made:
 
 def builder(trt: Any, log: Any, threads: int) -> Any:
     """TensorRT's builder. Raises CandidateBroken where it does not start."""
+    start = len(log.messages)
     try:
         made = trt.Builder(logger=log)
     except Exception as error:  # pybind11's TypeError where CUDA does not start
-        said = names.errors(log.messages) + names.warnings(log.messages) or [str(error)]
+        told = log.messages[start:]
+        said = names.errors(told) + names.warnings(told) or [str(error)]
         raise CandidateBroken(f"TensorRT's builder does not start. {troubles.told(said)}") from None
     made.max_threads = threads
     return made

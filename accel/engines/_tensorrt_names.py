@@ -6,6 +6,7 @@ members went: a member is only ever asked for by name. What is imported here is 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -65,10 +66,12 @@ def dtype(kind: Any) -> str:
     return NUMPY.get(str(kind.name), str(kind.name).lower())
 
 
+@functools.cache
 def collector(trt: Any) -> Any:
     """A logger that keeps what it is told from warnings up: (severity, text), in order.
 
-    One a process: TensorRT goes on with the first logger that it was given, whatever comes later."""
+    One a process: TensorRT goes on with the first logger that it was given, whatever comes later. Who
+    asks what was said remembers how many messages there were before."""
 
     class Log(trt.ILogger):
         def __init__(self) -> None:

@@ -32,6 +32,7 @@ from accel.values import Feed, Options, Plan, Request
 
 MOST_BOUND = 16  # sets of shapes that calls keep buffers for; the one used longest ago goes first
 ON_HOST = 1  # kDLCPU (DLPack, DLDeviceType)
+ALIGNMENT_BYTES = 256  # of every address (NvInferRuntime.h 11.1, setTensorAddress)
 
 
 def load(plan: Plan) -> Session:
@@ -185,7 +186,7 @@ def _shape(array: Any, view: views.View | None) -> Sequence[int]:
 
 def _require_readable(on_gpu: Mapping[str, views.View], slots: Mapping[str, Any]) -> None:
     """Raise UsageError for an array that cannot be read where it is."""
-    for name, (_, facts) in on_gpu.items():
+    for name, (address, facts) in on_gpu.items():
         slot = slots.get(name)
         if slot is None:
             continue
@@ -196,5 +197,7 @@ def _require_readable(on_gpu: Mapping[str, views.View], slots: Mapping[str, Any]
             why = f"is {views.dtype_name(facts[1])}, and the engine reads {slot.dtype.name}"
         elif not why and facts[2] != device.DEVICE:
             why = f"lies on GPU {facts[2]}, and the engine on GPU {device.DEVICE}"
+        elif not why and address % ALIGNMENT_BYTES:
+            why = f"begins at no multiple of {ALIGNMENT_BYTES} bytes; give a copy, as x.clone() is"
         if why:
             raise UsageError(f"{name!r} {why}.")

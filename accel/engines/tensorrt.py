@@ -124,6 +124,7 @@ def build(
     who = identity.here(str(trt.__version__))
     found = plans.source(model.path, _this_gpu(target, who), choices, out)
     log = names.collector(trt)
+    start = len(log.messages)
     parsed = networks.parse(trt, builds.builder(trt, log, choices.threads), found, log)
     io = networks.ports(parsed.network)
     tight, roomy = (plans.profiles(model, requests, choices, io, n) for n in (1, choices.room))
@@ -141,7 +142,7 @@ def build(
         "rebuilds": builds.repeated(work, made),
         "placement_unread": unread,
         "timings_kept": cache.keep(made.config, cache.place(who)),
-        "warnings": names.warnings(log.messages),
+        "warnings": names.warnings(log.messages[start:]),
         **plans.written(out, identity.engine_name(model.path.stem, who), made),
     }
     versions = {"tensorrt": who.tensorrt, "gpu": who.gpu, "driver": f"CUDA {who.driver}"}

@@ -22,10 +22,16 @@ class IExecutionContext:
         return int(self._s["profile"])
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        """As the bindings do it: an error, never False."""
+        why = ""
         if _capturing(stream_handle):
-            return _refuse(self, "a profile cannot change while a graph is captured", stream_handle)
-        if not 0 <= profile_index < self._s["engine"].num_optimization_profiles:
-            return _refuse(self, f"there is no profile {profile_index}")
+            why = "a profile cannot change while a graph is captured"
+        elif not 0 <= profile_index < self._s["engine"].num_optimization_profiles:
+            why = f"there is no profile {profile_index}"
+        why = why or self._world.no_context
+        if why:
+            _refuse(self, why, stream_handle)
+            raise RuntimeError("Error in set optimization profile async.")
         self._s.update(profile=profile_index, shapes={}, pending=True)
         return True
 
@@ -48,6 +54,8 @@ class IExecutionContext:
         return self._trt.Dims(_sizes(self, name))
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
+        if int(memory) % 256:
+            return _refuse(self, f"the address of {name} is not aligned to 256 bytes")
         self._s["addresses"][name] = int(memory)
         return True
 
@@ -62,6 +70,9 @@ class IExecutionContext:
         return self._s["allocators"].get(name)
 
     def infer_shapes(self) -> list[str]:
+        if self._world.shapes_fail:
+            _refuse(self, self._world.shapes_fail)
+            raise RuntimeError("infer_shapes error code: -1")
         return _unsaid(self)
 
     def all_binding_shapes_specified(self) -> bool:

@@ -138,5 +138,5 @@ def _range(name: str, *sizes: Any) -> list[list[int]]:
     low, best, high = ([int(n) for n in found] for found in sizes)
     together = list(zip(low, best, high, strict=True))
     if any(not a <= b <= c for a, b, c in together):
-        raise ValueError(f"Shape provided for min is inconsistent with other shapes: {name}")
+        raise RuntimeError(f"Shape provided for min is inconsistent with other shapes: {name}")
     return [low, best, high]

@@ -33,6 +33,8 @@ class World:
     missing_creators: tuple[str, ...] = ()  # plugins that no engine loads without
     data_dependent: tuple[str, ...] = ()  # outputs, besides those that the graph tells
     uncapturable: str = ""  # what is logged when a graph capture is spoilt
+    no_context: str = ""  # what is logged when no context can be put on a profile
+    shapes_fail: str = ""  # what is logged when infer_shapes raises
     execution_fails: str = ""  # what is logged when execute_async_v3 returns False
     scratch_bytes: int = 1024  # per profile: this times its number from 1 on
     # ---- books

@@ -281,6 +281,15 @@ def test_a_build_runs_each_shape_once_and_tells_how(build: Build, fake_trt: Worl
         build()
 
 
+def test_build_and_session_share_the_one_logger_that_tensorrt_listens_to(
+    build: Build, load: Any, fake_trt: World
+) -> None:
+    """It goes on with the first that a process gave it; a second would hear nothing."""
+    load(build())
+    made = ("Builder.__init__", "Runtime.__init__", "OnnxParser.__init__")
+    assert len({id(c["logger"]) for name in made for c in fake_trt.called(name)}) == 1
+
+
 def test_a_missing_plugin_is_told_at_load(build: Build, fake_trt: World) -> None:
     """With TensorRT's words and whom the engine was built for."""
     plan = build()
@@ -439,7 +448,12 @@ def test_an_input_on_the_gpu_is_read_where_it_is(
     strided = OnDevice(rows(2)["x"], strides=(4, 8))
     with pytest.raises(UsageError, match="'x' is not contiguous"):
         session({"x": strided})
-    for array in (x, wrong, strided):
+    shifted = OnDevice(rows(2)["x"])
+    data = shifted.address + 4, False
+    shifted.__cuda_array_interface__ = {**shifted.__cuda_array_interface__, "data": data}
+    with pytest.raises(UsageError, match="'x' begins at no multiple of 256 bytes"):
+        session({"x": shifted})
+    for array in (x, wrong, strided, shifted):
         array.free()
 
 
@@ -504,6 +518,22 @@ def test_a_run_that_fails_is_told_with_tensorrts_words(
         call()
     fake_trt.execution_fails = ""
     same(call(), right(plan, rows(2)))
+
+
+def test_what_the_bindings_raise_is_told_with_tensorrts_words(
+    build: Build, load: Any, fake_trt: World
+) -> None:
+    """A profile that no context takes, shapes that cannot be inferred."""
+    plan = build()
+    session = load(plan)
+    fake_trt.no_context = "the profile is in use"
+    with pytest.raises(CandidateBroken, match=r"no execution context for profile 0.*is in use"):
+        session(rows(2))
+    fake_trt.no_context, fake_trt.shapes_fail = "", "a shape came out negative"
+    with pytest.raises(CandidateBroken, match=r"set to x \[2, 8\].*a shape came out negative"):
+        session(rows(2))
+    fake_trt.shapes_fail = ""
+    same(session(rows(2)), right(plan, rows(2)))
 
 
 def test_too_little_memory_is_told_with_what_is_free(build: Build) -> None:

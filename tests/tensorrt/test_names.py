@@ -22,8 +22,8 @@ from accel.engines import _tensorrt_options as options
 from accel.engines import _tensorrt_plugins as plugins
 
 ROOT = Path(__file__).parents[2]
-TEXT = "_tensorrt_layers.py"  # reads JSON that TensorRT wrote, and touches nothing of it
-FILES = sorted(p for p in (ROOT / "accel" / "engines").glob("*tensorrt*.py") if p.name != TEXT)
+ELSE = {"_tensorrt_layers.py"}  # it reads JSON: its layers and tensors are tables
+FILES = sorted(p for p in (ROOT / "accel" / "engines").glob("*tensorrt*.py") if p.name not in ELSE)
 VERSIONS = ("10.13.3.9", "10.16.1.11", "11.4.0.106")
 MODULES = {"trt": "tensorrt", "tensorrt": "tensorrt", "trtp": "tensorrt.plugin"}
 RECEIVERS = {
