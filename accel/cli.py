@@ -145,11 +145,15 @@ def pack(graph: Path, source: str, engine: str, **words: Any) -> None:
 
 @cli.command()
 @click.argument("model", type=Path)
+@click.option("--placement", is_flag=True, help="of a release: device and precision of its nodes")
 @output_options
-def inspect(model: Path, as_json: bool, **_: Any) -> None:
+def inspect(model: Path, placement: bool, as_json: bool, **_: Any) -> None:
     """What is in an .onnx: ports, opset, operators, parameters, size, dtypes."""
     from accel.questions import inspect as question
 
+    if placement:
+        _placement(model, as_json)
+        return
     found = question.inspect(model)
     ports = [f"{k} {p.name}: {p.dtype} {list(p.shape)}" for k in ("input", "output") for p in getattr(found, f"{k}s")]  # fmt: skip
     lines = [
@@ -160,6 +164,17 @@ def inspect(model: Path, as_json: bool, **_: Any) -> None:
         f"size: {found.size_bytes / 1e6:.2f} MB",
     ]
     emit("inspect", found, lines, as_json)
+
+
+def _placement(release: Path, as_json: bool) -> None:
+    from accel import placement as ledger
+    from accel.questions import placement as question
+
+    found = question.placement(release)
+    winner, *others = found
+    lines = [f"{winner.name}:", *(f"  {line}" for line in ledger.lines(winner.placement))]
+    lines += [f"{other.name}: {ledger.line(other.placement)}" for other in others]
+    emit("placement", found, lines, as_json)
 
 
 @cli.command()

@@ -134,7 +134,14 @@ def _plan(model: Path, engine: str, target: str, out: Path, data: str | None) ->
 def build(model: Path, engine: str, target: str, data: str | None, out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
     """Build MODEL (.onnx) for an engine."""
     plan, _requests = _plan(model, engine, target, out, data)
-    emit("plan", plan, [f"{plan.engine}: {dict(plan.facts)}", str(plan.path)], as_json)
+    lines = [f"{plan.engine}: {dict(plan.facts)}", *_where(plan), str(plan.path)]
+    emit("plan", plan, lines, as_json)
+
+
+def _where(plan: Any) -> list[str]:
+    from accel import placement
+
+    return [placement.line(plan.placement)] if plan.placement is not None else []
 
 
 @click.command()
@@ -158,6 +165,7 @@ def check(
         expected = outputs(yardstick, feeds, Path(folder, "c"))
         found = step.check(plan, expected, feeds, Path(folder, "d"))
     lines = [f"{o.name}: max abs {o.max_abs:.3g}, cosine {o.cosine_min:.6f}, SQNR {o.sqnr_db:.1f} dB" for o in found.outputs]  # fmt: skip
+    lines += _where(plan)
     bad = CandidateBroken("; ".join(found.reasons)) if found.gross else None
     emit("check", found, lines, as_json, bad)
 

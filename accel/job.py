@@ -15,7 +15,10 @@ from accel.measure import child, machine
 from accel.values import Feed, Options, Request, Split, Target, Workload
 
 T = TypeVar("T")
-LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "numpy")
+LIBRARIES = (
+    *("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "numpy"),
+    "tensorrt",
+)
 READ_LIMIT_S = 900.0
 EPOCHS, LEAST_EPOCHS = 8, 2  # one epoch cannot tell what another would differ by
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -171,3 +172,45 @@ def packed(tmp_path: Path) -> Callable[..., Release]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a libcuda.so.1 that keeps books, copies memory, and runs no kernel."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if not compiler:
+        pytest.skip("no C compiler to build the fake driver with; tests/gpu/ needs a real one")
+    folder = tmp_path_factory.mktemp("fake-driver")
+    words = [compiler, "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o"]
+    source = ROOT / "tests" / "cuda" / "fake_driver.c"
+    subprocess.run([*words, str(folder / "libcuda.so.1"), str(source), "-ldl"], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def with_fake_driver(
+    fake_driver: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., dict[str, list[str]]]:
+    """Runs files of checks in a process of its own, under that driver: check -> a line a failure."""
+
+    def run(*files: Path) -> dict[str, list[str]]:
+        report = tmp_path_factory.mktemp("report") / "junit.xml"
+        folders = dict.fromkeys(str(file.parent) for file in files)
+        places = os.pathsep.join(filter(None, (*folders, os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(fake_driver), "PYTHONPATH": places}
+        words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, files)]
+        done = subprocess.run(
+            [*words, f"--junitxml={report}"], env=environment, capture_output=True, text=True
+        )
+        assert report.exists(), done.stdout + done.stderr
+        found: dict[str, list[str]] = {}
+        for case in ET.parse(report).iter("testcase"):
+            name = str(case.get("name")).partition("[")[0]
+            found.setdefault(name, []).extend(
+                f"{case.get('name')}: {word.text or word.get('message')}"
+                for word in case
+                if word.tag in ("failure", "error", "skipped")
+            )
+        return found
+
+    return run

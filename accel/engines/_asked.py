@@ -49,11 +49,18 @@ def asked(proto: Any) -> Asked:
                 tensor.ClearField(field)
     dtypes: dict[str, str] = {}
     int8: Counter[str] = Counter()
-    for part in _graphs(onnx.shape_inference.infer_shapes(proto).graph):
+    for part in _graphs(_inferred(proto).graph):
         for node, dtype in _asked(part):
             int8[node.op_type] += dtype == "int8"
             dtypes |= {name: dtype for name in (node.name, *node.output) if name}
     return Asked(dtypes, +int8)
+
+
+def _inferred(proto: Any) -> Any:
+    try:
+        return onnx.shape_inference.infer_shapes(proto)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):  # a runtime took it
+        return proto  # what is declared, and no more
 
 
 def _graphs(graph: Any) -> Iterator[Any]:
@@ -64,7 +71,8 @@ def _graphs(graph: Any) -> Iterator[Any]:
 
 
 def _asked(graph: Any) -> Iterator[tuple[Any, str]]:
-    types, dequantized = _types(graph), _dequantized(graph)
+    types = _types(graph)
+    dequantized = _dequantized(graph, types)
     quantized = _only_quantized(graph)
     for node in graph.node:
         floats = [n for n in node.input if types.get(n, "") in FLOATS]
@@ -88,12 +96,13 @@ def _types(graph: Any) -> dict[str, str]:
     return {n: short.get(named(kind), named(kind).lower()) for n, kind in (*ports, *weights)}
 
 
-def _dequantized(graph: Any) -> set[str]:
+def _dequantized(graph: Any, types: Mapping[str, str]) -> set[str]:
     """Tensors that stand for an int8 one, as they come or moved."""
     found: set[str] = set()
     for node in graph.node:  # in topological order (ONNX IR, "Graphs")
         moved = node.op_type in MOVING and node.input[0] in found
-        if moved or node.op_type == "DequantizeLinear":
+        opened = node.op_type == "DequantizeLinear"
+        if moved or (opened and types.get(node.input[0], "int8") in ("int8", "uint8")):
             found.update(node.output)
     return found
 

@@ -12,9 +12,11 @@ import openvino
 
 from accel import arrays
 from accel import padding as pad
+from accel.engines import _openvino_placement
+from accel.engines._asked import Asked
 from accel.engines._openvino_branches import branches, turns
 from accel.errors import CandidateBroken
-from accel.values import Feed, Model, Options, Plan
+from accel.values import Feed, Model, Options, Placement, Plan
 
 MOST_ROUTES = 4096  # shapes remembered; a route is small, but traffic may never repeat itself
 
@@ -117,6 +119,20 @@ class Session:
             "static_shapes": len(self._shapes),
             "beyond_buckets": "compiled dynamic on first need",
         }
+
+    def placement(self, wanted: Asked) -> Placement:
+        """Where its layers run, against what the graph asks for. The plugin does not tell what is
+        in a branch: of several static shapes the first is compiled once more, apart."""
+        hint, shapes = str(self._plan.options["precision"]), self._shapes
+        if self._static is None:
+            compiled, which = self._dynamic.get_compiled_model(), "dynamic shapes"
+        elif len(shapes) == 1:
+            compiled, which = self._static.request.get_compiled_model(), f"{shapes[0]}"
+        else:
+            model = branches(self._model, self._plan.model.inputs, shapes[:1])
+            compiled = self._compile(model).model
+            which = f"{shapes[0]}, the first of {len(shapes)} static shapes"
+        return _openvino_placement.read(compiled, wanted, hint, which)
 
     def __call__(self, feed: Feed) -> dict[str, Any]:
         try:

@@ -21,6 +21,7 @@ from accel.values import (
     Feed,
     Model,
     Options,
+    Placement,
     Plan,
     Port,
     QuantStyle,
@@ -90,7 +91,7 @@ def options(
 def build(
     model: Model, target: Target, options: Options, requests: Sequence[Request], out: Path
 ) -> Plan:
-    """The graph itself, copied, and run once to see that the runtime takes it, and where."""
+    """The graph itself, copied, opened to see that the runtime takes it, and run once to see where."""
     return built(model, options, requests, out, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)
 
 
@@ -103,8 +104,7 @@ def built(
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:
         opened = session(path, int(options["threads"]), level, watched=Path(folder))
         facts = Session(opened, model.inputs).facts
-        least = min((r.inputs for r in requests), key=_bytes, default=None)
-        placement = None if least is None else _ort_placement.read(opened, least, asked(proto))
+        placement = _placement(opened, requests, proto)
     return Plan(
         "onnxruntime_cpu",
         dataclasses.replace(model, path=path),
@@ -114,6 +114,15 @@ def built(
         {"onnxruntime": onnxruntime.__version__},
         placement=placement,
     )
+
+
+def _placement(opened: Any, requests: Sequence[Request], proto: Any) -> Placement | None:
+    """None where no request runs: who runs the plan is told why, and of which arm."""
+    feeds = sorted((r.inputs for r in requests), key=_bytes)
+    try:
+        return _ort_placement.read(opened, feeds[0], asked(proto)) if feeds else None
+    except CandidateBroken:
+        return None
 
 
 def _bytes(feed: Feed) -> int:

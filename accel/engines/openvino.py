@@ -17,6 +17,7 @@ import openvino
 
 from accel import graph
 from accel import padding as pad
+from accel.engines._asked import asked
 from accel.engines._openvino_session import Compiled, Session
 from accel.errors import CandidateBroken
 from accel.measure import machine
@@ -84,8 +85,9 @@ def build(
     """The graph, the shapes to compile, and what was read back.
 
     Raises CandidateBroken when OpenVINO refuses the graph."""
-    path = graph.copy(model.path, out / "model.onnx")
-    inlined = _inline(path)
+    proto = graph.skeleton(model.path)
+    path = graph.copy(model.path, out / "model.onnx", proto)
+    inlined, proto = _inlined(proto, path)
     chosen = _chosen(model, options, requests)
     plan = Plan(
         "openvino",
@@ -97,18 +99,19 @@ def build(
     )
     session = load(plan)
     facts = {**session.facts, **({"inlined": inlined} if inlined else {})}
+    placement = session.placement(asked(proto))
     session.close()
-    return dataclasses.replace(plan, facts=facts)
+    return dataclasses.replace(plan, facts=facts, placement=placement)
 
 
-def _inline(path: Path) -> str:
+def _inlined(proto: Any, path: Path) -> tuple[str, Any]:
     """Put the bodies of a model's functions in their nodes' place: OpenVINO refuses such nodes.
-    Which functions; weights that lie beside the file stay there."""
-    proto = onnx.load(path, load_external_data=False)
+    Which functions, and the model; weights that lie beside the file stay there."""
     names = ", ".join(sorted(f"{f.domain}.{f.name}" for f in proto.functions))
     if names:
-        onnx.save(onnx.inliner.inline_local_functions(proto, convert_version=True), path)
-    return names
+        proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
+        onnx.save(proto, path)
+    return names, proto
 
 
 def _chosen(model: Model, options: Options, requests: Sequence[Request]) -> list[pad.Sizes]:

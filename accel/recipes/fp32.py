@@ -13,11 +13,12 @@ from accel.recipes import _clean, _fuse
 from accel.values import Feed, Model, Options, QuantStyle
 
 NEEDS_CALIBRATION = False
+STANDARD = {"openvino", "tensorrt"}  # read no operators of ONNX Runtime's own
 
 
 def variants(style: QuantStyle) -> tuple[Options, ...]:
     """Cleaned up alone; and fused, where the style is one that reads ONNX Runtime's own operators."""
-    return ({},) if "openvino" in style.operators else ({"fuse": True}, {})
+    return ({},) if STANDARD & set(style.operators) else ({"fuse": True}, {})
 
 
 def apply(

@@ -25,6 +25,10 @@ from accel.values import Feed, Model, Options, QuantStyle
 NEEDS_CALIBRATION = True
 MOST_FEEDS = 300  # NNCF's own default; ranges had settled well before on the models tried
 PER_CHANNEL_OPSET = 13  # QuantizeLinear and DequantizeLinear take an axis from here on (ONNX)
+# What TensorRT fuses into int8 kernels has Q/DQ pairs at the inputs of these and none at their outputs,
+# and its DequantizeLinear takes no int32, which is what a quantized bias is. (TensorRT documentation,
+# Explicit Quantization; onnx-tensorrt, docs/operators.md)
+WEIGHTED = ["Conv", "ConvTranspose", "Gemm", "MatMul"]
 HISTOGRAM_FEEDS = 64  # histogram calibrators keep every activation in memory
 
 
@@ -153,6 +157,14 @@ def _onnxruntime(
         def get_next(self) -> Any:
             return next((dict(f) for f in self._left), None)
 
+    extra: dict[str, Any] = {
+        "ActivationSymmetric": style.activation_symmetric,
+        "WeightSymmetric": style.weight_symmetric,
+        "DefaultTensorType": 1,
+    }
+    for_tensorrt = "tensorrt" in style.operators
+    if for_tensorrt:
+        extra |= {"QuantizeBias": False, "OpTypesToExcludeOutputQuantization": WEIGHTED}
     prepared = path.with_name("prepared.onnx")
     quant_pre_process(str(model.path), str(prepared), skip_symbolic_shape=True)
     quantize_static(
@@ -165,11 +177,8 @@ def _onnxruntime(
         reduce_range=style.reduce_range,
         activation_type=QuantType.QInt8 if style.activation_signed else QuantType.QUInt8,
         weight_type=QuantType.QInt8 if style.weight_signed else QuantType.QUInt8,
-        extra_options={
-            "ActivationSymmetric": style.activation_symmetric,
-            "WeightSymmetric": style.weight_symmetric,
-            "DefaultTensorType": 1,
-        },
+        op_types_to_quantize=WEIGHTED if for_tensorrt else None,
+        extra_options=extra,
     )
     prepared.unlink()
     return len(used)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from accel import stats
+from accel import placement, stats
 from accel.report import table
 from accel.values import Candidate, Certificate, Measurement, Release
 
 
 def text(release: Release) -> str:
     """The release in a page: winner, speed-ups, certificate, and the whole candidate table."""
-    lines = [f"# {release.winner.name}", "", *headline(release), "", "## Every candidate", ""]
-    return "\n".join([*lines, table.markdown(release.table), ""])
+    lines = [f"# {release.winner.name}", "", *headline(release), *_where(release.winner)]
+    return "\n".join([*lines, "", "## Every candidate", "", table.markdown(release.table), ""])
+
+
+def _where(winner: Candidate) -> list[str]:
+    """Device and precision of the winner's nodes, where its engine tells."""
+    if winner.plan is None or winner.plan.placement is None:
+        return []
+    told = placement.lines(winner.plan.placement)
+    return ["", "## Where it runs", "", *(f"- {line}" for line in told)]
 
 
 def headline(release: Release) -> list[str]:

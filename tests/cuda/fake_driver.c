@@ -1,5 +1,6 @@
-// A fake libcuda.so.1: two devices of capability 9.0 on which nothing ever runs. It keeps books of
-// what the real cuda.bindings and cuda-core ask of a driver, and copies each launch's parameters.
+// A fake libcuda.so.1: two devices of capability 9.0 on which no kernel ever runs. It keeps books of
+// what the real cuda.bindings and cuda-core ask of a driver, and copies each launch's parameters; copies
+// between memories, streams and graphs (fake_streams.c) do what they say.
 // Names and arguments: CUDA Driver API reference, 13.0.
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -11,6 +12,8 @@ enum { OK = 0, INVALID = 1, NO_CONTEXT = 201, NOT_FOUND = 500 };
 enum { DEVICES = 2, DEPTH = 16, PARAMETERS = 32, NAME = 128 };
 #define CONTEXT(device) ((void *)(uintptr_t)(0xC0 + (device)))
 #define DEVICE_MEMORY 0xD0 // an address of device n begins with 0xD0 + n, 40 bits above the rest
+
+#include "fake_streams.c"
 
 static _Thread_local void *stack[DEPTH];
 static _Thread_local int depth;
@@ -74,9 +77,9 @@ int cuKernelGetFunction(void **function, void *kernel) {
   return OK;
 }
 int cuFuncLoad(void *function) { finished++; return OK; }
-int cuStreamIsCapturing(void *stream, int *status) { *status = capture; return OK; }
+int cuStreamIsCapturing(void *stream, int *status) { *status = capture || fake_capturing(stream); return OK; }
 int cuPointerGetAttribute(void *data, int attribute, uint64_t pointer) {
-  int device = (int)(pointer >> 40) - DEVICE_MEMORY;
+  int device = on_device(pointer) ? 0 : (int)(pointer >> 40) - DEVICE_MEMORY;
   if (device < 0 || device >= DEVICES) return INVALID;
   if (attribute == 2) *(unsigned *)data = 2; // MEMORY_TYPE: CU_MEMORYTYPE_DEVICE
   if (attribute == 9) *(int *)data = device; // DEVICE_ORDINAL

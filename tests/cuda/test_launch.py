@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import ast
-import os
-import shutil
-import subprocess
-import sys
-import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,38 +23,9 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a libcuda.so.1 that keeps books and runs nothing."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if not compiler:
-        pytest.skip("no C compiler to build the fake driver with; tests/gpu/ needs a real one")
-    folder = tmp_path_factory.mktemp("fake-driver")
-    words = [compiler, "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o"]
-    words += [str(folder / "libcuda.so.1"), str(HERE / "fake_driver.c"), "-ldl"]
-    subprocess.run(words, check=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def outcomes(fake_driver: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+def outcomes(with_fake_driver: Callable[..., dict[str, list[str]]]) -> dict[str, list[str]]:
     """What became of each check: a line a failure."""
-    report = tmp_path_factory.mktemp("report") / "junit.xml"
-    places = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(fake_driver), "PYTHONPATH": places}
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, CHECKS)]
-    done = subprocess.run(
-        [*words, f"--junitxml={report}"], env=environment, capture_output=True, text=True
-    )
-    assert report.exists(), done.stdout + done.stderr
-    found: dict[str, list[str]] = {}
-    for case in ET.parse(report).iter("testcase"):
-        name = str(case.get("name")).partition("[")[0]
-        found.setdefault(name, []).extend(
-            f"{case.get('name')}: {word.text or word.get('message')}"
-            for word in case
-            if word.tag in ("failure", "error", "skipped")
-        )
-    return found
+    return with_fake_driver(*CHECKS)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,6 @@ import inspect
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,7 +28,6 @@ from accel.errors import CandidateBroken, MissingExtra
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("10.13.3.9", "10.16.1.11", "11.4.0.106")  # the oldest, and the newest of each major
-LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
 TARGET = target.load("jetson-orin-nano")  # PTX 8.5 at the most
 KERNELS = {name: catalog.load("kernels", name) for name in catalog.names("kernels")}
 TYPED = [(name, dtype) for name, member in KERNELS.items() for dtype in member.DTYPES]
@@ -40,21 +38,6 @@ LONG = {  # attributes of several elements
     if isinstance(value, (str, list, tuple))
 }
 Findings = Callable[[str], dict[str, Any]]
-
-
-@pytest.fixture(scope="session")
-def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the libraries that the bindings are linked against, empty inside."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler:
-        pytest.skip("no C compiler for the stub libraries")
-    folder = tmp_path_factory.mktemp("stubs")
-    words = [compiler, "-shared", "-fPIC", "-o", "stub.so", str(Path(__file__).parent / "stub.c")]
-    subprocess.run(words, cwd=folder, check=True)
-    for library in LIBRARIES:
-        for major in (10, 11):
-            (folder / f"lib{library}.so.{major}").symlink_to("stub.so")
-    return folder
 
 
 @pytest.fixture(scope="session")
