@@ -169,15 +169,19 @@ def _opened(path: Path) -> tuple[Any, str]:
 
 
 def _light(proto: Any) -> Any:
-    """Without the values of weights, which no rule asks of the inlined graph."""
+    """Without the weights whose values no size depends on, or whose values are not here: they become
+    inputs. There is one copy of them less."""
     made = onnx.ModelProto()
     made.CopyFrom(proto)
-    for tensor in made.graph.initializer:
-        if count(tensor) > shapes.HEAVY or not held(tensor):
-            name, dims, kind = tensor.name, list(tensor.dims), tensor.data_type
-            tensor.Clear()
-            tensor.name, tensor.data_type = name, kind
-            tensor.dims.extend(dims)
+    given = {v.name for v in made.graph.input}
+    made.graph.ClearField("initializer")
+    for tensor in proto.graph.initializer:
+        if count(tensor) <= shapes.HEAVY and held(tensor):
+            made.graph.initializer.append(tensor)
+        elif tensor.name not in given:
+            made.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
     return made
 
 

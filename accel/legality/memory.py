@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from accel import graph as graphs
-from accel import padding, roofline
+from accel import roofline
 from accel.errors import AccelError
 from accel.legality import _graph
-from accel.values import Finding, Request, Target
+from accel.values import Finding, Model, Request, Target
 
 ENGINES = ()
 TIGHT = 0.5  # of the memory: a build holds the weights twice, and shares memory with the system
@@ -26,16 +26,24 @@ def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> I
         return
     try:
         model = graphs.describe(graph.path)
-        axes = {d: 1 for p in model.inputs for d in p.shape if isinstance(d, str)}
-        told = [padding.sizes_of(model, r.inputs) for r in requests]
-        for name in axes:
-            axes[name] = max((t[name] for t in told if name in t), default=1)
+        axes = _greatest(model, requests)
         found = roofline.peak(graph.path, axes)
     except AccelError as error:
         said = f"the peak memory cannot be told: {error}"
         yield Finding("memory", "unknown", said[:300], source=LIVENESS)
         return
     yield from _judged(found, target.memory_bytes, axes)
+
+
+def _greatest(model: Model, requests: Sequence[Request]) -> dict[str, int]:
+    """Each open axis at its greatest size among the requests."""
+    axes: dict[str, int] = {}
+    for port in model.inputs:
+        for at, size in enumerate(port.shape):
+            if isinstance(size, str):
+                seen = [r.inputs[port.name].shape[at] for r in requests if port.name in r.inputs]
+                axes[size] = max(axes.get(size, 1), *seen, 1)
+    return axes
 
 
 def _judged(found: roofline.Peak, memory_bytes: int, axes: dict[str, int]) -> Iterator[Finding]:

@@ -1,0 +1,271 @@
+"""The linter as a whole: clean graphs, merged findings, files that cannot be read, what fixes leave alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import helper
+
+from accel import catalog, legality, testing
+from accel import target as targets
+from accel.cli_inspect import inspect
+from accel.errors import BadModel
+from accel.legality import _tensorrt, files, plugins
+from accel.values import Request, Target
+from tests.legality.building import F, H, drawn, known, model, node, target
+
+DATA = os.environ.get("ACCEL_DATA")
+X, Y = ("x", F, [2, 8]), ("y", F, [2, 8])
+VERSIONS = ("10.3", "10.15", "11.0", "11.5", "")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("engine", ["tensorrt", "onnxruntime_cuda", "openvino", "onnxruntime_cpu"])
+def test_clean_graphs_give_nothing(tmp_path: Path, version: str, engine: str) -> None:
+    """The graphs that all other tests use build everywhere, once requests tell their sizes."""
+    board = target(version, engine=engine, memory_bytes=8 << 30)
+    for make in (testing.mlp, testing.convnet):
+        made = make(tmp_path / "m.onnx")
+        requests = [testing.request(made, batch=batch) for batch in (1, 4)]
+        assert legality.check(made.path, board, requests) == ()
+    made = testing.attention(tmp_path / "a.onnx")
+    requests = [testing.tokens(batch=b, length=n) for b, n in ((1, 5), (2, 9))]
+    assert legality.check(made.path, board, requests) == ()
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """ResNet-20 as torch exports it, and its requests."""
+    if not DATA:
+        pytest.skip("ACCEL_DATA is not set: the tiny graphs above stand in for ResNet-20")
+    pytest.importorskip("torch")
+    from accel import workload
+    from accel.steps import export
+
+    problem = workload.load("examples/resnet20.py")
+    made = export.export(problem, "torch_export", tmp_path_factory.mktemp("network"))
+    return made.path, workload.requests(problem)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_whole_network_gives_nothing(network: Any, version: str, tmp_path: Path) -> None:
+    """Its opset, 23, is in the list of 10.15; for 10.3 it is unknown, and converted by the fix."""
+    path, requests = network
+    found = [f for f in legality.check(path, target(version), requests) if f.level != "note"]
+    assert {(f.rule, f.level) for f in found} == (
+        {("opset", "unknown")} if version == "10.3" else set()
+    )
+    if found:
+        assert legality.fix(path, target(version), tmp_path / "fixed.onnx")
+        left = legality.check(tmp_path / "fixed.onnx", target(version), requests)
+        assert {f.level for f in left} <= {"note"}, left
+
+
+def test_one_finding_for_many_places(tmp_path: Path) -> None:
+    """Twelve nodes of one kind: the first three are named, the others are counted."""
+    nodes = [node("Det", "x", f"d{i}", name=f"det_{i}") for i in range(12)]
+    outputs = [(f"d{i}", F, [1]) for i in range(12)]
+    onnx.save(model(nodes, [("x", F, [1, 2, 2])], outputs), tmp_path / "m.onnx")
+    (found,) = legality.check(tmp_path / "m.onnx", target())
+    assert found.where == "det_0, det_1, det_2 and 9 more"
+
+
+def test_the_worst_comes_first(tmp_path: Path) -> None:
+    """error, unknown, warning, note: whatever order the rules speak in."""
+    nodes = [
+        node("NonZero", "x", "n"),
+        node("Det", "s", "d"),
+        node("Strange", "x", "y", domain="other"),
+    ]
+    outputs = [("n", 7, [2, "k"]), ("d", F, [1]), Y]
+    proto = model(nodes, [X, ("s", F, [1, 2, 2]), ("u", F, [1])], outputs, domains=["other"])
+    onnx.save(proto, tmp_path / "m.onnx")
+    levels = [f.level for f in legality.check(tmp_path / "m.onnx", target())]
+    assert levels == sorted(levels, key=legality.LEVELS.index)
+    assert set(levels) == set(legality.LEVELS)
+
+
+def test_other_engines_rules_are_silent(tmp_path: Path) -> None:
+    """What only TensorRT refuses is no finding for a target without it."""
+    onnx.save(
+        model([node("Det", "x", "y")], [("x", F, [1, 2, 2])], [("y", F, [1])]), tmp_path / "m.onnx"
+    )
+    assert legality.check(tmp_path / "m.onnx", target()) != ()
+    assert legality.check(tmp_path / "m.onnx", target(engine="onnxruntime_cpu")) == ()
+
+
+def test_an_operator_that_no_list_names_is_unknown(tmp_path: Path) -> None:
+    """Not fine, and not refused: of all of ONNX's operators, each is in a list or unknown."""
+    newest = onnx.defs.onnx_opset_version()
+    names = {s.name for s in onnx.defs.get_all_schemas() if s.domain == ""}
+    answers = {n: _tensorrt.supported(n, (10, 15)) for n in names}
+    assert answers["Add"] is True
+    assert answers["Det"] is False
+    unknown = {n for n, a in answers.items() if a is None}
+    assert unknown, newest
+    name = min(unknown)
+    onnx.save(model([node(name, "x", "y")], [X], [Y]), tmp_path / "m.onnx")
+    found = legality.check(tmp_path / "m.onnx", target())
+    assert [f.level for f in found if f.rule == "operators"] == ["unknown"]
+
+
+def test_the_list_has_no_operator_twice() -> None:
+    """Each has one row of types, or is unsupported."""
+    lists = _tensorrt._lists()
+    names = [n for row in lists["types"].values() for n in row] + lists["unsupported"]["names"]
+    assert len(names) == len(set(names)) == 201
+    assert set(lists["since"]) <= set(_tensorrt.types())
+
+
+def test_external_data_must_be_there_and_inside(tmp_path: Path) -> None:
+    """A weight file that is gone, or that lies above the model's folder, is an error with its name."""
+    made = tmp_path / "made" / "m.onnx"
+    testing.mlp(made, width=64)
+    proto = onnx.load(made)
+    onnx.save(proto, made, save_as_external_data=True, location="w.bin", size_threshold=0)
+    requests = [Request("all", 1.0, {"x": np.zeros((1, 64), np.float32)})]
+    assert legality.check(made, target(), requests) == ()
+    (made.parent / "w.bin").rename(made.parent / "gone.bin")
+    (found,) = legality.check(made, target(), requests)
+    assert (found.rule, found.level) == ("files", "error")
+    assert "w.bin" in found.message
+    outside = onnx.load(made, load_external_data=False)
+    for tensor in outside.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../gone.bin"
+    made.write_bytes(outside.SerializeToString())
+    (made.parent / "gone.bin").rename(tmp_path / "gone.bin")
+    (found,) = legality.check(made, target(), requests)
+    assert "outside its folder" in found.message
+
+
+def test_a_file_above_two_gigabytes_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the limit set to 100 bytes, any graph is too large for one file."""
+    made = testing.mlp(tmp_path / "m.onnx")
+    monkeypatch.setattr(files, "PROTOBUF_BYTES", 100)
+    found = legality.check(made.path, target(), [testing.request(made)])
+    assert [(f.rule, f.level) for f in found] == [("files", "error")]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x08\x08garbage"])
+def test_what_is_no_model_is_not_judged(tmp_path: Path, content: bytes) -> None:
+    """BadModel, as of every other question."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(BadModel):
+        legality.check(path, target())
+
+
+def test_functions_are_looked_into(tmp_path: Path) -> None:
+    """An unsupported operator inside of a model's function is found."""
+    function = helper.make_function(
+        "local", "F", ["a"], ["b"], [node("Det", "a", "b")], [helper.make_opsetid("", 17)]
+    )
+    proto = model(
+        [node("F", "x", "y", domain="local")],
+        [("x", F, [1, 2, 2])],
+        [("y", F, [1])],
+        domains=["local"],
+        functions=[function],
+    )
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert [(f.rule, f.operator) for f in legality.check(tmp_path / "m.onnx", target())] == [
+        ("operators", "Det")
+    ]
+
+
+def test_our_kernels_are_those_of_the_folder() -> None:
+    """Read in their source, one operator a member, as the members themselves say."""
+    assert set(plugins.kernels().values()) == set(catalog.names("kernels"))
+    pytest.importorskip("numba")
+    for op, name in plugins.kernels().items():
+        assert op == catalog.load("kernels", name).OP
+
+
+def test_requests_against_fixed_sizes(tmp_path: Path) -> None:
+    """A request of another size than the graph's own cannot have a profile."""
+    onnx.save(model([node("Relu", "x", "y")], [X], [Y]), tmp_path / "m.onnx")
+    for shape, said in (((3, 8), "fixes it at 2"), ((2, 8, 1), "it has 2 axes")):
+        request = Request("all", 1.0, {"x": np.zeros(shape, np.float32)})
+        (found,) = legality.check(tmp_path / "m.onnx", target(), [request])
+        assert said in found.message
+
+
+def test_a_wide_profile_is_worth_a_note(tmp_path: Path) -> None:
+    """Sizes from 1 to 64 of one axis: a note, not a warning."""
+    made = testing.mlp(tmp_path / "m.onnx")
+    requests = [testing.request(made, batch=batch) for batch in (1, 64)]
+    (found,) = legality.check(made.path, target(), requests)
+    assert (found.rule, found.level) == ("dynamic", "note")
+    assert "from 1 to 64" in found.message
+
+
+def test_a_double_that_does_not_fit_is_not_narrowed(tmp_path: Path) -> None:
+    """The fix looks at the values: 1e300 would become infinite."""
+    proto = model([node("Mul", "x w", "y")], [("x", 11, [2])], [("y", 11, [2])], [drawn("w", 2, dtype="float64", scale=1e300)])  # fmt: skip
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", target(), tmp_path / "out.onnx") == ()
+
+
+MIXED = known(
+    "mixed",
+    model([node("Cast", "x", "h", to=H), node("Add", "h b", "y")], [X], [Y], [drawn("b", 8)]),
+    "microsoft/onnxruntime#15241",
+    "bound to different types",
+    "typed error",
+)
+
+
+def _invoke(monkeypatch: pytest.MonkeyPatch, board: Target, *words: str) -> Any:
+    """The command with this target under the name "board"."""
+    monkeypatch.setattr(targets, "load", lambda _: board)
+    return CliRunner().invoke(inspect, words, standalone_mode=True)
+
+
+def test_the_command_ends_with_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1 for errors, 3 for nothing worse than unknown, 0 once feeds tell the sizes."""
+    path = tmp_path / "m.onnx"
+    made = testing.mlp(path)
+    np.savez(tmp_path / "f.npz", **{"0/x": testing.request(made).inputs["x"]})
+    found = _invoke(monkeypatch, target(), str(path), "--for", "board")
+    assert found.exit_code == 3, found.output
+    assert "unknown: axis 0 of x" in found.output
+    found = _invoke(
+        monkeypatch, target(), str(path), "--for", "board", "--data", str(tmp_path / "f.npz")
+    )
+    assert (found.exit_code, "nothing found against it" in found.output) == (0, True)
+    onnx.save(MIXED.proto, path)
+    found = _invoke(monkeypatch, target(), str(path), "--for", "board", "--json")
+    assert found.exit_code == 1
+    document = json.loads(found.stdout)
+    assert document["data"]["findings"][0]["rule"] == "typed"
+
+
+def test_the_command_mends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--fix writes the mended graph, tells each change, and judges what is left."""
+    path, out = tmp_path / "m.onnx", tmp_path / "out.onnx"
+    onnx.save(MIXED.proto, path)
+    words = (str(path), "--for", "board", "--fix", str(out))
+    found = _invoke(monkeypatch, target(), *words)
+    assert found.exit_code == 0, found.output
+    assert "fixed: Cast of h to FLOAT" in found.output
+    assert out.is_file()
+
+
+@pytest.mark.parametrize("word", ["--data", "--fix"])
+def test_words_that_go_with_for_alone(tmp_path: Path, word: str) -> None:
+    """--data and --fix without --for are refused."""
+    found = CliRunner().invoke(inspect, [str(tmp_path / "m.onnx"), word, "x"])
+    assert "go with --for" in str(found.exception)
