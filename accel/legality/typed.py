@@ -110,7 +110,7 @@ def _cast(proto: Any, wanted: Mapping[int, Mapping[str, str]]) -> tuple[Any, lis
             if new not in there:
                 to = onnx.TensorProto.DataType.Value(kind)
                 made.graph.node.append(
-                    onnx.helper.make_node("Cast", [name], [new], f"cast_{new}", to=to)
+                    onnx.helper.make_node("Cast", [name], [new], f"{new}__cast", to=to)
                 )
                 lines.append(f"Cast of {name} to {kind} for {node.name or node.op_type}")
                 there.add(new)

@@ -54,6 +54,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return made.path, workload.requests(problem)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_whole_network_gives_nothing(network: Any, version: str, tmp_path: Path) -> None:
     """Its opset, 23, is in the list of 10.15; for 10.3 it is unknown, and converted by the fix."""
