@@ -11,7 +11,7 @@ from accel.values import Finding, Request, Target
 ENGINES = _tensorrt.ENGINES
 JUDGED_BY = {"Where": 1, "OneHot": 2}  # the input whose type counts, where it is not the first
 BY_OUTPUT = ("ConstantOfShape", "Constant", "RandomNormal", "RandomUniform", "EyeLike")
-ANY = ("If", "Loop", "Scan")  # their bodies are judged node by node
+ANY = ("If", "Loop", "Scan", "DequantizeLinear")  # bodies, node by node; by the rule qdq
 ELSEWHERE = ("DOUBLE", "UINT8", "STRING", "")  # judged by the rule dtypes
 INTEGERS_SINCE = {"Pow": (10, 12)}  # docs/Changelog.md: integer-typed base tensors
 INTEGERS = ("INT32", "INT64")

@@ -7,8 +7,11 @@ axis. A residual Add in int8 needs Q/DQ on both of its branches.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy
+import onnx
+from onnx import numpy_helper
 
 from accel.legality import _graph, _tensorrt
 from accel.values import Finding, Request, Target
@@ -32,6 +35,10 @@ SCALE = "NVIDIA/TensorRT#2498: 'Scale coefficients must all be positive'"
 COUNT = "NVIDIA/TensorRT#994: 'Assertion failed: K == scale.count()'"
 SIGN = f"{_tensorrt.LIST_10_15}: DequantizeLinear of INT8, FP8, FP4, INT4"
 ADD = "NVIDIA/TensorRT#1992: 'you need to add Q/DQ pair in the residual add branch'"
+BIAS = (
+    "onnx/onnx-tensorrt importers, 10.1 GA (2024-06-17): "
+    "'TensorRT only allows FP8, INT8, and INT4 quantization'"
+)
 SYMMETRIC = "accel quantize MODEL --recipe int8_static, with symmetric int8 activations"
 
 
@@ -61,6 +68,10 @@ def _zero_point(graph: _graph.Graph, node: _graph.Node) -> Iterator[Finding]:
         seen = value.ravel()[numpy.argmax(numpy.abs(value.astype(numpy.float32)))]
         said = f"asymmetric: a zero point of {seen}; TensorRT takes 0 only"
         yield Finding("qdq", "error", said, node.place, node.operator, ZERO, SYMMETRIC)
+    elif kind == "INT32":
+        said = "INT32 values, as of a quantized bias; TensorRT quantizes to INT8, INT4, FP8 and FP4"
+        mend = _tensorrt.FIX if node.inputs[0] in graph.constants else ""
+        yield Finding("qdq", "error", said, node.place, node.operator, BIAS, mend)
     elif kind in ("UINT8", "UINT4", "INT16", "UINT16"):
         said = f"{kind} values; TensorRT quantizes to INT8, INT4, FP8 and FP4"
         yield Finding("qdq", "error", said, node.place, node.operator, SIGN, SYMMETRIC)
@@ -155,3 +166,38 @@ def _unread(graph: _graph.Graph) -> Iterator[Finding]:
             said = f"quantized values go into {', '.join(sorted(others))}; they must go through a DequantizeLinear"
             source = f"{_tensorrt.LIST_10_15}: quantized types, by Q/DQ only"
             yield Finding("qdq", "error", said, node.place, node.operator, source)
+
+
+def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
+    """A bias that was quantized to INT32 becomes the float values that its DequantizeLinear gives."""
+    made = onnx.ModelProto()
+    made.CopyFrom(graph.proto)
+    tensors = {t.name: t for t in made.graph.initializer}
+    lines = []
+    for node in list(made.graph.node):
+        given = tensors.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if (
+            given is None
+            or given.data_type != onnx.TensorProto.INT32
+            or node.input[1] not in tensors
+        ):
+            continue
+        values = numpy_helper.to_array(given), numpy_helper.to_array(tensors[node.input[1]])
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        made.graph.initializer.append(
+            numpy_helper.from_array(_dequantized(*values, axis), node.output[0])
+        )
+        made.graph.node.remove(node)
+        lines.append(f"{node.output[0]}: INT32 values dequantized to a constant")
+    read = {name for node in made.graph.node for name in node.input}
+    unread = [t for t in made.graph.initializer if t.name not in read and t.name in tensors]
+    for tensor in unread if lines else ():
+        made.graph.initializer.remove(tensor)
+    return (made, lines) if lines else (graph.proto, [])
+
+
+def _dequantized(values: Any, scale: Any, axis: int) -> Any:
+    """values * scale; a zero point of INT32 is 0 by ONNX's schema."""
+    if scale.ndim == 1 and values.ndim > 1 and scale.size > 1:
+        scale = scale.reshape([-1 if i == axis % values.ndim else 1 for i in range(values.ndim)])
+    return (values.astype(scale.dtype) * scale).astype(scale.dtype)

@@ -117,6 +117,26 @@ def _residual(both: bool) -> object:
     return model(nodes, [X], [Y], [weight("s", 0.1), weight("z", 0, "int8")])
 
 
+BIAS_INT32 = model(
+    [
+        node("DequantizeLinear", "w s z", "dw", axis=0),
+        node("QuantizeLinear", "x sx zx", "q"),
+        node("DequantizeLinear", "q sx zx", "d"),
+        node("DequantizeLinear", "b sb", "db", axis=0),
+        node("Conv", "d dw db", "y", kernel_shape=[1, 1]),
+    ],
+    [("x", F, [1, 3, 4, 4])],
+    [("y", F, [1, 4, 4, 4])],
+    [
+        weight("w", np.arange(12).reshape(4, 3, 1, 1), "int8"),
+        weight("s", [0.1, 0.2, 0.3, 0.4]),
+        weight("z", np.zeros(4), "int8"),
+        weight("sx", 0.1),
+        weight("zx", 0, "int8"),
+        weight("b", [1000, -2000, 3, 0], "int32"),
+        weight("sb", [0.01, 0.02, 0.03, 0.04]),
+    ],
+)
 HALF_QUANTIZED = model(
     [
         node("QuantizeLinear", "x s z", "q"),
@@ -185,6 +205,7 @@ TYPES: tuple[Known, ...] = (
     known("scale_zero", _qdq(scale=0.0), "NVIDIA/TensorRT#2498", "Scale coefficients must all be positive", "qdq error"),
     known("scale_negative", _qdq(scale=-0.1), "onnx/onnx-tensorrt#764", "Scale coefficients must all be positive", "qdq error"),
     known("scales_count", _qdq(scale=[0.1] * 3, axis=1), "NVIDIA/TensorRT#994", "Assertion failed: K == scale.count()", "qdq error"),
+    known("bias_int32", BIAS_INT32, "onnx/onnx-tensorrt importers, 10.1 GA", "TensorRT only allows FP8, INT8, and INT4 quantization. The requested quantization type is", "qdq error", fixed=True),
     known("symmetric", _qdq(), "NVIDIA/TensorRT#1421", "we only support symmetric and uniform so far"),
     known("conv_scales_wrong_axis", _conv(1), "NVIDIA/TensorRT#994", "shift weights has count 64 but 3 was expected", "qdq error"),
     known("conv_scales", _conv(0), "NVIDIA/TensorRT#994", "shift weights has count 64 but 3 was expected"),
