@@ -118,6 +118,33 @@ LSTM = model(
     [("y", F, [1, 3, 1, 2])],
     [weight("w", np.ones((1, 8, 4))), weight("r", np.ones((1, 8, 2)))],
 )
+BIDIRECTIONAL = model(
+    [
+        node(
+            "RNN",
+            "x w r",
+            "y",
+            hidden_size=2,
+            direction="bidirectional",
+            activations=["Tanh", "Relu"],
+        )
+    ],
+    [("x", F, [3, 1, 4])],
+    [("y", F, [3, 2, 1, 2])],
+    [weight("w", np.ones((2, 2, 4))), weight("r", np.ones((2, 2, 2)))],
+)
+ATTENTION_3D = model(
+    [node("Attention", "q k v", "y", q_num_heads=2, kv_num_heads=2)],
+    [(n, F, [1, 4, 16]) for n in "qkv"],
+    [("y", F, [1, 4, 16])],
+    opset=23,
+    ir=11,
+)
+EYE = model([node("EyeLike", "x", "y")], [("x", F, ["n", 8])], [("y", F, ["n", 8])])
+ABS_INT8 = model([node("Abs", "x", "y")], [("x", I8, [4])], [("y", I8, [4])])
+TAN = model([node("Tan", "x", "y")], [X], [Y])
+ARG_MAX = model([node("ArgMax", "x", "y")], [("x", I64, [2, 8])], [("y", I64, [1, 8])])
+MISH = model([node("Mish", "x", "y")], [X], [Y], opset=18)
 DROPOUT = model(
     [node("Dropout", "x ratio training", "y")],
     [X],
@@ -192,6 +219,13 @@ OPERATORS: tuple[Known, ...] = (
     known("squeeze_computed_axes", COMPUTED_SQUEEZE, "docs/Changelog.md 10.7", "Added dynamic axes support for `Squeeze` and `Unsqueeze`", "limits error", version="10.3"),
     known("lstm_layout", LSTM, "docs/operators.md 10.15", "`layout` attribute must be 0", "limits error"),
     known("dropout_training", DROPOUT, "docs/operators.md 10.15", "must be an initializer and evaluate to False", "limits error"),
+    known("rnn_activations", BIDIRECTIONAL, "docs/operators.md 10.15", "activation functions must be the same for both the forward and reverse pass", "limits error"),
+    known("attention_3d", ATTENTION_3D, "docs/operators.md 10.15", "`Q`, `K`, `V` and `attn_mask ` must be 4D", "limits error"),
+    known("eye_like_dynamic", EYE, "docs/operators.md 10.15", "`input` must have static dimensions", "limits error"),
+    known("abs_int8", ABS_INT8, "docs/operators.md 10.15", "Abs | Y | FP32, FP16, BF16, INT32, INT64", "operators unknown"),
+    known("tan_cuda", TAN, "docs/OperatorKernels.md", "Operators implemented by CUDAExecutionProvider", "cuda_kernels warning", target=target("", engine="onnxruntime_cuda")),
+    known("arg_max_int64_cuda", ARG_MAX, "microsoft/onnxruntime#13781", "ArgMax operator always ran on CPU EP", "cuda_kernels warning", target=target("", engine="onnxruntime_cuda")),
+    known("mish_cuda", MISH, "docs/OperatorKernels.md", "Mish is a function of ONNX's", target=target("", engine="onnxruntime_cuda")),
     known("if_shapes", _if((2,), (1,)), "NVIDIA/TensorRT#4603", "IIfConditionalOutputLayer inputs must have the same shape. Shapes are [2] and [1].", "control_flow error"),
     known("if_ranks", _if((2,), (2, 1)), "PINTO0309/PINTO_model_zoo#439", "Shapes are [-1] and [-1,1].", "control_flow error"),
     known("if_alike", _if((2,), (2,)), "NVIDIA/TensorRT#1731", "IIfConditionalOutputLayer inputs must have the same shape."),
