@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from accel.cli_steps import keep, working_folder
 from accel.errors import AccelError, ConstraintError, Unmeasured, UsageError
 from accel.shell import emit, output_options
 
@@ -50,7 +51,12 @@ def _judge(model: Path, target: str, data: str | None, out: Path | None, as_json
     """The findings, worst first, each with its source and what mends it."""
     from accel.questions import inspect as question
 
-    found = question.judge(model, target, data, out)
+    if out is None:
+        found = question.judge(model, target, data)
+    else:
+        with working_folder(out, model) as folder:
+            found = question.judge(model, target, data, folder / "model.onnx")
+            found = keep(found, out) if found.fixed else found
     lines = [f"fixed: {line}" for line in found.fixed]
     for f in found.findings:
         where = f" [{f.where}]" if f.where else ""

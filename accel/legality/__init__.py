@@ -34,12 +34,15 @@ def fix(model: Path, target: Target, out: Path) -> tuple[str, ...]:
     """Write the graph with everything mended that a rule can mend; a line for each change.
 
     Ports stay as they are, but for a double one, which becomes float. Nothing is written where
-    nothing can be mended. Raises BadModel like `check`."""
+    nothing can be mended, or where weights beside the file were not read. Raises BadModel like
+    `check`."""
     from accel import graph as graphs
     from accel.legality import _graph
 
     done: list[str] = []
-    path, proto = model, None
+    path = model
+    if not all(_graph.held(t) for t in _graph.view(model).proto.graph.initializer):
+        return ()
     for _ in range(ROUNDS):
         before = len(done)
         for rule in _rules(target):
@@ -47,10 +50,10 @@ def fix(model: Path, target: Target, out: Path) -> tuple[str, ...]:
                 continue
             made, lines = rule.fix(_graph.view(path), target)
             if lines:
-                proto, path = made, out
+                path = out
                 done += lines
                 out.parent.mkdir(parents=True, exist_ok=True)
-                graphs.save(proto, out)
+                graphs.save(made, out)
         if len(done) == before:
             break
     return tuple(done)

@@ -262,7 +262,11 @@ def test_the_command_mends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     found = _invoke(monkeypatch, target(), *words)
     assert found.exit_code == 0, found.output
     assert "fixed: Cast of h to FLOAT" in found.output
-    assert out.is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "out.onnx"]
+    onnx.save(MIXED.proto, path)
+    found = _invoke(monkeypatch, target(), str(path), "--for", "board", "--fix", str(path))
+    assert "is what is read" in str(found.exception)
+    assert onnx.load(path) == MIXED.proto
 
 
 @pytest.mark.parametrize("word", ["--data", "--fix"])
