@@ -15,9 +15,10 @@ LOOP = f"{_tensorrt.LIST_10_15}: Loop, no dynamic length of scan outputs, the sa
 
 
 def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> Iterator[Finding]:
-    """Every If and Loop, in whatever part."""
+    """Every If and Loop, in whatever part. Of an If whose condition is constant the parser takes one
+    branch alone (onnx-tensorrt importers, 10.1 GA)."""
     for node in graph.standard():
-        if node.operator == "If":
+        if node.operator == "If" and node.inputs[0] not in graph.constants:
             yield from _branches(graph, node)
         elif node.operator == "Loop":
             yield from _loop(graph, node)

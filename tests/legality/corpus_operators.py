@@ -59,6 +59,23 @@ OURS = {"domain": "accel.kernels", "plugin_namespace": "accel", "plugin_version"
 KERNEL_ALONE = model(
     [node("BiasGelu", "x b", "y", **OURS)], [X, ("b", F, [8])], [Y], domains=["accel.kernels"]
 )
+
+
+def _kernel(**attributes: object) -> object:
+    """BiasGelu as accel swap writes it: a node, and a function that stands in for it."""
+    function = helper.make_function(
+        "accel.kernels",
+        "BiasGelu",
+        ["a", "b"],
+        ["c"],
+        [helper.make_node("Add", ["a", "b"], ["s"]), helper.make_node("Relu", ["s"], ["c"])],
+        [helper.make_opsetid("", 17)],
+        list(attributes),
+    )
+    made = node("BiasGelu", "x b", "y", domain="accel.kernels", **attributes)
+    return model([made], [X, ("b", F, [8])], [Y], domains=["accel.kernels"], functions=[function])
+
+
 KERNEL_STRANGER = model([node("FlashMlp", "x", "y", **OURS)], [X], [Y], domains=["accel.kernels"])
 POOL_USED = model(
     [node("MaxPool", "x", "y i", **PADS)],
@@ -153,7 +170,9 @@ DROPOUT = model(
 )
 
 
-def _if(one: tuple[int, ...], other: tuple[int, ...], same_names: bool = False) -> object:
+def _if(
+    one: tuple[int, ...], other: tuple[int, ...], same_names: bool = False, fixed: bool = False
+) -> object:
     names = ("a", "a" if same_names else "b")
     branches = [
         body(
@@ -164,7 +183,15 @@ def _if(one: tuple[int, ...], other: tuple[int, ...], same_names: bool = False) 
         for name, shape in zip(names, (one, other), strict=True)
     ]
     made = node("If", "c", "y", then_branch=branches[0], else_branch=branches[1])
-    return model([made], [("c", 9, [])], [("y", F, ["n"] * max(len(one), len(other)))])
+    ports = [("y", F, ["n"] * max(len(one), len(other)))]
+    if fixed:
+        return model(
+            [made, node("Relu", "x", "z")],
+            [X],
+            [*ports, ("z", F, [2, 8])],
+            [weight("c", True, "bool")],
+        )
+    return model([made], [("c", 9, [])], ports)
 
 
 LOOP = model(
@@ -204,6 +231,9 @@ OPERATORS: tuple[Known, ...] = (
     known("custom", SCATTER_BEV, "NVIDIA-AI-IOT/CUDA-PointPillars#28", "Plugin not found, are the plugin name, version, and namespace correct?", "plugins unknown"),
     known("kernel_without_function", KERNEL_ALONE, "NVIDIA/TensorRT#1775", "Plugin not found, are the plugin name, version, and namespace correct?", "plugins error"),
     known("kernel_of_no_one", KERNEL_STRANGER, "NVIDIA/TensorRT#1278", "could not find plugin Switch version 1", "plugins error"),
+    known("kernel", _kernel(plugin_namespace="accel"), "NVIDIA/TensorRT#1775", "Plugin not found, are the plugin name, version, and namespace correct?"),
+    known("kernel_early", _kernel(plugin_namespace="accel"), "docs/Changelog.md 10.9", "Added support for Python AOT plugins", "plugins note", version="10.3"),
+    known("kernel_without_namespace", _kernel(), "docs/Changelog.md 9.0 EA", "Added support for ONNX local functions", "plugins warning"),
     known("pool_indices", POOL_USED, "NVIDIA/TensorRT#3761", "TensorRT does not support the indices output in MaxPool!", "limits error"),
     known("pool_indices_unused", POOL_UNUSED, "NVIDIA/TensorRT#3761", "TensorRT does not support the indices output in MaxPool!", "limits error", fixed=True),
     known("resize_cubic", CUBIC, "onnx/onnx-tensorrt#694", "we do support bilinear resizes but not bicubic", "limits error"),
@@ -228,6 +258,8 @@ OPERATORS: tuple[Known, ...] = (
     known("mish_cuda", MISH, "docs/OperatorKernels.md", "Mish is a function of ONNX's", target=target("", engine="onnxruntime_cuda")),
     known("if_shapes", _if((2,), (1,)), "NVIDIA/TensorRT#4603", "IIfConditionalOutputLayer inputs must have the same shape. Shapes are [2] and [1].", "control_flow error"),
     known("if_ranks", _if((2,), (2, 1)), "PINTO0309/PINTO_model_zoo#439", "Shapes are [-1] and [-1,1].", "control_flow error"),
+    known("if_same_names", _if((2,), (2,), same_names=True), "docs/operators.md 10.15", "must have the same rank and must have different names", "control_flow error"),
+    known("if_constant", _if((2,), (1,), fixed=True), "onnx/onnx-tensorrt importers, 10.1 GA", "For constant conditions, parse only the selected subgraph"),
     known("if_alike", _if((2,), (2,)), "NVIDIA/TensorRT#1731", "IIfConditionalOutputLayer inputs must have the same shape."),
     known("loop_scan", LOOP, "docs/operators.md 10.15", "Scan output length cannot be dynamic", "control_flow error"),
 )  # fmt: skip

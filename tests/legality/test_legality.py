@@ -2,71 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
 from onnx import helper
 
 from accel import catalog, legality, testing
-from accel import target as targets
-from accel.cli_inspect import inspect
 from accel.errors import BadModel
 from accel.legality import _tensorrt, files, plugins
-from accel.values import Request, Target
-from tests.legality.building import F, H, drawn, known, model, node, target
+from accel.values import Request
+from tests.legality.building import F, drawn, model, node, target
 
 DATA = os.environ.get("ACCEL_DATA")
 X, Y = ("x", F, [2, 8]), ("y", F, [2, 8])
 VERSIONS = ("10.3", "10.15", "11.0", "11.5", "")
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("engine", ["tensorrt", "onnxruntime_cuda", "openvino", "onnxruntime_cpu"])
-def test_clean_graphs_give_nothing(tmp_path: Path, version: str, engine: str) -> None:
-    """The graphs that all other tests use build everywhere, once requests tell their sizes."""
-    board = target(version, engine=engine, memory_bytes=8 << 30)
-    for make in (testing.mlp, testing.convnet):
-        made = make(tmp_path / "m.onnx")
-        requests = [testing.request(made, batch=batch) for batch in (1, 4)]
-        assert legality.check(made.path, board, requests) == ()
-    made = testing.attention(tmp_path / "a.onnx")
-    requests = [testing.tokens(batch=b, length=n) for b, n in ((1, 5), (2, 9))]
-    assert legality.check(made.path, board, requests) == ()
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """ResNet-20 as torch exports it, and its requests."""
-    if not DATA:
-        pytest.skip("ACCEL_DATA is not set: the tiny graphs above stand in for ResNet-20")
-    pytest.importorskip("torch")
-    from accel import workload
-    from accel.steps import export
-
-    problem = workload.load("examples/resnet20.py")
-    made = export.export(problem, "torch_export", tmp_path_factory.mktemp("network"))
-    return made.path, workload.requests(problem)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_whole_network_gives_nothing(network: Any, version: str, tmp_path: Path) -> None:
-    """Its opset, 23, is in the list of 10.15; for 10.3 it is unknown, and converted by the fix."""
-    path, requests = network
-    found = [f for f in legality.check(path, target(version), requests) if f.level != "note"]
-    assert {(f.rule, f.level) for f in found} == (
-        {("opset", "unknown")} if version == "10.3" else set()
-    )
-    if found:
-        assert legality.fix(path, target(version), tmp_path / "fixed.onnx")
-        left = legality.check(tmp_path / "fixed.onnx", target(version), requests)
-        assert {f.level for f in left} <= {"note"}, left
 
 
 def test_one_finding_for_many_places(tmp_path: Path) -> None:
@@ -216,61 +168,3 @@ def test_a_double_that_does_not_fit_is_not_narrowed(tmp_path: Path) -> None:
     proto = model([node("Mul", "x w", "y")], [("x", 11, [2])], [("y", 11, [2])], [drawn("w", 2, dtype="float64", scale=1e300)])  # fmt: skip
     onnx.save(proto, tmp_path / "m.onnx")
     assert legality.fix(tmp_path / "m.onnx", target(), tmp_path / "out.onnx") == ()
-
-
-MIXED = known(
-    "mixed",
-    model([node("Cast", "x", "h", to=H), node("Add", "h b", "y")], [X], [Y], [drawn("b", 8)]),
-    "microsoft/onnxruntime#15241",
-    "bound to different types",
-    "typed error",
-)
-
-
-def _invoke(monkeypatch: pytest.MonkeyPatch, board: Target, *words: str) -> Any:
-    """The command with this target under the name "board"."""
-    monkeypatch.setattr(targets, "load", lambda _: board)
-    return CliRunner().invoke(inspect, words, standalone_mode=True)
-
-
-def test_the_command_ends_with_what_was_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """1 for errors, 3 for nothing worse than unknown, 0 once feeds tell the sizes."""
-    path = tmp_path / "m.onnx"
-    made = testing.mlp(path)
-    np.savez(tmp_path / "f.npz", **{"0/x": testing.request(made).inputs["x"]})
-    found = _invoke(monkeypatch, target(), str(path), "--for", "board")
-    assert found.exit_code == 3, found.output
-    assert "unknown: axis 0 of x" in found.output
-    found = _invoke(
-        monkeypatch, target(), str(path), "--for", "board", "--data", str(tmp_path / "f.npz")
-    )
-    assert (found.exit_code, "nothing found against it" in found.output) == (0, True)
-    onnx.save(MIXED.proto, path)
-    found = _invoke(monkeypatch, target(), str(path), "--for", "board", "--json")
-    assert found.exit_code == 1
-    document = json.loads(found.stdout)
-    assert document["data"]["findings"][0]["rule"] == "typed"
-
-
-def test_the_command_mends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--fix writes the mended graph, tells each change, and judges what is left."""
-    path, out = tmp_path / "m.onnx", tmp_path / "out.onnx"
-    onnx.save(MIXED.proto, path)
-    words = (str(path), "--for", "board", "--fix", str(out))
-    found = _invoke(monkeypatch, target(), *words)
-    assert found.exit_code == 0, found.output
-    assert "fixed: Cast of h to FLOAT" in found.output
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "out.onnx"]
-    onnx.save(MIXED.proto, path)
-    found = _invoke(monkeypatch, target(), str(path), "--for", "board", "--fix", str(path))
-    assert "is what is read" in str(found.exception)
-    assert onnx.load(path) == MIXED.proto
-
-
-@pytest.mark.parametrize("word", ["--data", "--fix"])
-def test_words_that_go_with_for_alone(tmp_path: Path, word: str) -> None:
-    """--data and --fix without --for are refused."""
-    found = CliRunner().invoke(inspect, [str(tmp_path / "m.onnx"), word, "x"])
-    assert "go with --for" in str(found.exception)
