@@ -19,6 +19,7 @@ from accel.errors import BadModel
 
 STANDARD = ("", "ai.onnx")
 LOADED_BYTES = graphs.INLINE_LIMIT_BYTES  # of weights beside the file; above it, none is read
+PROTOBUF_BYTES = 2**31 - 1  # of one message (protobuf's own limit)
 SMALL = 65_536  # elements of a constant whose values rules may ask for
 
 
@@ -147,6 +148,12 @@ def shape(value: Any) -> shapes.Sizes | None:
 
 def _opened(path: Path) -> tuple[Any, str]:
     """The model, and why its external data was not read."""
+    size = path.stat().st_size if path.is_file() else 0
+    if size > PROTOBUF_BYTES:
+        raise BadModel(
+            f"{path} is {size / 1e9:.2f} GB in one file; protobuf takes {PROTOBUF_BYTES / 1e9:.2f}. "
+            "Write it again with its weights beside it, as accel export does."
+        )
     try:
         beside, trouble = graphs.external_data(path), ""
     except BadModel as error:

@@ -20,6 +20,8 @@ THREAD = (
 )
 POW = "onnx/onnx-tensorrt docs/Changelog.md, 10.8 (2025-01-30): Pow with integer-typed exponents"
 POW_SINCE = (10, 8)
+NORM = "onnx/onnx-tensorrt docs/Changelog.md, 10.7 (2024-11-26): mixed-precision BatchNormalization"
+NORM_SINCE = (10, 7)
 FLOATS = ("FLOAT16", "BFLOAT16", "FLOAT", "DOUBLE")
 INTEGERS = ("BOOL", "UINT8", "INT8", "UINT16", "INT16", "UINT32", "INT32", "UINT64", "INT64")
 
@@ -34,6 +36,10 @@ def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> I
                 yield Finding(
                     "typed", "error", said, node.place, node.operator, THREAD, _tensorrt.FIX
                 )
+        if _norm(graph, node, target):
+            kinds = sorted({graph.dtype(n) for n in node.inputs})
+            said = f"BatchNormalization of {' and '.join(kinds)}; before TensorRT 10.7 all must be of one type"
+            yield Finding("typed", "error", said, node.place, node.operator, NORM)
         if _exponent(graph, node, target):
             kinds = [graph.dtype(n) for n in node.inputs]
             said = f"Pow of {kinds[0]} by {kinds[1]}; before TensorRT 10.8 both must be of one type"
@@ -58,6 +64,14 @@ def _groups(node: _graph.Node, opset: int) -> list[tuple[str, ...]]:
         ):
             found.setdefault(port.type_str, []).append(name)
     return [tuple(names) for names in found.values() if len(names) > 1]
+
+
+def _norm(graph: _graph.Graph, node: _graph.Node, target: Target) -> bool:
+    """A BatchNormalization of mixed types, which ONNX allows, for a TensorRT that does not."""
+    if node.operator != "BatchNormalization" or not set(_tensorrt.ENGINES) & set(target.engines):
+        return False
+    old = any(v < NORM_SINCE for v in _tensorrt.versions(target))
+    return old and len({graph.dtype(n) for n in node.inputs} - {""}) > 1
 
 
 def _exponent(graph: _graph.Graph, node: _graph.Node, target: Target) -> bool:

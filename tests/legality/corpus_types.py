@@ -37,6 +37,18 @@ MIXED_CONCAT = model(
 MIXED_MATMUL = model(
     [node("Cast", "x", "h", to=H), node("MatMul", "h w", "y")], [X], [Y], [drawn("w", 8, 8)]
 )
+NORM_MIXED = model(
+    [node("BatchNormalization", "x s b m v", "y")],
+    [("x", H, [1, 4, 2, 2])],
+    [("y", H, [1, 4, 2, 2])],
+    [weight(n, np.ones(4)) for n in "sbmv"],
+)
+LAYER_HALF = model(
+    [node("LayerNormalization", "x s", "y")],
+    [("x", H, [2, 8])],
+    [("y", H, [2, 8])],
+    [weight("s", np.ones(8), "float16")],
+)
 POW_INTEGER = model([node("Pow", "x two", "y")], [X], [Y], [weight("two", 2, "int64")])
 DOUBLES = model(
     [node("Mul", "x w", "m"), node("Cast", "m", "y", to=F)],
@@ -194,6 +206,9 @@ TYPES: tuple[Known, ...] = (
     known("matmul_half_float", MIXED_MATMUL, "NVIDIA/TensorRT#577", "Assertion failed: inputA->getType() == inputB->getType()", "typed error", fixed=True),
     known("pow_integer_early", POW_INTEGER, "docs/Changelog.md 10.8", "Added support for `Pow` ops with integer-typed exponent values", "typed error", version="10.3", fixed=True),
     known("pow_integer", POW_INTEGER, "docs/Changelog.md 10.8", "Added support for `Pow` ops with integer-typed exponent values"),
+    known("norm_mixed_early", NORM_MIXED, "docs/Changelog.md 10.7", "Added support for parsing mixed-precision `BatchNormalization` nodes in strongly-typed mode", "typed error", version="10.3"),
+    known("norm_mixed", NORM_MIXED, "docs/Changelog.md 10.7", "Added support for parsing mixed-precision `BatchNormalization` nodes in strongly-typed mode"),
+    known("layer_norm_in_half", LAYER_HALF, "NVIDIA/TensorRT#4493", "layernorm fp16, The accuracy is still insufficient", "fp16_range note"),
     known("double", DOUBLES, "onnx/onnx-tensorrt#501", "Found unsupported datatype (11) when importing initializer", "dtypes error", fixed=True),
     known("double_too_large", DOUBLE_LARGE, "docs/operators.md 10.15", "clamping values to `+-FLT_MAX` if necessary", "dtypes error"),
     known("uint8_inside", UINT8_INSIDE, "NVIDIA/TensorRT#2809", "TensorRT does not support UINT8 types for intermediate tensors!", "dtypes error"),

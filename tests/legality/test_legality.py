@@ -100,14 +100,24 @@ def test_external_data_must_be_there_and_inside(tmp_path: Path) -> None:
     assert "outside its folder" in found.message
 
 
-def test_a_file_above_two_gigabytes_is_an_error(
+def test_a_file_above_two_gigabytes_is_refused(tmp_path: Path) -> None:
+    """2.2 GB in one file, most of it a hole: no parser takes it, and what to do is said."""
+    path = tmp_path / "m.onnx"
+    testing.mlp(path)
+    with path.open("r+b") as stream:
+        stream.truncate(2_200_000_000)
+    with pytest.raises(BadModel, match=r"2\.20 GB in one file.*weights beside it"):
+        legality.check(path, target())
+
+
+def test_a_file_near_the_limit_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the limit set to 100 bytes, any graph is too large for one file."""
+    """With the mark set to 100 bytes, any graph is near it."""
     made = testing.mlp(tmp_path / "m.onnx")
-    monkeypatch.setattr(files, "PROTOBUF_BYTES", 100)
+    monkeypatch.setattr(files, "NEAR_BYTES", 100)
     found = legality.check(made.path, target(), [testing.request(made)])
-    assert [(f.rule, f.level) for f in found] == [("files", "error")]
+    assert [(f.rule, f.level) for f in found] == [("files", "warning")]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x08\x08garbage"])
