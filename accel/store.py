@@ -40,6 +40,7 @@ ABOVE_THE_STEPS = {
     "pipeline.py",
     "stages.py",
     "search.py",
+    "roofline",
     "constraints.py",
     "testing.py",
 }
