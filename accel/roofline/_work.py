@@ -84,7 +84,10 @@ def _computed(flow: Flow, node: Any) -> tuple[str, int]:
         return _cheaper(flow, node)
     if any(True for _ in _constant.subgraphs(node)):
         raise Unknown("how often its body runs is not in the graph")
-    return dtype, _ops.operations(_site.of(node, flow.sized))
+    try:
+        return dtype, _ops.operations(_site.of(node, flow.sized))
+    except (LookupError, ValueError, ZeroDivisionError) as error:
+        raise Unknown(f"its attributes or sizes do not fit together: {error!r}") from None
 
 
 def _body(flow: Flow, node: Any) -> tuple[str, int]:
