@@ -13,12 +13,10 @@ from pathlib import Path
 from accel import roofline
 from accel.errors import CandidateBroken, UsageError
 from accel.job import Job, pick, step
-from accel.measure import child, here, machine
+from accel.measure import ceiling, child, machine
 from accel.measure.ceiling import Ceilings
 from accel.values import Candidate, Options, Plan
 
-LIMIT_S = 120.0
-MEASURED, GIVEN = "measured ceilings of this machine", "the profile's peak rates"
 HINTS = {"bf16": "bfloat16", "f16": "float16", "fp16": "float16", "tf32": "tf32"}
 
 
@@ -96,22 +94,21 @@ def source(job: Job) -> Options:
     """Where the rates come from, for a release's facts."""
     found = ceilings(job)
     if found is None:
-        return {"source": GIVEN, "peaks": job.target.peaks, "read in": job.target.sources}
-    return {"source": MEASURED, "ceilings": found}
+        return {"source": ceiling.GIVEN, "peaks": job.target.peaks, "read in": job.target.sources}
+    return {"source": ceiling.MEASURED, "ceilings": found}
 
 
 def ceilings(job: Job) -> Ceilings | None:
     """This machine's measured rates; None where the profile tells them, or it is another machine."""
     device = job.target
-    told = any(name.endswith("_ops_per_s") for name in device.peaks)
-    if told or device.compute_capability or here.elsewhere(device):
+    if not ceiling.wanted(device):
         return None
     threads = device.threads or machine.cores()
     key = {"machine": job.machine_class, "threads": threads}
 
     def make(_: Path) -> Ceilings:
-        verb, words = "accel.measure.ceiling:measure", {"threads": threads}
-        return child.call(verb, words, Ceilings, log=job.log("ceiling"), timeout_s=LIMIT_S)
+        words, log = {"threads": threads}, job.log("ceiling")
+        return child.call(ceiling.VERB, words, Ceilings, log=log, timeout_s=ceiling.LIMIT_S)
 
     try:
         return step(job, "ceiling", key, Ceilings, make).value

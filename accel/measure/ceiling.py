@@ -3,8 +3,10 @@
     operations   a product of two [N, N] matrices, 2 N^3 operations, in ONNX Runtime and in OpenVINO
     bytes        the maximum of as many arrays as threads, together as large as the working set
 
-The best of many short runs counts: whatever else runs on the machine only lowers them. It is a lower
-bound of what the hardware can do, and may be beaten by a few percent; a data sheet's peak never is. A
+The best of many short runs counts: whatever else runs on the machine only lowers them. Neighbours
+leave one thread alone more often than all of them, so one thread's rate times the threads counts too:
+too high where a processor slows down when all cores are busy, and then the floor is only lower. A
+ceiling may be beaten by a few percent, as a data sheet's peak never is: a share above 100 % says so. A
 model whose weights fit into a cache reads them from there, call after call, so bandwidth is taken for
 several working sets.
 """
@@ -19,6 +21,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accel.errors import EnvironmentProblem
+from accel.measure import here
+from accel.values import Target
 
 # A small product fits between two turns of a neighbour on the same core (some milliseconds); on many
 # cores it is over before it has begun, and the large one tells.
@@ -28,6 +32,8 @@ SETS_BYTES = (1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20)
 READ_BYTES = 32 << 20  # in one run, at least: small sets are read again and again
 
 
+VERB, LIMIT_S = "accel.measure.ceiling:measure", 120.0  # it runs in a process of its own
+MEASURED, GIVEN = "measured ceilings of this machine", "the profile's peak rates"
 Product = tuple[str, str, Callable[[], object]]  # type, library, one run
 
 
@@ -48,17 +54,24 @@ class Ceilings:
         return {**rates, "bytes_per_s": below[-1] if below else self.bandwidth[0][1]}
 
 
+def wanted(target: Target) -> bool:
+    """Is it a processor, this machine's, whose profile tells no rate of operations?"""
+    told = any(name.endswith("_ops_per_s") for name in target.peaks)
+    return not (told or target.compute_capability or here.elsewhere(target))
+
+
 def measure(threads: int) -> Ceilings:
     """Some seconds of work, on that many threads. Meant for a process of its own.
 
     Raises EnvironmentProblem where neither ONNX Runtime nor OpenVINO is installed."""
     best: dict[str, float] = {}
     how: dict[str, str] = {}
-    for side in SIDES:
-        for dtype, library, run in _products(side, threads):
-            rate = 2 * side**3 / _quickest(run)
+    for side, used in ((SIDES[0], 1), *((side, threads) for side in SIDES)):
+        for dtype, library, run in _products(side, used):
+            rate = threads / used * 2 * side**3 / _quickest(run)
             if rate > best.get(dtype, 0.0):
-                best[dtype], how[dtype] = rate, f"{library}, N = {side}"
+                best[dtype] = rate
+                how[dtype] = f"{library}, N = {side}, {used} of {threads} threads"
     if not best:
         raise EnvironmentProblem(
             "This machine's rates cannot be measured: neither ONNX Runtime nor OpenVINO is installed. "
