@@ -108,9 +108,9 @@ def ceilings(job: Job) -> Ceilings | None:
 
     def make(_: Path) -> Ceilings:
         words, log = {"threads": threads}, job.log("ceiling")
-        return child.call(ceiling.VERB, words, Ceilings, log=log, timeout_s=ceiling.LIMIT_S)
+        try:
+            return child.call(ceiling.VERB, words, Ceilings, log=log, timeout_s=ceiling.LIMIT_S)
+        except CandidateBroken as error:  # it hung, or a library is broken: no candidate's fault
+            return Ceilings({}, (), {"failed": str(error)}, threads)
 
-    try:
-        return step(job, "ceiling", key, Ceilings, make).value
-    except CandidateBroken:  # it was killed, or a library of the machine's is broken
-        return None
+    return step(job, "ceiling", key, Ceilings, make).value

@@ -20,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from accel.errors import EnvironmentProblem
 from accel.measure import here
 from accel.values import Target
 
@@ -43,7 +42,7 @@ class Ceilings:
 
     operations_per_s: Mapping[str, float]  # "float32", "bfloat16", "int8"
     bandwidth: tuple[tuple[int, float], ...]  # (working set in bytes, bytes per second), ascending
-    how: Mapping[str, str] = field(default_factory=dict)  # type -> the library that was quickest
+    how: Mapping[str, str] = field(default_factory=dict)  # type -> the library; "failed" -> why
     threads: int = 1
 
     def peaks(self, working_set_bytes: int) -> dict[str, float]:
@@ -51,7 +50,9 @@ class Ceilings:
         largest set below, so that the floor is not too high."""
         below = [rate for size, rate in self.bandwidth if size <= working_set_bytes]
         rates = {f"{dtype}_ops_per_s": rate for dtype, rate in self.operations_per_s.items()}
-        return {**rates, "bytes_per_s": below[-1] if below else self.bandwidth[0][1]}
+        if self.bandwidth:
+            rates["bytes_per_s"] = (below or [self.bandwidth[0][1]])[-1]
+        return rates
 
 
 def wanted(target: Target) -> bool:
@@ -63,7 +64,7 @@ def wanted(target: Target) -> bool:
 def measure(threads: int) -> Ceilings:
     """Some seconds of work, on that many threads. Meant for a process of its own.
 
-    Raises EnvironmentProblem where neither ONNX Runtime nor OpenVINO is installed."""
+    Where neither ONNX Runtime nor OpenVINO is installed, there is no rate of operations."""
     best: dict[str, float] = {}
     how: dict[str, str] = {}
     for side, used in ((SIDES[0], 1), *((side, threads) for side in SIDES)):
@@ -72,11 +73,6 @@ def measure(threads: int) -> Ceilings:
             if rate > best.get(dtype, 0.0):
                 best[dtype] = rate
                 how[dtype] = f"{library}, N = {side}, {used} of {threads} threads"
-    if not best:
-        raise EnvironmentProblem(
-            "This machine's rates cannot be measured: neither ONNX Runtime nor OpenVINO is installed. "
-            "Run: pip install 'accel-inference[cpu]'"
-        )
     return Ceilings(best, tuple(_bandwidths(threads)), how, threads)
 
 

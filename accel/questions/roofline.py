@@ -32,7 +32,7 @@ def ask(path: Path, name: str, sizes: Mapping[str, int]) -> Roofline:
     """The roofline of an .onnx on the target of that name or in that .toml.
 
     Raises BadModel for a file that cannot be read, UsageError for an unknown target or axis and a
-    size below 1, EnvironmentProblem where this machine's rates had to be measured and cannot be."""
+    size below 1, CandidateBroken where what measures this machine's rates crashes or hangs."""
     device = target.load(name)
     opened = roofline.opened(path)
     every = {**dict.fromkeys(roofline.axes(opened.ports), 1), **sizes}
