@@ -20,9 +20,9 @@ ONE = (
     "Where Xor"
 )
 MOVED = (
-    "Compress Concat Constant ConstantOfShape DepthToSpace Expand EyeLike Flatten Gather "
-    "GatherElements GatherND Identity NonZero OneHot Pad Range Reshape ReverseSequence ScatterElements "
-    "ScatterND Shape Size Slice SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze Dropout"
+    "BitCast Compress Concat Constant ConstantOfShape DepthToSpace Expand EyeLike Flatten Gather "
+    "GatherElements GatherND Identity NonZero OneHot Pad Range Reshape ReverseSequence Scatter ScatterElements "
+    "ScatterND Shape Size Slice SpaceToDepth Split Squeeze TensorScatter Tile Transpose Trilu Unsqueeze Dropout"
 )
 NORM = 7  # mean; difference; square and sum; times the root; times gamma; plus beta
 # An output's element. The algebra stands beside each.
@@ -58,7 +58,9 @@ OF_OUTPUT: Mapping[str, int] = {
     "RMSNormalization": 4,  # square and sum; times the root; times gamma
     "SimplifiedLayerNormalization": 4,  # ONNX Runtime keeps it in ONNX's own domain
     "RotaryEmbedding": 3,  # two products and a sum
+    "CumProd": 1,
     "CumSum": 1,
+    "Shrink": 2,
     MS + "Gelu": 5,
     MS + "BiasGelu": 6,
     MS + "FastGelu": 8,  # 0.5 x (1 + tanh(x (a + b x^2)))
@@ -87,6 +89,7 @@ OF_INPUT: Mapping[str, int] = {
     "ReduceSumSquare": 2,
     "TopK": 1,  # it must look at each
 }
+SAMPLED = {"nearest": 0, "linear": 9, "bilinear": 9}  # of a plane: three such lines
 RESIZED = {"nearest": 0, "linear": 3, "cubic": 7}  # the last axis alone: a + t (b - a); four taps
 
 
@@ -106,6 +109,8 @@ def operations(site: Site) -> int:
         return site.given() * taps
     if site.operator in ("Resize", "Upsample"):
         return site.given() * RESIZED[site.attributes.get("mode", b"nearest").decode()]
+    if site.operator == "GridSample" and len(site.dims()) == 4:
+        return site.given() * SAMPLED[site.attributes.get("mode", b"linear").decode()]
     if site.operator == "LRN":
         return site.given() * (2 * int(site.attributes["size"]) + 3)
     raise Unknown("what it costs is in no table here")
