@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from accel.roofline import _constant, _sizes
-from accel.roofline._sizes import Sized
+from accel.roofline._sizes import Opened, Sized
 
 FOLDED = (*_constant.VIEWS, "DequantizeLinear")
 
@@ -31,7 +31,7 @@ class Peak:
     unknown: tuple[str, ...]  # values whose size cannot be told: they count as 0
 
 
-def peak(model: Path, sizes: Mapping[str, int]) -> Peak:
+def peak(model: Path | Opened, sizes: Mapping[str, int]) -> Peak:
     """The peak of a model with these sizes for its open axes (see `axes`).
 
     Reshapes and DequantizeLinear take no memory: engines read what is below them. Neither do nodes over

@@ -70,22 +70,46 @@ def width_bits(dtype: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def bind(path: Path, sizes: Mapping[str, int]) -> Sized:
+@dataclass(frozen=True)
+class Opened:
+    """A model without its heavy weights, which are inputs here: quick to bind again and again."""
+
+    path: Path
+    proto: Any
+    weights: frozenset[str]
+    ports: tuple[Port, ...]
+
+
+def opened(path: Path) -> Opened:
+    """Raises BadModel for a file that cannot be read."""
+    proto = _inlined(graph.open_model(path))
+    light, weights = _light(proto)
+    ports = tuple(graph._port(v) for v in proto.graph.input if v.name not in weights)
+    return Opened(path, light, weights, ports)
+
+
+def bind(model: Path | Opened, sizes: Mapping[str, int]) -> Sized:
     """The graph with these sizes for its symbols; an axis without a symbol is named "input[axis]".
 
     Raises BadModel for a file that cannot be read, UsageError for a size below 1 and for a symbol
     that no input has."""
-    proto = graph.open_model(path)
-    _known(path, proto, sizes)
-    proto = _inlined(proto)
-    _bind(proto, sizes)
-    return sized(proto)
+    import onnx
+
+    model = opened(model) if isinstance(model, Path) else model
+    _known(model, sizes)
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    _bind(proto, model.weights, sizes)
+    return sized(proto, model.weights)
 
 
-def sized(proto: Any) -> Sized:
+def sized(proto: Any, weights: frozenset[str] = frozenset()) -> Sized:
     """A model with bound inputs, its sizes inferred."""
-    light, weights = _light(proto)
-    own = {(f.domain, f.name): f for f in light.functions}
+    import onnx
+
+    own = {(f.domain, f.name): f for f in proto.functions}
+    light = onnx.ModelProto()
+    light.CopyFrom(proto)
     _private.add_sizes(light)
     made = _fold.infer(light)
     tensors = {t.name: Tensor(dtype(t.data_type), tuple(t.dims)) for t in made.graph.initializer}
@@ -120,18 +144,19 @@ def _axis(name: str, axis: int, dim: int | str) -> str:
     return f"{name}[{axis}]" if dim == "?" else str(dim)
 
 
-def _known(path: Path, proto: Any, sizes: Mapping[str, int]) -> None:
-    weights = {t.name for t in proto.graph.initializer}
-    ports = [graph._port(v) for v in proto.graph.input if v.name not in weights]
-    allowed = axes(ports)
+def _known(model: Opened, sizes: Mapping[str, int]) -> None:
+    allowed = axes(model.ports)
     for name, size in sizes.items():
         if name not in allowed:
             near = difflib.get_close_matches(name, allowed, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             words = ", ".join(allowed) or "none"
-            raise UsageError(f"{path} has no open axis {name!r}.{hint} Its open axes: {words}.")
+            raise UsageError(
+                f"{model.path} has no open axis {name!r}.{hint} Its open axes: {words}."
+            )
         if size < 1:
-            raise UsageError(f"{path}: axis {name!r} must have a size of 1 at least, not {size}.")
+            what = f"{model.path}: axis {name!r}"
+            raise UsageError(f"{what} must have a size of 1 at least, not {size}.")
 
 
 def _inlined(proto: Any) -> Any:
@@ -144,9 +169,8 @@ def _inlined(proto: Any) -> Any:
     return onnx.inliner.inline_selected_functions(proto, kernels, exclude=True)
 
 
-def _bind(proto: Any, sizes: Mapping[str, int]) -> None:
+def _bind(proto: Any, weights: frozenset[str], sizes: Mapping[str, int]) -> None:
     """Sizes into the inputs; notes of an exporter, made of symbols, give way to inference."""
-    weights = {t.name for t in proto.graph.initializer}
     proto.graph.ClearField("value_info")
     for value in proto.graph.input:
         if value.name in weights:

@@ -74,3 +74,10 @@ def test_words_that_go_with_for_alone(tmp_path: Path, word: str) -> None:
     """--data and --fix without --for are refused."""
     found = CliRunner().invoke(inspect, [str(tmp_path / "m.onnx"), word, "x"])
     assert "go with --for" in str(found.exception)
+
+
+@pytest.mark.parametrize("words", [["--roofline"], ["--size", "batch=2"], ["--target", "t4"]])
+def test_words_of_the_other_question(tmp_path: Path, words: list[str]) -> None:
+    """What belongs to --roofline is refused beside --for, not passed over."""
+    found = CliRunner().invoke(inspect, [str(tmp_path / "m.onnx"), "--for", "t4", *words])
+    assert "ask one at a time" in str(found.exception)
