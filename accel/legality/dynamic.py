@@ -49,12 +49,12 @@ def _axis(name: str, axis: int, size: int | str | None, seen: Sequence[int]) -> 
             said = f"a request gives axis {axis} of {name} the size {seen[-1]}; the graph fixes it at {size}"
             yield Finding("dynamic", "error", said, name, source=PROFILE)
         return
-    symbol = size or "without a name"
+    what = f"axis {size}" if size else f"axis {axis} of {name}, which has no name,"
     if not seen:
-        said = f"axis {axis} of {name} ({symbol}) is dynamic, and no request tells its least, usual and greatest size"
+        said = f"{what} is dynamic, and no request tells its least, usual and greatest size"
         again = "accel inspect MODEL --for TARGET --data feeds.npz"
         yield Finding("dynamic", "unknown", said, name, source=PROFILE, fix=again)
     elif seen[-1] >= WIDE * seen[0] > 0:
-        said = f"axis {axis} of {name} ({symbol}) goes from {seen[0]} to {seen[-1]}: two profiles may be quicker than one"
+        said = f"{what} goes from {seen[0]} to {seen[-1]}: two profiles may be quicker than one"
         split = "split the requests into groups of like sizes"
         yield Finding("dynamic", "note", said, name, source=RULE, fix=split)

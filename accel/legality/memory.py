@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from accel import graph as graphs
 from accel import roofline
-from accel.errors import AccelError
+from accel.errors import AccelError, BadModel
 from accel.legality import _graph
 from accel.values import Finding, Model, Request, Target
 
@@ -28,6 +28,8 @@ def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> I
         model = graphs.describe(graph.path)
         axes = _greatest(model, requests)
         found = roofline.peak(graph.path, axes)
+    except BadModel:
+        return  # the rule valid tells why
     except AccelError as error:
         said = f"the peak memory cannot be told: {error}"
         yield Finding("memory", "unknown", said[:300], source=LIVENESS)
@@ -37,13 +39,11 @@ def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> I
 
 def _greatest(model: Model, requests: Sequence[Request]) -> dict[str, int]:
     """Each open axis at its greatest size among the requests."""
-    axes: dict[str, int] = {}
-    for port in model.inputs:
-        for at, size in enumerate(port.shape):
-            if isinstance(size, str):
-                seen = [r.inputs[port.name].shape[at] for r in requests if port.name in r.inputs]
-                axes[size] = max(axes.get(size, 1), *seen, 1)
-    return axes
+    told = [roofline.of_feed(model.inputs, r.inputs) for r in requests]
+    return {
+        name: max((t[name] for t in told if name in t), default=1)
+        for name in roofline.axes(model.inputs)
+    }
 
 
 def _judged(found: roofline.Peak, memory_bytes: int, axes: dict[str, int]) -> Iterator[Finding]:

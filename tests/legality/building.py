@@ -19,7 +19,7 @@ I64, I32, I8, U8, B = (
     TensorProto.UINT8,
     TensorProto.BOOL,
 )
-Port = tuple[str, int, Sequence[int | str]]
+Port = tuple[str, int, Sequence[int | str | None]]
 
 
 def node(operator: str, inputs: str, outputs: str, **attributes: Any) -> Any:

@@ -42,7 +42,7 @@ def test_the_command_ends_with_what_was_found(
     np.savez(tmp_path / "f.npz", **{"0/x": testing.request(made).inputs["x"]})
     found = _invoke(monkeypatch, target(), str(path), "--for", "board")
     assert found.exit_code == 3, found.output
-    assert "unknown: axis 0 of x" in found.output
+    assert "unknown: axis batch is dynamic" in found.output
     found = _invoke(
         monkeypatch, target(), str(path), "--for", "board", "--data", str(tmp_path / "f.npz")
     )

@@ -164,6 +164,17 @@ def test_requests_against_fixed_sizes(tmp_path: Path) -> None:
         assert said in found.message
 
 
+def test_an_axis_of_two_inputs_is_told_once(tmp_path: Path) -> None:
+    """One finding an axis, with the inputs that have it; an axis without a name is told by its place."""
+    made = testing.attention(tmp_path / "m.onnx")
+    found = legality.check(made.path, target())
+    assert [(f.level, f.where) for f in found] == [("unknown", "ids, mask")] * 2
+    nameless = model([node("Relu", "x", "y")], [("x", F, [2, None])], [("y", F, [2, None])])
+    onnx.save(nameless, tmp_path / "n.onnx")
+    (found,) = legality.check(tmp_path / "n.onnx", target(memory_bytes=1_000_000))
+    assert "axis 1 of x, which has no name, is dynamic" in found.message
+
+
 def test_a_wide_profile_is_worth_a_note(tmp_path: Path) -> None:
     """Sizes from 1 to 64 of one axis: a note, not a warning."""
     made = testing.mlp(tmp_path / "m.onnx")

@@ -105,6 +105,19 @@ def test_the_largest_of_all_feeds_counts(tmp_path: Path) -> None:
     assert made.facts["kept in fp32"] == "2 range"
 
 
+def test_infinite_values_stay(tmp_path: Path) -> None:
+    """A mask of -inf: how large its finite values are cannot be told, so its readers stay."""
+    nodes: list[Node] = [
+        ("Add", "x mask", "a", {}),
+        ("Softmax", "a", "s", {}),
+        ("Relu", "s", "y", {}),
+    ]
+    mask = np.array([0, -np.inf] * 4, np.float32)
+    made = _applied(_model(tmp_path / "m.onnx", nodes, mask=mask), [_x()], tmp_path / "out")
+    assert made.facts["kept in fp32"] == "2 range"
+    assert _kinds(made.model.path)["relu_y"] == "FLOAT16"
+
+
 NORM: list[Node] = [
     ("ReduceMean", "x", "m", {"axes": [-1]}),
     ("Sub", "x m", "c", {}),
