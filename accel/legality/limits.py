@@ -71,7 +71,9 @@ ONLY_FIRST = ("MaxPool", "LayerNormalization", "Dropout")  # outputs after the f
 UNDILATED = ("AveragePool", "MaxPool", "LpPool")
 FORMS = ("sparse_value", "value_string", "value_strings")
 SCATTER_SINCE = (10, 9)  # docs/Changelog.md: fixed support for opset 18+ ScatterND
-SCATTER = "onnx/onnx-tensorrt#957: 'Attribute reduction is not supported'"
+SCATTER = (
+    "onnx/onnx-tensorrt#957; microsoft/onnxruntime#23618: 'Attribute reduction is not supported.'"
+)
 GRID_SINCE = (11, 2)
 Said = Iterator[str]
 

@@ -33,8 +33,9 @@ def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> I
             seen = {graph.dtype(n) for n in names} - {""}
             if len(seen) > 1:
                 said = f"{node.operator} of {' and '.join(sorted(seen))}; its operands must be of one type"
+                source = f"{THREAD}; {_tensorrt.GUIDE_11}"
                 yield Finding(
-                    "typed", "error", said, node.place, node.operator, THREAD, _tensorrt.FIX
+                    "typed", "error", said, node.place, node.operator, source, _tensorrt.FIX
                 )
         if _norm(graph, node, target):
             kinds = sorted({graph.dtype(n) for n in node.inputs})
