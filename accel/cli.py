@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from accel.cli_inspect import inspect
 from accel.cli_kernels import swap
 from accel.cli_ledger import kernels
 from accel.cli_steps import (
@@ -144,40 +145,6 @@ def pack(graph: Path, source: str, engine: str, **words: Any) -> None:
 
 
 @cli.command()
-@click.argument("model", type=Path)
-@click.option("--placement", is_flag=True, help="of a release: device and precision of its nodes")
-@output_options
-def inspect(model: Path, placement: bool, as_json: bool, **_: Any) -> None:
-    """What is in an .onnx: ports, opset, operators, parameters, size, dtypes."""
-    from accel.questions import inspect as question
-
-    if placement:
-        _placement(model, as_json)
-        return
-    found = question.inspect(model)
-    ports = [f"{k} {p.name}: {p.dtype} {list(p.shape)}" for k in ("input", "output") for p in getattr(found, f"{k}s")]  # fmt: skip
-    lines = [
-        *ports,
-        f"opset: {dict(found.opsets)}",
-        f"operators: {dict(found.operators)}",
-        f"parameters: {found.parameters:,} {dict(found.dtypes)}",
-        f"size: {found.size_bytes / 1e6:.2f} MB",
-    ]
-    emit("inspect", found, lines, as_json)
-
-
-def _placement(release: Path, as_json: bool) -> None:
-    from accel import placement as ledger
-    from accel.questions import placement as question
-
-    found = question.placement(release)
-    winner, *others = found
-    lines = [f"{winner.name}:", *(f"  {line}" for line in ledger.lines(winner.placement))]
-    lines += [f"{other.name}: {ledger.line(other.placement)}" for other in others]
-    emit("placement", found, lines, as_json)
-
-
-@cli.command()
 @click.argument("path", type=Path)
 @output_options
 def verify(path: Path, as_json: bool, **_: Any) -> None:
@@ -220,7 +187,7 @@ def doctor(as_json: bool, **_: Any) -> None:
     emit("doctor", found, lines, as_json, bad)
 
 
-for verb in (export, quantize, swap, build, check, bench, evaluate, kernels):
+for verb in (export, quantize, swap, build, check, bench, evaluate, inspect, kernels):
     cli.add_command(verb)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from accel import arrays, artefacts, padding, stats, trials
+from accel import arrays, artefacts, floors, padding, stats, trials
 from accel.artefacts import build
 from accel.certificate import certificate
 from accel.constraints import Constraints
@@ -106,17 +106,21 @@ def measured(
     candidates = (*rivals, *baselines)
     arms = {c.name: c.plan for c in candidates if c.plan is not None}
     found = measure(job, arms, {c.name for c in rivals}, progress)
-    return {c.name: _with_measurement(c, found[c.name]) for c in candidates}
+    return {c.name: _with_measurement(job, c, found[c.name]) for c in candidates}
 
 
-def _with_measurement(candidate: Candidate, found: Measurement | Refusal) -> Candidate:
+def _with_measurement(job: Job, candidate: Candidate, found: Measurement | Refusal) -> Candidate:
     if isinstance(found, Refusal):
         return trials.lost(candidate, "failed", found.reason)
+    least_s = candidate.floor_s
+    if least_s is None and candidate.plan is not None:  # a baseline, which was not screened
+        least_s = floors.floor_s(job, candidate, candidate.plan)
     return dataclasses.replace(
         candidate,
         status="measured",
         measurement=found,
         objective_s=stats.objective(found),
+        floor_s=least_s,
         peak_memory_bytes=found.peak_memory_bytes,
     )
 
@@ -183,7 +187,12 @@ def pack(
             winner.name: score(job, plan, split, yardstick).rows,
         },
         reproduce=reproduce,
-        facts={"target": job.target.name, "versions": job.versions, "digests": job.digests},
+        facts={
+            "target": job.target.name,
+            "versions": job.versions,
+            "digests": job.digests,
+            "rates": floors.source(job),
+        },
         out=out,
     )
 

@@ -30,6 +30,7 @@ T = TypeVar("T")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABOVE_THE_STEPS = {
     "cli.py",
+    "cli_inspect.py",
     "cli_kernels.py",
     "cli_steps.py",
     "cli_ledger.py",
@@ -40,6 +41,7 @@ ABOVE_THE_STEPS = {
     "pipeline.py",
     "stages.py",
     "search.py",
+    "roofline",
     "constraints.py",
     "testing.py",
 }

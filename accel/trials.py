@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accel import arrays, graph, padding, stats
+from accel import arrays, floors, graph, padding, stats
 from accel.artefacts import build, quantize
 from accel.errors import AccelError, concerns_all
 from accel.job import Job, pick, step
@@ -64,6 +64,7 @@ def trial(
             plan=plan,
             size_bytes=size_bytes(plan.path),
             screen_s=stats.floor_seconds(quick),
+            floor_s=floors.floor_s(job, candidate, plan),
             peak_memory_bytes=quick.peak_memory_bytes,
         )
     except AccelError as error:

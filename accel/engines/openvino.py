@@ -59,8 +59,12 @@ def recipes(target: Target) -> Mapping[str, Refusal | None]:
     no_bf16 = Refusal("bf16", f"no bf16 kernels on this processor (it has {', '.join(able)})")
     no_dot = Refusal("int8", "no int8 dot product (VNNI, DOT) on this processor")
     decomposed = "DynamicQuantizeLinear and MatMulInteger are decomposed here, not run in int8"
+    half = (
+        "its hint says f32 or bf16: fp16 nodes would be computed in that, and gain their size alone"
+    )
     return {
         "fp32": None,
+        "fp16": Refusal("fp16", half),
         "bf16": None if "BF16" in able else no_bf16,
         "int8_static": None if INT8 & isa else no_dot,
         "int8_dynamic": Refusal("int8_dynamic", decomposed),

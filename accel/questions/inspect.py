@@ -1,4 +1,4 @@
-"""accel inspect: what is in an ONNX file."""
+"""accel inspect: what is in an ONNX file, and whether it would build on a target."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from accel import graph
-from accel.values import Port
+from accel import feeds, graph, legality
+from accel import target as targets
+from accel.values import Finding, Port, Request
 
 
 @dataclass(frozen=True)
@@ -41,3 +42,30 @@ def inspect(path: Path) -> Inspected:
         size_bytes=path.stat().st_size + beside,
         dtypes=graph.dtype_census(proto),
     )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What speaks against a graph on a target, worst first, and what was mended in the file."""
+
+    path: Path  # of the graph that was judged: the mended one where there is one
+    target: str
+    findings: tuple[Finding, ...]
+    fixed: tuple[str, ...] = ()
+
+
+def judge(path: Path, target: str, data: str | None = None, out: Path | None = None) -> Judged:
+    """Static checks; `data` is an .npz of feeds, whose sizes the dynamic axes will have.
+
+    With `out`, what can be mended is, into that file, and what is left is told of it. Raises
+    UsageError for an unknown target and for data that does not fit, BadModel like `inspect`."""
+    wanted = targets.load(target)
+    requests = [] if data is None else _requests(path, data)
+    fixed = () if out is None else legality.fix(path, wanted, out)
+    judged = path if out is None or not fixed else out
+    return Judged(judged, wanted.name, legality.check(judged, wanted, requests), fixed)
+
+
+def _requests(path: Path, data: str) -> list[Request]:
+    given = feeds.given(data, graph.describe(path).inputs)
+    return [Request("feeds", 1.0, feed) for feed in given]

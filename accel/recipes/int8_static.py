@@ -13,12 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy
-
-from accel import arrays, graph
-from accel.errors import CandidateBroken, UsageError
+from accel import graph
+from accel.errors import CandidateBroken
 from accel.protocols import Quantized
-from accel.recipes import _fuse
+from accel.recipes import _calibration, _fuse
 from accel.recipes._quiet import quiet
 from accel.values import Feed, Model, Options, QuantStyle
 
@@ -51,7 +49,7 @@ def apply(
 ) -> Quantized:
     """Raises UsageError for calibration data that is absent, empty, NaN or not for this model,
     CandidateBroken for a graph that the tool fails on or finds nothing to quantize in."""
-    feeds = _checked(calibration, model)
+    feeds = _calibration.checked("int8_static", calibration, model)
     proto = graph.open_model(model.path)
     transformer = _fuse.is_transformer(proto)
     path = out / "model.onnx"
@@ -94,21 +92,6 @@ def _opset(proto: Any) -> int:
     return max(
         (int(o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=1
     )
-
-
-def _checked(calibration: Iterable[Feed] | None, model: Model) -> list[Feed]:
-    feeds = list(calibration or ())
-    if not feeds:
-        raise UsageError(
-            "int8_static needs calibration data and never invents it. Add calibration() to the "
-            "workload, or give --data x.npz."
-        )
-    for i, feed in enumerate(feeds):
-        arrays.fit(feed, model.inputs, f"calibration feed {i}")
-        for name, array in feed.items():
-            if array.dtype.kind == "f" and not numpy.isfinite(array).all():
-                raise UsageError(f"calibration feed {i}: {name} holds NaN or Inf.")
-    return feeds
 
 
 def _nncf(model: Model, feeds: list[Feed], transformer: bool, activations: str, path: Path) -> int:

@@ -6,11 +6,19 @@ from accel import placement, stats
 from accel.report import table
 from accel.values import Candidate, Certificate, Measurement, Release
 
+ROOFLINE = (
+    "roofline: the least time that the target's rates allow (all operations at the rate of their type, or "
+    "weights, inputs and outputs once through memory) over the time that was measured. The rates, peaks of "
+    "the profile or measured ceilings of the machine, are in accel.json under facts."
+)
+
 
 def text(release: Release) -> str:
     """The release in a page: winner, speed-ups, certificate, and the whole candidate table."""
     lines = [f"# {release.winner.name}", "", *headline(release), *_where(release.winner)]
-    return "\n".join([*lines, "", "## Every candidate", "", table.markdown(release.table), ""])
+    return "\n".join(
+        [*lines, "", "## Every candidate", "", table.markdown(release.table), "", ROOFLINE, ""]
+    )
 
 
 def _where(winner: Candidate) -> list[str]:
@@ -27,6 +35,10 @@ def headline(release: Release) -> list[str]:
     lines = [f"winner: {winner.name}"]
     if winner.measurement is not None:
         lines += [*_latency(winner.measurement), *_speedups(winner.measurement, release.baselines)]
+        if winner.floor_s is not None:
+            lines.append(
+                f"{table.share(winner)} of the roofline: {winner.floor_s * 1e3:.3f} ms at least"
+            )
         lines.append(f"peak memory: {winner.measurement.peak_memory_bytes / 1e6:.0f} MB")
     return [*lines, f"size: {winner.size_bytes / 1e6:.1f} MB", proof(release.certificate)]
 

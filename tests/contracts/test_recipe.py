@@ -23,7 +23,7 @@ from accel.steps import check
 from accel.steps.quantize import quantize
 from accel.values import Feed, Model, QuantStyle
 
-BOUND_DB = {"fp32": 100.0, "bf16": 30.0}  # signal to error, on normal data
+BOUND_DB = {"fp32": 100.0, "bf16": 30.0, "fp16": 45.0}  # signal to error, on normal data
 INT8_DB = 20.0  # 8 bits over a range of 6 sigma give 34 dB a tensor; layers and axes take the rest
 PLAIN = QuantStyle(True, False, True, False, True)
 Reference = Callable[[Model, Sequence[Feed], Path], list[Feed]]

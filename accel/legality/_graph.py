@@ -1,0 +1,238 @@
+"""What every rule looks at: the graph as it is, and as TensorRT's parser sees it, functions inlined."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from accel import graph as graphs
+from accel import shapes
+from accel.errors import BadModel
+
+STANDARD = ("", "ai.onnx")
+LOADED_BYTES = graphs.INLINE_LIMIT_BYTES  # of weights beside the file; above it, none is read
+PROTOBUF_BYTES = 2**31 - 1  # of one message (protobuf's own limit)
+SMALL = 65_536  # elements of a constant whose values rules may ask for
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node, its attributes as Python values, and the part of the model that it stands in."""
+
+    operator: str
+    domain: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    part: str  # "" for the main graph, else "If_3.then_branch"
+
+    @property
+    def place(self) -> str:
+        """Its name, or the operator and its first output."""
+        own = self.name or f"{self.operator} of {self.outputs[0] if self.outputs else '?'}"
+        return f"{self.part}/{own}" if self.part else own
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model, opened without trust; dtypes are ONNX's names, "FLOAT16"."""
+
+    path: Path
+    proto: Any  # as it is in the file; weights that lie beside it are read where they are small
+    trouble: str  # why its external data cannot be read; empty: it can, or there is none
+    nodes: tuple[Node, ...]  # of the main graph and of all subgraphs, functions inlined
+    inputs: Mapping[str, Any]  # name -> ValueInfoProto, initializers left out
+    outputs: tuple[str, ...]
+    dtypes: Mapping[str, str]  # of every value whose type could be found
+    sizes: Mapping[str, shapes.Sizes]
+    constants: Mapping[str, Any]  # name -> TensorProto: initializers, and values of Constant nodes
+    weights: frozenset[str]  # names of constants that are initializers
+
+    @functools.cached_property
+    def opset(self) -> int:
+        """Of the standard operators."""
+        return max((o.version for o in self.proto.opset_import if o.domain in STANDARD), default=1)
+
+    @functools.cached_property
+    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
+        """Value -> the nodes that read it, in whatever part they stand."""
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                found.setdefault(name, []).append(node)
+        return {name: tuple(nodes) for name, nodes in found.items()}
+
+    @functools.cached_property
+    def producers(self) -> Mapping[str, Node]:
+        """Value -> the node that makes it."""
+        return {name: node for node in self.nodes for name in node.outputs if name}
+
+    def standard(self) -> Iterator[Node]:
+        """Nodes of ONNX's own operators."""
+        return (n for n in self.nodes if n.domain in STANDARD)
+
+    def dtype(self, name: str) -> str:
+        """Empty where it is not known."""
+        return self.dtypes.get(name, "")
+
+    def value(self, name: str) -> Any:
+        """The array of a constant of at most 65,536 elements, or None where it is not one."""
+        tensor = self.constants.get(name)
+        if tensor is None or count(tensor) > SMALL or not held(tensor):
+            return None
+        return numpy_helper.to_array(tensor)
+
+
+def held(tensor: Any) -> bool:
+    """Are the values of a tensor here, not in a file that was not read?"""
+    return bool(tensor.data_location != onnx.TensorProto.EXTERNAL)
+
+
+def count(tensor: Any) -> int:
+    """Elements."""
+    total = 1
+    for size in tensor.dims:
+        total *= size
+    return total
+
+
+def view(path: Path) -> Graph:
+    """Raises BadModel for a file that is missing, foreign or not whole. Data that lies outside its
+    folder, or is not there, is a trouble that rules may tell, not an error."""
+    proto, trouble = _opened(path)
+    flat = shapes.infer(_inlined(_light(proto)))
+    values = {v.name: v for v in _values(flat.graph)}
+    constants: dict[str, Any] = {t.name: t for t in proto.graph.initializer}
+    weights = frozenset(constants)
+    nodes = tuple(_nodes(flat.graph, ""))
+    for node in nodes:
+        if node.operator == "Constant" and isinstance(
+            node.attributes.get("value"), onnx.TensorProto
+        ):
+            constants[node.outputs[0]] = node.attributes["value"]
+    dtypes = {n: _kind(v) for n, v in values.items() if _kind(v)}
+    dtypes |= {n: onnx.TensorProto.DataType.Name(t.data_type) for n, t in constants.items()}
+    return Graph(
+        path=path,
+        proto=proto,
+        trouble=trouble,
+        nodes=nodes,
+        inputs={v.name: v for v in proto.graph.input if v.name not in weights},
+        outputs=tuple(v.name for v in proto.graph.output),
+        dtypes=dtypes,
+        sizes={n: s for n, v in values.items() if (s := shape(v)) is not None}
+        | {n: tuple(t.dims) for n, t in constants.items()},
+        constants=constants,
+        weights=weights,
+    )
+
+
+def shape(value: Any) -> shapes.Sizes | None:
+    """Of a ValueInfoProto: sizes, symbols and None; None alone for an unknown rank."""
+    kind = value.type.tensor_type
+    if not kind.HasField("shape"):
+        return None
+    return tuple(
+        d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim
+    )
+
+
+def _opened(path: Path) -> tuple[Any, str]:
+    """The model, and why its external data was not read."""
+    size = path.stat().st_size if path.is_file() else 0
+    if size > PROTOBUF_BYTES:
+        raise BadModel(
+            f"{path} is {size / 1e9:.2f} GB in one file; protobuf takes {PROTOBUF_BYTES / 1e9:.2f}. "
+            "Write it again with its weights beside it, as accel export does."
+        )
+    try:
+        beside, trouble = graphs.external_data(path), ""
+    except BadModel as error:
+        beside, trouble = (), str(error)
+    if path.suffix != ".onnx":
+        graphs.open_model(path)  # a stranger is told for what it is
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError, RuntimeError):
+        raise BadModel(trouble or f"{path} is not a whole ONNX model.") from None
+    if not proto.graph.node:
+        raise BadModel(f"{path} holds no operators.")
+    total = sum((path.parent / name).stat().st_size for name in beside)
+    if beside and total <= LOADED_BYTES:
+        try:
+            onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
+        except (OSError, ValueError, onnx.checker.ValidationError) as error:
+            trouble = f"{path} keeps weights that cannot be read: {error}"
+    return proto, trouble
+
+
+def _light(proto: Any) -> Any:
+    """Without the weights whose values no size depends on, or whose values are not here: they become
+    inputs. There is one copy of them less."""
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    given = {v.name for v in made.graph.input}
+    made.graph.ClearField("initializer")
+    for tensor in proto.graph.initializer:
+        if count(tensor) <= shapes.HEAVY and held(tensor):
+            made.graph.initializer.append(tensor)
+        elif tensor.name not in given:
+            made.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+    return made
+
+
+def _inlined(proto: Any) -> Any:
+    """With the bodies of functions in their nodes' place; as it is where onnx cannot."""
+    if not proto.functions:
+        return proto
+    try:
+        return onnx.inliner.inline_local_functions(proto, convert_version=True)
+    except Exception:  # C++ exceptions without a type; the rules then see the nodes as they are
+        return proto
+
+
+def _values(part: Any) -> Iterator[Any]:
+    yield from (*part.value_info, *part.input, *part.output)
+    for node in part.node:
+        for attribute in node.attribute:
+            for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                yield from _values(inner)
+
+
+def _kind(value: Any) -> str:
+    kind = value.type.tensor_type.elem_type
+    return str(onnx.TensorProto.DataType.Name(kind)) if kind else ""
+
+
+def _nodes(part: Any, where: str) -> Iterator[Node]:
+    for node in part.node:
+        attributes = {a.name: _attribute(a) for a in node.attribute}
+        made = Node(
+            node.op_type,
+            node.domain,
+            node.name,
+            tuple(node.input),
+            tuple(node.output),
+            attributes,
+            where,
+        )
+        yield made
+        for name, value in attributes.items():
+            if isinstance(value, onnx.GraphProto):
+                yield from _nodes(value, f"{made.place}.{name}")
+
+
+def _attribute(attribute: Any) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -1,0 +1,169 @@
+"""Write a float32 graph anew with some of its nodes in float16, casts at the borders.
+
+A value v has up to two forms: v, float32, and v__half. A node in float16 reads and makes the second;
+whoever needs the form that is not made gets a Cast of it, one a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import onnx
+from onnx import helper, numpy_helper
+
+from accel import shapes
+
+FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+STANDARD = ("", "ai.onnx")
+BY_ATTRIBUTE = ("Range", "RandomNormal", "RandomUniform", "EyeLike", "SequenceEmpty", "CastLike")
+
+
+@dataclass(frozen=True)
+class Floats:
+    """Which values of the main graph are float32, which are constant, and the nodes around them."""
+
+    proto: Any
+    nodes: tuple[tuple[int, Any], ...]  # (index in the graph, node), of those with a float32 value
+    values: tuple[str, ...]  # float32, made by a node or given by the caller
+    constants: Mapping[str, Any]  # name -> TensorProto, float32: initializers, Constant nodes
+
+
+def read(proto: Any) -> Floats:
+    """What stands in subgraphs and functions stays as it is."""
+    known = shapes.infer(proto).graph
+    kinds = {v.name: _kind(v) for v in (*known.value_info, *known.input, *known.output)}
+    given = [v.name for v in proto.graph.input]
+    constants = {
+        t.name: t for t in proto.graph.initializer if t.data_type == FLOAT and t.name not in given
+    }
+    for node in proto.graph.node:
+        value = node.attribute[0] if node.op_type == "Constant" else None
+        if value is not None and value.name == "value" and value.t.data_type == FLOAT:
+            constants[node.output[0]] = value.t
+    made = given + [o for n in proto.graph.node for o in n.output]
+    values = tuple(n for n in made if kinds.get(n) == FLOAT and n not in constants)
+    floats = {*values, *constants}
+    nodes = tuple(
+        (i, n)
+        for i, n in enumerate(proto.graph.node)
+        if n.op_type != "Constant" and floats & {*n.input, *n.output}
+    )
+    return Floats(proto, nodes, values, constants)
+
+
+def _kind(value: Any) -> int:
+    return int(value.type.tensor_type.elem_type)
+
+
+def ports(node: Any, floats: frozenset[str], opset: int) -> frozenset[str] | None:
+    """The float32 values of a node that would be float16; None where it cannot be in float16.
+
+    A port whose schema says float32 alone, such as the scales of Resize, stays."""
+    if node.domain not in STANDARD or node.op_type in BY_ATTRIBUTE or any(_bodies(node)):
+        return None
+    if node.op_type == "Cast" and not floats & set(node.output):
+        return None  # to an integer: float16 holds none above 2048 exactly
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, "")
+    except onnx.defs.SchemaError:
+        return None
+    allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
+    found = set()
+    for names, formal in ((node.input, schema.inputs), (node.output, schema.outputs)):
+        for i, name in enumerate(names):
+            kind = formal[min(i, len(formal) - 1)].type_str if name in floats else ""
+            if kind in allowed and "tensor(float16)" not in allowed[kind]:
+                return None
+            if kind in allowed and not (node.op_type == "LayerNormalization" and kind == "U"):
+                found.add(name)  # U is the type of its mean, by stash_type
+    return frozenset(found) if found else None
+
+
+def _bodies(node: Any) -> Iterator[Any]:
+    for attribute in node.attribute:
+        yield from (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs)
+
+
+def write(found: Floats, halves: Mapping[int, frozenset[str]]) -> Any:
+    """The graph with these nodes (by index) in float16, each with the values that it has so."""
+    made = onnx.ModelProto()
+    made.CopyFrom(found.proto)
+    for name in ("node", "initializer", "value_info"):
+        made.graph.ClearField(name)
+    nodes = list(enumerate(found.proto.graph.node))
+    made_half = {o for i, n in nodes for o in n.output if o in halves.get(i, ())}
+    read_half = {x for i, n in nodes for x in n.input if x in halves.get(i, ())}
+    read_float = {x for i, n in nodes for x in n.input if x not in halves.get(i, ())}
+    read_float |= {x for _, n in nodes for body in _bodies(n) for x in _captured(body)}
+    read_float |= {v.name for v in found.proto.graph.output}
+    replaced = {c for c in found.constants if c in read_half and c not in read_float}
+    made.graph.initializer.extend(
+        t for t in found.proto.graph.initializer if t.name not in replaced
+    )
+    made.graph.initializer.extend(
+        _halved(t, half(name)) for name, t in found.constants.items() if name in read_half
+    )
+    for value in found.proto.graph.input:
+        made.graph.node.extend(_other(value.name, False, read_half, read_float))
+    for i, node in nodes:
+        if replaced & set(node.output):
+            continue
+        made.graph.node.append(_node(node, halves.get(i, frozenset())))
+        for name in () if node.output[0] in found.constants else node.output:
+            made.graph.node.extend(_other(name, name in made_half, read_half, read_float))
+    return made
+
+
+def _other(name: str, is_half: bool, read_half: set[str], read_float: set[str]) -> Iterator[Any]:
+    """The Cast to the form of a value that is read and not made."""
+    if is_half and name in read_float:
+        yield _cast(half(name), name, FLOAT)
+    elif not is_half and name in read_half:
+        yield _cast(name, half(name), HALF)
+
+
+def half(name: str) -> str:
+    """The name of a value's second form."""
+    return f"{name}__half"
+
+
+def _cast(given: str, made: str, to: int) -> Any:
+    return helper.make_node("Cast", [given], [made], f"{made}__cast", to=to)
+
+
+def _halved(tensor: Any, name: str) -> Any:
+    array = numpy_helper.to_array(tensor)
+    return numpy_helper.from_array(array.astype(numpy.float16), name)
+
+
+def _node(node: Any, halves: frozenset[str]) -> Any:
+    """The node, its values of these names in their second form."""
+    if not halves:
+        return node
+    made = onnx.NodeProto()
+    made.CopyFrom(node)
+    made.input[:] = [half(n) if n in halves else n for n in node.input]
+    made.output[:] = [half(n) if n in halves else n for n in node.output]
+    for attribute in made.attribute:
+        if attribute.name == "to" and attribute.i == FLOAT and node.output[0] in halves:
+            attribute.i = HALF
+        if attribute.name == "value" and attribute.t.data_type == FLOAT:
+            attribute.t.CopyFrom(_halved(attribute.t, attribute.t.name))
+    return made
+
+
+def _captured(part: Any) -> Iterator[str]:
+    """Names that a subgraph reads, its own among them."""
+    for node in part.node:
+        yield from node.input
+        for inner in _bodies(node):
+            yield from _captured(inner)
+    yield from (v.name for v in part.output)
+
+
+def opset(proto: Any) -> int:
+    """Of the standard operators."""
+    return max((int(o.version) for o in proto.opset_import if o.domain in STANDARD), default=1)

@@ -1,0 +1,127 @@
+"""fp16: float16 written into the graph, where measured values fit; the rest stays float32.
+
+float16 holds 65504 at most and 2^-24 at least (IEEE 754). A node stays float32 where
+
+    max |v| > 65504 / 4 or max |v| < 2^-14   for a value v that it reads or makes, over the calibration data
+    a weight of it would vanish in a large part, or overflow
+    it sums, squares or divides by what it squared, as the norms do that peers' users met overflowing
+    its operator has no float16 in ONNX, or is not ONNX's
+
+Inputs and outputs stay float32.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from accel import graph
+from accel.errors import CandidateBroken
+from accel.protocols import Quantized
+from accel.recipes import _calibration, _halves, _ranges
+from accel.recipes._halves import Floats
+from accel.values import Feed, Model, Options, QuantStyle
+
+NEEDS_CALIBRATION = True
+LARGEST = 65504.0
+HEADROOM = 4.0  # what was not calibrated on may be larger than what was
+LEAST_NORMAL = 2.0**-14
+VANISHED_SHARE = 0.01  # of a weight's values
+MOST_FEEDS = 300
+TOLD = 5  # offenders that the facts name
+SENSITIVE = (
+    "Pow", "Exp", "Log", "Sqrt", "Reciprocal", "CumSum", "Softmax", "LogSoftmax", "ReduceMean",
+    "ReduceSum", "ReduceSumSquare", "ReduceL2", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp",
+)  # fmt: skip
+
+
+def variants(style: QuantStyle) -> tuple[Options, ...]:
+    """With sums, squares and exponentials in float32, and with only what leaves its range."""
+    return ({"keep": "sensitive"}, {"keep": "range"})
+
+
+def apply(
+    model: Model,
+    calibration: Iterable[Feed] | None,
+    style: QuantStyle,
+    options: Options,
+    out: Path,
+) -> Quantized:
+    """Raises UsageError for calibration data that is absent, empty, NaN or not for this model,
+    CandidateBroken where nothing is left in float16 or the graph does not run."""
+    feeds = _calibration.checked("fp16", calibration, model)[:MOST_FEEDS]
+    proto = graph.open_model(model.path)
+    found = _halves.read(proto)
+    seen = _ranges.largest(proto, found.values, feeds, out)
+    constants = _ranges.of_constants(found.constants)
+    tops = {**seen, **{name: top for name, (top, _) in constants.items()}}
+    vanishing = {name for name, (_, share) in constants.items() if share > VANISHED_SHARE}
+    sensitive = SENSITIVE if options.get("keep", "sensitive") == "sensitive" else ()
+    halves, kept = _judged(found, tops, vanishing, sensitive)
+    if not halves:
+        raise CandidateBroken(
+            f"nothing is left in float16: {_reasons(kept)} of {len(found.nodes)} float nodes"
+        )
+    path = out / "model.onnx"
+    graph.save(_halves.write(found, halves), path)
+    offenders = sorted((n for n in tops if _leaves(tops[n])), key=lambda n: -tops[n])
+    facts: dict[str, Any] = {
+        "calibration feeds": len(feeds),
+        "fp16": f"{len(halves)} of {len(found.nodes)} nodes",
+        "kept in fp32": _reasons(kept),
+        "out of range": ", ".join(f"{n} {tops[n]:.3g}" for n in offenders[:TOLD]) or "nothing",
+    }
+    line = f"fp16 {facts['fp16']} on {len(feeds)} feeds; kept in fp32: {facts['kept in fp32']}"
+    return Quantized(graph.describe(path, (*model.trail, line)), facts)
+
+
+def _judged(
+    found: Floats, tops: Mapping[str, float], vanishing: set[str], sensitive: tuple[str, ...]
+) -> tuple[dict[int, frozenset[str]], Counter[str]]:
+    """The nodes in float16 (by index) with their values, and how many are kept, by reason."""
+    halves: dict[int, frozenset[str]] = {}
+    kept: Counter[str] = Counter()
+    floats, opset = frozenset(tops), _halves.opset(found.proto)
+    for i, node in found.nodes:
+        names = _halves.ports(node, floats, opset)
+        if names is None:
+            kept["no float16"] += 1
+        elif any(_leaves(tops[n]) for n in names):
+            kept["range"] += 1
+        elif vanishing & names:
+            kept["weights"] += 1
+        elif node.op_type in sensitive and node.domain in _halves.STANDARD:
+            kept["sensitive"] += 1
+        else:
+            halves[i] = names
+    for i in _between(found, halves):
+        del halves[i]
+        kept["between"] += 1
+    return halves, kept
+
+
+def _leaves(top: float) -> bool:
+    """Would a value of this largest magnitude overflow, or be subnormal as a whole?"""
+    return top > LARGEST / HEADROOM or 0 < top < LEAST_NORMAL
+
+
+def _between(found: Floats, halves: Mapping[int, Any]) -> list[int]:
+    """Nodes in float16 whose neighbours are all kept: two casts would buy one operator."""
+    makers = {o: i for i, n in found.nodes for o in n.output}
+    readers: dict[str, list[int]] = {}
+    for i, node in found.nodes:
+        for name in node.input:
+            readers.setdefault(name, []).append(i)
+    alone = []
+    for i, node in found.nodes:
+        before = [makers[n] for n in node.input if n in makers]
+        after = [r for o in node.output for r in readers.get(o, ())]
+        if i in halves and before and after and not halves.keys() & {*before, *after}:
+            alone.append(i)
+    return alone
+
+
+def _reasons(kept: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} {why}" for why, n in sorted(kept.items())) or "nothing"

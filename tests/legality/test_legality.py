@@ -1,0 +1,191 @@
+"""The linter as a whole: clean graphs, merged findings, files that cannot be read, what fixes leave alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from accel import catalog, legality, testing
+from accel.errors import BadModel
+from accel.legality import _tensorrt, files, plugins
+from accel.values import Request
+from tests.legality.building import F, drawn, model, node, target
+
+DATA = os.environ.get("ACCEL_DATA")
+X, Y = ("x", F, [2, 8]), ("y", F, [2, 8])
+VERSIONS = ("10.3", "10.15", "11.0", "11.5", "")
+
+
+def test_one_finding_for_many_places(tmp_path: Path) -> None:
+    """Twelve nodes of one kind: the first three are named, the others are counted."""
+    nodes = [node("Det", "x", f"d{i}", name=f"det_{i}") for i in range(12)]
+    outputs = [(f"d{i}", F, [1]) for i in range(12)]
+    onnx.save(model(nodes, [("x", F, [1, 2, 2])], outputs), tmp_path / "m.onnx")
+    (found,) = legality.check(tmp_path / "m.onnx", target())
+    assert found.where == "det_0, det_1, det_2 and 9 more"
+
+
+def test_the_worst_comes_first(tmp_path: Path) -> None:
+    """error, unknown, warning, note: whatever order the rules speak in."""
+    nodes = [
+        node("NonZero", "x", "n"),
+        node("Det", "s", "d"),
+        node("Strange", "x", "y", domain="other"),
+    ]
+    outputs = [("n", 7, [2, "k"]), ("d", F, [1]), Y]
+    proto = model(nodes, [X, ("s", F, [1, 2, 2]), ("u", F, [1])], outputs, domains=["other"])
+    onnx.save(proto, tmp_path / "m.onnx")
+    levels = [f.level for f in legality.check(tmp_path / "m.onnx", target())]
+    assert levels == sorted(levels, key=legality.LEVELS.index)
+    assert set(levels) == set(legality.LEVELS)
+
+
+def test_other_engines_rules_are_silent(tmp_path: Path) -> None:
+    """What only TensorRT refuses is no finding for a target without it."""
+    onnx.save(
+        model([node("Det", "x", "y")], [("x", F, [1, 2, 2])], [("y", F, [1])]), tmp_path / "m.onnx"
+    )
+    assert legality.check(tmp_path / "m.onnx", target()) != ()
+    assert legality.check(tmp_path / "m.onnx", target(engine="onnxruntime_cpu")) == ()
+
+
+def test_an_operator_that_no_list_names_is_unknown(tmp_path: Path) -> None:
+    """Not fine, and not refused: of all of ONNX's operators, each is in a list or unknown."""
+    newest = onnx.defs.onnx_opset_version()
+    names = {s.name for s in onnx.defs.get_all_schemas() if s.domain == ""}
+    answers = {n: _tensorrt.supported(n, (10, 15)) for n in names}
+    assert answers["Add"] is True
+    assert answers["Det"] is False
+    unknown = {n for n, a in answers.items() if a is None}
+    assert unknown, newest
+    name = min(unknown)
+    onnx.save(model([node(name, "x", "y")], [X], [Y]), tmp_path / "m.onnx")
+    found = legality.check(tmp_path / "m.onnx", target())
+    assert [f.level for f in found if f.rule == "operators"] == ["unknown"]
+
+
+def test_the_list_has_no_operator_twice() -> None:
+    """Each has one row of types, or is unsupported."""
+    lists = _tensorrt._lists()
+    names = [n for row in lists["types"].values() for n in row] + lists["unsupported"]["names"]
+    assert len(names) == len(set(names)) == 201
+    assert set(lists["since"]) <= set(_tensorrt.types())
+
+
+def test_external_data_must_be_there_and_inside(tmp_path: Path) -> None:
+    """A weight file that is gone, or that lies above the model's folder, is an error with its name."""
+    made = tmp_path / "made" / "m.onnx"
+    testing.mlp(made, width=64)
+    proto = onnx.load(made)
+    onnx.save(proto, made, save_as_external_data=True, location="w.bin", size_threshold=0)
+    requests = [Request("all", 1.0, {"x": np.zeros((1, 64), np.float32)})]
+    assert legality.check(made, target(), requests) == ()
+    (made.parent / "w.bin").rename(made.parent / "gone.bin")
+    (found,) = legality.check(made, target(), requests)
+    assert (found.rule, found.level) == ("files", "error")
+    assert "w.bin" in found.message
+    outside = onnx.load(made, load_external_data=False)
+    for tensor in outside.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../gone.bin"
+    made.write_bytes(outside.SerializeToString())
+    (made.parent / "gone.bin").rename(tmp_path / "gone.bin")
+    (found,) = legality.check(made, target(), requests)
+    assert "outside its folder" in found.message
+
+
+def test_a_file_above_two_gigabytes_is_refused(tmp_path: Path) -> None:
+    """2.2 GB in one file, most of it a hole: no parser takes it, and what to do is said."""
+    path = tmp_path / "m.onnx"
+    testing.mlp(path)
+    with path.open("r+b") as stream:
+        stream.truncate(2_200_000_000)
+    with pytest.raises(BadModel, match=r"2\.20 GB in one file.*weights beside it"):
+        legality.check(path, target())
+
+
+def test_a_file_near_the_limit_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the mark set to 100 bytes, any graph is near it."""
+    made = testing.mlp(tmp_path / "m.onnx")
+    monkeypatch.setattr(files, "NEAR_BYTES", 100)
+    found = legality.check(made.path, target(), [testing.request(made)])
+    assert [(f.rule, f.level) for f in found] == [("files", "warning")]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x08\x08garbage"])
+def test_what_is_no_model_is_not_judged(tmp_path: Path, content: bytes) -> None:
+    """BadModel, as of every other question."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(BadModel):
+        legality.check(path, target())
+
+
+def test_functions_are_looked_into(tmp_path: Path) -> None:
+    """An unsupported operator inside of a model's function is found."""
+    function = helper.make_function(
+        "local", "F", ["a"], ["b"], [node("Det", "a", "b")], [helper.make_opsetid("", 17)]
+    )
+    proto = model(
+        [node("F", "x", "y", domain="local")],
+        [("x", F, [1, 2, 2])],
+        [("y", F, [1])],
+        domains=["local"],
+        functions=[function],
+    )
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert [(f.rule, f.operator) for f in legality.check(tmp_path / "m.onnx", target())] == [
+        ("operators", "Det")
+    ]
+
+
+def test_our_kernels_are_those_of_the_folder() -> None:
+    """Read in their source, one operator a member, as the members themselves say."""
+    assert set(plugins.kernels().values()) == set(catalog.names("kernels"))
+    pytest.importorskip("numba")
+    for op, name in plugins.kernels().items():
+        assert op == catalog.load("kernels", name).OP
+
+
+def test_requests_against_fixed_sizes(tmp_path: Path) -> None:
+    """A request of another size than the graph's own cannot have a profile."""
+    onnx.save(model([node("Relu", "x", "y")], [X], [Y]), tmp_path / "m.onnx")
+    for shape, said in (((3, 8), "fixes it at 2"), ((2, 8, 1), "it has 2 axes")):
+        request = Request("all", 1.0, {"x": np.zeros(shape, np.float32)})
+        (found,) = legality.check(tmp_path / "m.onnx", target(), [request])
+        assert said in found.message
+
+
+def test_an_axis_of_two_inputs_is_told_once(tmp_path: Path) -> None:
+    """One finding an axis, with the inputs that have it; an axis without a name is told by its place."""
+    made = testing.attention(tmp_path / "m.onnx")
+    found = legality.check(made.path, target())
+    assert [(f.level, f.where) for f in found] == [("unknown", "ids, mask")] * 2
+    nameless = model([node("Relu", "x", "y")], [("x", F, [2, None])], [("y", F, [2, None])])
+    onnx.save(nameless, tmp_path / "n.onnx")
+    (found,) = legality.check(tmp_path / "n.onnx", target(memory_bytes=1_000_000))
+    assert "axis 1 of x, which has no name, is dynamic" in found.message
+
+
+def test_a_wide_profile_is_worth_a_note(tmp_path: Path) -> None:
+    """Sizes from 1 to 64 of one axis: a note, not a warning."""
+    made = testing.mlp(tmp_path / "m.onnx")
+    requests = [testing.request(made, batch=batch) for batch in (1, 64)]
+    (found,) = legality.check(made.path, target(), requests)
+    assert (found.rule, found.level) == ("dynamic", "note")
+    assert "from 1 to 64" in found.message
+
+
+def test_a_double_that_does_not_fit_is_not_narrowed(tmp_path: Path) -> None:
+    """The fix looks at the values: 1e300 would become infinite."""
+    proto = model([node("Mul", "x w", "y")], [("x", 11, [2])], [("y", 11, [2])], [drawn("w", 2, dtype="float64", scale=1e300)])  # fmt: skip
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", target(), tmp_path / "out.onnx") == ()

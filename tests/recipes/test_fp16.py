@@ -1,0 +1,212 @@
+"""fp16: what is measured to leave the range stays float32, and the outputs stay close."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from accel import catalog, graph, testing
+from accel.errors import CandidateBroken
+from accel.protocols import Quantized
+from accel.values import Feed, Model, QuantStyle
+
+STYLE = QuantStyle(True, True, True, True, True)
+F = TensorProto.FLOAT
+Node = tuple[str, str, str, dict[str, Any]]
+
+
+def _model(path: Path, nodes: Sequence[Node], opset: int = 17, **weights: Any) -> Model:
+    """x [2, 8] -> y; inputs and outputs of a node apart by spaces."""
+    made = [
+        helper.make_node(o, i.split(), p.split(), f"{o.lower()}_{p.split()[0]}", **more)
+        for o, i, p, more in nodes
+    ]
+    body = helper.make_graph(
+        made,
+        "g",
+        [helper.make_tensor_value_info("x", F, ["n", 8])],
+        [helper.make_tensor_value_info("y", F, None)],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items()],
+    )
+    proto = helper.make_model(body, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.save(onnx.shape_inference.infer_shapes(proto), path)
+    return graph.describe(path)
+
+
+def _applied(model: Model, feeds: Sequence[Feed], folder: Path, keep: str = "range") -> Quantized:
+    folder.mkdir(exist_ok=True)
+    made: Quantized = catalog.load("recipes", "fp16").apply(
+        model, feeds, STYLE, {"keep": keep}, folder
+    )
+    onnx.checker.check_model(onnx.load(made.model.path), full_check=True)
+    return made
+
+
+def _run(path: Path, feed: Feed) -> list[Any]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    outputs: list[Any] = session.run(None, dict(feed))
+    return outputs
+
+
+def _x(scale: float = 1.0) -> Feed:
+    return {"x": (scale * np.random.default_rng(0).normal(size=(2, 8))).astype(np.float32)}
+
+
+def _kinds(path: Path) -> dict[str, str]:
+    """Node name -> the element type of its first output."""
+    proto = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True)
+    kinds = {
+        v.name: v.type.tensor_type.elem_type for v in (*proto.graph.value_info, *proto.graph.output)
+    }
+    return {n.name: TensorProto.DataType.Name(kinds[n.output[0]]) for n in proto.graph.node}
+
+
+SQUARES: list[Node] = [
+    ("Mul", "x big", "m", {}),
+    ("Mul", "m m", "s", {}),
+    ("Mul", "s small", "r", {}),
+    ("Relu", "r", "y", {}),
+]
+
+
+def test_what_overflows_stays_and_its_neighbours_do_not(tmp_path: Path) -> None:
+    """Squares of 300 leave float16: the node that makes them and the one that reads them stay."""
+    model = _model(tmp_path / "m.onnx", SQUARES, big=np.float32(300), small=np.float32(1e-4))
+    made = _applied(model, [_x()], tmp_path / "out")
+    kinds = _kinds(made.model.path)
+    assert (kinds["mul_m"], kinds["relu_y"]) == ("FLOAT16", "FLOAT16")
+    assert (kinds["mul_s"], kinds["mul_r"]) == ("FLOAT", "FLOAT")
+    assert made.facts["kept in fp32"] == "2 range"
+    assert made.facts["out of range"].startswith("s ")
+    (wanted,), (found,) = (_run(p, _x()) for p in (model.path, made.model.path))
+    np.testing.assert_allclose(found, wanted, rtol=5e-3, atol=1e-3)
+    assert found.dtype == np.float32
+
+
+def test_it_measures_and_does_not_guess(tmp_path: Path) -> None:
+    """The same graph over data that is a thousandth as large is in float16 as a whole."""
+    model = _model(tmp_path / "m.onnx", SQUARES, big=np.float32(300), small=np.float32(1e-4))
+    made = _applied(model, [_x(1e-3), _x(1e-1)], tmp_path / "out")
+    assert made.facts["fp16"] == "4 of 4 nodes"
+
+
+def test_the_largest_of_all_feeds_counts(tmp_path: Path) -> None:
+    """One feed among many that leaves the range is enough, wherever it stands."""
+    model = _model(tmp_path / "m.onnx", SQUARES, big=np.float32(300), small=np.float32(1e-4))
+    made = _applied(model, [_x(1e-1), _x(), _x(1e-1)], tmp_path / "out")
+    assert made.facts["kept in fp32"] == "2 range"
+
+
+def test_infinite_values_stay(tmp_path: Path) -> None:
+    """A mask of -inf: how large its finite values are cannot be told, so its readers stay."""
+    nodes: list[Node] = [
+        ("Add", "x mask", "a", {}),
+        ("Softmax", "a", "s", {}),
+        ("Relu", "s", "y", {}),
+    ]
+    mask = np.array([0, -np.inf] * 4, np.float32)
+    made = _applied(_model(tmp_path / "m.onnx", nodes, mask=mask), [_x()], tmp_path / "out")
+    assert made.facts["kept in fp32"] == "2 range"
+    assert _kinds(made.model.path)["relu_y"] == "FLOAT16"
+
+
+NORM: list[Node] = [
+    ("ReduceMean", "x", "m", {"axes": [-1]}),
+    ("Sub", "x m", "c", {}),
+    ("Pow", "c two", "p", {}),
+    ("ReduceMean", "p", "v", {"axes": [-1]}),
+    ("Add", "v eps", "e", {}),
+    ("Sqrt", "e", "d", {}),
+    ("Div", "c d", "y", {}),
+]
+
+
+def test_sums_and_squares_stay_when_asked(tmp_path: Path) -> None:
+    """A norm that is written out: its reductions, Pow and Sqrt in float32; and the sum between them,
+    whose constant vanishes in float16."""
+    weights = {"two": np.float32(2), "eps": np.float32(1e-12)}
+    model = _model(tmp_path / "m.onnx", NORM, **weights)
+    made = _applied(model, [_x()], tmp_path / "out", keep="sensitive")
+    kinds = Counter(
+        _kinds(made.model.path)[n] for n in ("pow_p", "reducemean_v", "add_e", "sqrt_d")
+    )
+    assert kinds == {"FLOAT": 4}
+    assert _kinds(made.model.path)["div_y"] == "FLOAT16" or made.facts["fp16"]
+    (wanted,), (found,) = (_run(p, _x()) for p in (model.path, made.model.path))
+    np.testing.assert_allclose(found, wanted, rtol=5e-3, atol=2e-3)
+
+
+def test_weights_that_vanish_stay(tmp_path: Path) -> None:
+    """A matrix of which a tenth is below half of 2^-24, and is not 0, keeps its product in float32."""
+    w = np.random.default_rng(1).normal(size=(8, 8)).astype(np.float32)
+    w[0] = 1e-9
+    nodes: list[Node] = [("MatMul", "x w", "h", {}), ("Relu", "h", "y", {})]
+    made = _applied(_model(tmp_path / "m.onnx", nodes, w=w), [_x()], tmp_path / "out")
+    assert made.facts["kept in fp32"] == "1 weights"
+    w[0] = 0.0
+    made = _applied(_model(tmp_path / "n.onnx", nodes, w=w), [_x()], tmp_path / "none")
+    assert made.facts["kept in fp32"] == "nothing"
+
+
+def test_where_nothing_fits_it_is_refused(tmp_path: Path) -> None:
+    """A graph whose every value leaves the range is not passed off as float16."""
+    model = _model(tmp_path / "m.onnx", [("Mul", "x big", "y", {})], big=np.float32(1e6))
+    with pytest.raises(CandidateBroken, match="nothing is left in float16: 1 range"):
+        _applied(model, [_x()], tmp_path / "out")
+
+
+def test_weights_are_halved_once_and_the_file_is_smaller(tmp_path: Path) -> None:
+    """No float32 copy of a weight that only float16 nodes read is left."""
+    model = testing.mlp(tmp_path / "m.onnx", width=128)
+    made = _applied(model, [testing.request(model).inputs], tmp_path / "out")
+    tensors = {t.name: t.data_type for t in onnx.load(made.model.path).graph.initializer}
+    assert set(tensors.values()) == {TensorProto.FLOAT16}
+    assert made.model.path.stat().st_size < 0.6 * model.path.stat().st_size
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["model.onnx"]
+
+
+def test_bodies_of_subgraphs_stay(tmp_path: Path) -> None:
+    """What an If reads from outside is there in float32, although its maker is in float16."""
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node(operator, ["r"], [name])],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, F, ["n", 8])],
+        )
+        for name, operator in (("then", "Neg"), ("else", "Abs"))
+    }
+    nodes: list[Node] = [
+        ("Relu", "x", "r", {}),
+        ("ReduceMax", "x", "t", {"keepdims": 0}),
+        ("Cast", "t", "c", {"to": TensorProto.BOOL}),
+        ("If", "c", "y", branches),
+    ]
+    model = _model(tmp_path / "m.onnx", nodes)
+    made = _applied(model, [_x()], tmp_path / "out")
+    assert _kinds(made.model.path)["if_y"] == "FLOAT"
+    (wanted,), (found,) = (_run(p, _x()) for p in (model.path, made.model.path))
+    np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=1e-3)
+
+
+def test_masks_stay_and_attention_answers_alike(tmp_path: Path) -> None:
+    """-1e9 in a mask is beyond float16: the sum and the softmax over it stay, whatever is kept."""
+    model = testing.attention(tmp_path / "m.onnx", width=16)
+    feeds = [testing.tokens(batch=2, length=n).inputs for n in (3, 7)]
+    for keep in ("sensitive", "range"):
+        made = _applied(model, feeds, tmp_path / keep, keep)
+        kinds = _kinds(made.model.path)
+        assert (kinds["add_masked"], kinds["softmax_weights"]) == ("FLOAT", "FLOAT")
+        assert kinds["matmul_query"] == "FLOAT16"
+        for wanted, found in zip(
+            _run(model.path, feeds[1]), _run(made.model.path, feeds[1]), strict=True
+        ):
+            np.testing.assert_allclose(found, wanted, rtol=2e-2, atol=5e-3)

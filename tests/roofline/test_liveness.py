@@ -1,0 +1,116 @@
+"""Peak memory, counted by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from accel import roofline
+from accel.errors import UsageError
+
+Write = Callable[..., Path]
+
+TWO_LAYERS = """
+<ir_version: 8, opset_import: ["": 17]>
+g (float[batch, 8] x) => (float[batch, 4] y)
+<int64[2] flat = {-1, 100}>
+{
+  a = Relu(x)
+  b = MatMul(a, w)
+  c = Reshape(b, flat)
+  d = Tanh(c)
+  y = MatMul(d, v)
+}
+"""
+
+
+@pytest.fixture
+def two_layers(write: Write) -> Path:
+    """float32 weights of 800 and 400 elements."""
+    return write(TWO_LAYERS, w=("float32", 8, 100), v=("float32", 100, 4))
+
+
+def test_the_peak_is_where_the_widest_values_meet(two_layers: Path) -> None:
+    """At Tanh: x is the caller's, b and d are 100 wide, c shows b's bytes, a is dead.
+
+    batch 2: x 2 x 8, b and d 2 x 100 each, 4 bytes an element: 64 + 800 + 800.
+    Weights: 800 + 400 float32 and two int64: 4,816."""
+    found = roofline.peak(two_layers, {"batch": 2})
+    assert dict(found.live) == {"x": 64, "b": 800, "d": 800}
+    assert (found.activations_bytes, found.weights_bytes) == (1664, 4816)
+    assert found.total_bytes == 1664 + 4816
+    assert (found.node, found.unknown) == ("d", ())
+
+
+def test_a_size_that_is_not_given_is_unknown(two_layers: Path) -> None:
+    """Nothing is guessed: every value that depends on the axis is named."""
+    found = roofline.peak(two_layers, {})
+    assert set(found.unknown) >= {"x", "a", "b", "d", "y"}
+    assert found.weights_bytes == 4816
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [({"bach": 2}, "Did you mean 'batch'"), ({"batch": 0}, "1 at least, not 0")],
+)
+def test_a_wrong_size_is_refused(two_layers: Path, sizes: dict[str, int], said: str) -> None:
+    """A misspelt axis never goes unnoticed, nor does an empty one."""
+    with pytest.raises(UsageError, match=said):
+        roofline.peak(two_layers, sizes)
+
+
+def test_quantized_values_are_counted_in_their_own_bytes(write: Write) -> None:
+    """DequantizeLinear takes no memory: w stays 800 bytes and q 8; y is 100 float32."""
+    text = """
+    <ir_version: 8, opset_import: ["": 17]>
+    g (float[1, 8] x) => (float[1, 100] y)
+    <float s = {0.5}, int8 z = {0}>
+    {
+      q = QuantizeLinear(x, s, z)
+      f = DequantizeLinear(q, s, z)
+      h = DequantizeLinear(w, s, z)
+      y = MatMul(f, h)
+    }
+    """
+    found = roofline.peak(write(text, w=("int8", 8, 100)), {})
+    assert dict(found.live) == {"x": 32, "q": 8, "y": 400}
+    assert found.weights_bytes == 800 + 4 + 1
+
+
+def test_only_one_branch_is_alive(write: Write) -> None:
+    """An If adds the larger of its branches, 2 x 64 float32, and what it takes from outside."""
+    text = """
+    <ir_version: 8, opset_import: ["": 17]>
+    g (bool which, float[64] x) => (float[64] y)
+    {
+      a = Relu(x)
+      y = If (which) <
+        then_branch = large () => (float[64] t) { m = Exp(a) t = Neg(m) },
+        else_branch = small () => (float[64] e) { e = Neg(a) }
+      >
+    }
+    """
+    found = roofline.peak(write(text), {})
+    assert dict(found.live) == {"which": 1, "x": 256, "a": 256, "m": 256, "t": 256, "y": 256}
+
+
+def test_the_sizes_follow_what_the_graph_computes(write: Write) -> None:
+    """A reshape to [rows / 2, 2 * width], as arithmetic in the graph, with rows bound."""
+    text = """
+    <ir_version: 8, opset_import: ["": 17]>
+    g (float[rows, 6] x) => (float[a, b] y)
+    <int64 first = {0}, int64[1] at = {0}, int64[1] two = {2}, int64[1] rest = {-1}>
+    {
+      shape = Shape(x)
+      rows = Gather(shape, at)
+      half = Div(rows, two)
+      sizes = Concat<axis = 0>(half, rest)
+      y = Reshape(x, sizes)
+    }
+    """
+    path = write(text)
+    assert roofline.peak(path, {"rows": 10}).unknown == ()
+    found = roofline._sizes.bind(path, {"rows": 10})
+    assert found.of("y").dims == (5, 12)
