@@ -147,12 +147,12 @@ def load(path: str | Path, *, portable: bool = False) -> Loaded:
     _intact(root)
     which = "portable" if portable else "winner"
     with _complete(root):
+        candidate = manifest.load(Candidate, data[which], root)
+        _built(root, candidate)
         if not portable:
             _same_class(root, data)
-        candidate = manifest.load(Candidate, data[which], root)
         allowed = _tolerance(data["tolerance"].get(which, {}))
         asked = requests(root)
-    _built(root, candidate)
     session = start_portable(candidate, asked) if portable else start(candidate)
     try:
         _smoke(root, session, allowed)
