@@ -26,7 +26,7 @@ from accel import (
 )
 from accel.compiled import FOLDER, Compiled
 from accel.constraints import Constraints
-from accel.errors import AccelError, concerns_all
+from accel.errors import AccelError, ConstraintError, concerns_all
 from accel.finals import GOLDEN
 from accel.job import Job, pick, step
 from accel.naming import graph_key
@@ -174,6 +174,8 @@ def release(
 ) -> Release:
     """Make all that needs no clock, and write the release that `accel finish` takes on the device."""
     table, made = make(job, roots, constraints, yardstick, progress)
+    if not any(row.status == "unmeasured" for row in table):
+        raise ConstraintError(_nothing(job, table))
     kernels = compiled.kernels(job, roots, lambda text: progress(Event("phase", text)))
     for lost in kernels.refused:
         progress(Event("note", f"{lost.what}: {lost.reason}"))
@@ -182,6 +184,13 @@ def release(
     packed = _pack(job, left, yardstick, table, kernels, reproduce, out)
     progress(Event("note", job.ledger.text()))
     return packed
+
+
+def _nothing(job: Job, table: Sequence[Candidate]) -> str:
+    lines = [f"  {row.name}: {row.reason}" for row in table[:5]]
+    more = [f"  and {len(table) - 5} more"] if len(table) > 5 else []
+    first = f"Nothing could be made for {job.target.name!r}: no candidate is left to measure there."
+    return "\n".join([first, *lines, *more, "Try more, with fewer --recipe and --engine options."])
 
 
 def _left(

@@ -149,8 +149,9 @@ def _write_data(
     ]
     arrays.save(folder / "golden.npz", pairs)
     arrays.save(folder / "requests.npz", [r.inputs for r in requests])
-    arrays.save(folder / "rows.npz", [{arm: np.load(path) for arm, path in rows.items()}])
-    arrays.save(folder / "samples.npz", [_samples(arms)])
+    if rows:  # an unmeasured release has neither
+        arrays.save(folder / "rows.npz", [{arm: np.load(path) for arm, path in rows.items()}])
+        arrays.save(folder / "samples.npz", [_samples(arms)])
     script = folder / "reproduce.sh"
     store.write(script, f"#!/bin/sh\nset -eu\n{reproduce.rstrip()}\n")
     script.chmod(0o755)
