@@ -9,6 +9,7 @@ from typing import Any
 
 from accel import artefacts
 from accel import job as jobs
+from accel.constraints import validate
 from accel.errors import Unmeasured, UsageError
 from accel.measure import here
 from accel.protocols import Quantized
@@ -19,7 +20,9 @@ YIELDED = ("example", "requests", "calibration", "search", "certify")  # of a wo
 
 
 def require(kept: Unfinished, root: Path) -> None:
-    """Raise Unmeasured unless this machine is what the release was packed for."""
+    """Raise Unmeasured unless this machine is what the release was packed for, UsageError where the
+    release demands what its target cannot have."""
+    validate(kept.constraints, kept.target)
     if why := here.elsewhere(kept.target):
         raise Unmeasured(
             f"{root} was packed for {kept.target.name!r} ({kept.target.description}), and this "
@@ -45,16 +48,18 @@ def prepare(
 
     Raises UsageError without the very workload that the release was packed with."""
     source, data = _source(kept, root, workload)
-    weights = str(kept.digests["weights"])
+    known = kept.digests
+    weights = known.get("weights")  # of the graphs that came along; the model is not made here
     job = jobs.prepare(source, kept.target, data, work, kept.seed, kept.epochs, weights, kept.given)
-    if job.digests["source"] != kept.digests["source"]:
+    if job.digests["source"] != known.get("source"):
         raise UsageError(
             f"{source} is not the workload that {root} was packed with (digest "
-            f"{str(job.digests['source'])[:12]}, packed with {str(kept.digests['source'])[:12]}). "
+            f"{str(job.digests['source'])[:12]}, packed with {str(known.get('source'))[:12]}). "
             f"Give that one: accel finish {root} --workload FILE; or pack again: accel optimize"
         )
-    differs = [n for n in YIELDED if job.digests[n] != kept.digests[n]]
-    return job, {"finished": {"constraints": kept.constraints, "packed_with": kept.digests}, "differs": differs}  # fmt: skip
+    differs = [n for n in YIELDED if job.digests[n] != known.get(n)]
+    told = {"constraints": kept.constraints, "packed_with": known}
+    return job, {"finished": told, "differs": differs}
 
 
 def _source(kept: Unfinished, root: Path, workload: str | None) -> tuple[str, str | None]:

@@ -8,7 +8,7 @@ folder each, named by what they compute: candidates that share a graph share the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,19 +81,23 @@ def read(path: str | Path) -> Unfinished:
             f"{root} is not an unmeasured release: there is nothing to finish. Load it with: "
             f"accel.load({str(root)!r})"
         )
-    if found := release.differences(root):
+    if wrong := release.differences(root):
         raise CandidateBroken(
-            f"{root} is not as it was packed: {'; '.join(found[:3])}. Copy it again; see: "
+            f"{root} is not as it was packed: {'; '.join(wrong[:3])}. Copy it again; see: "
             f"accel verify {root}"
         )
-    read = manifest.load(Unfinished, data[KEY], root)
-    for model in _models(read):
-        if not model.path.resolve().is_relative_to(root.resolve()):
-            raise UsageError(f"{root / release.MANIFEST} names a graph outside of the release: {model.path}")  # fmt: skip
-    return read
+    with release.complete(root):
+        found = manifest.load(Unfinished, data[KEY], root)
+        if not found.roots:
+            raise ValueError("without a root graph")
+        paths = [model.path for model in _models(found)]
+        _ = found.digests.items(), found.refused.items()
+    for path in paths:
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise UsageError(f"{root / release.MANIFEST} names {path}, outside of the release.")
+    return found
 
 
 def _models(found: Unfinished) -> Iterator[Model]:
     yield from found.roots.values()
-    made: Iterable[Quantized] = found.graphs.values()
-    yield from (one.model for one in made)
+    yield from (made.model for made in found.graphs.values())

@@ -21,6 +21,7 @@ import accel
 from accel import catalog, graph, release, store, testing
 from accel.constraints import Constraints
 from accel.errors import (
+    AccelError,
     CandidateBroken,
     ConstraintError,
     InstrumentUnfit,
@@ -221,8 +222,22 @@ def test_a_graph_outside_of_the_release_is_refused(copied: Path) -> None:
     data = json.loads(path.read_text())
     next(iter(data["unfinished"]["graphs"].values()))["model"]["path"] = "/etc/passwd"
     path.write_text(json.dumps(data | {"digest": release.seal(data)}))
-    with pytest.raises(UsageError, match="outside of the release: /etc/passwd"):
+    with pytest.raises(UsageError, match="names /etc/passwd, outside of the release"):
         accel.finish(copied, work=copied.parent / "work")
+
+
+@pytest.mark.parametrize("part", ["graphs", "refused", "roots", "constraints", "target", "digests"])
+@pytest.mark.parametrize("value", [[], {}, None, 7])
+def test_a_part_of_another_kind_is_one_error(copied: Path, part: str, value: Any) -> None:
+    """Whatever stands there, sealed again: no exception of Python's own comes out."""
+    path = copied / release.MANIFEST
+    data = json.loads(path.read_text())
+    data["unfinished"][part] = value
+    path.write_text(json.dumps(data | {"digest": release.seal(data)}))
+    told: list[Event] = []
+    with pytest.raises(AccelError):
+        accel.finish(copied, workload="gone.py", work=copied.parent / "work", progress=told.append)
+    assert told == []
 
 
 def test_another_workload_is_refused(copied: Path) -> None:
