@@ -18,7 +18,8 @@ import onnx.inliner
 import pytest
 
 import accel
-from accel import catalog, graph, release, store, testing
+from accel import artefacts, catalog, graph, release, search, store, testing, trials
+from accel import target as targets
 from accel.constraints import Constraints
 from accel.errors import (
     AccelError,
@@ -29,6 +30,7 @@ from accel.errors import (
     Unmeasured,
     UsageError,
 )
+from accel.job import prepare
 from accel.measure import machine
 from accel.stages import Event
 
@@ -226,6 +228,15 @@ def test_a_graph_outside_of_the_release_is_refused(copied: Path) -> None:
         accel.finish(copied, work=copied.parent / "work")
 
 
+def test_unmeasured_is_said_before_the_machine_is_looked_at(copied: Path) -> None:
+    """On the device, the class of the build server is no reason to rebuild."""
+    path = copied / release.MANIFEST
+    data = json.loads(path.read_text()) | {"machine_class": "the build server's"}
+    path.write_text(json.dumps(data | {"digest": release.seal(data)}))
+    with pytest.raises(Unmeasured, match="accel finish"):
+        release.load(copied)
+
+
 @pytest.mark.parametrize("part", ["graphs", "refused", "roots", "constraints", "target", "digests"])
 @pytest.mark.parametrize("value", [[], {}, None, 7])
 def test_a_part_of_another_kind_is_one_error(copied: Path, part: str, value: Any) -> None:
@@ -393,6 +404,26 @@ def test_kernels_are_candidates_where_the_engine_takes_them(
 def _session(path: Path) -> Any:
     model = graph.describe(path)
     return catalog.load("engines", "reference").load(testing.plan(model, "reference"))
+
+
+def test_a_trial_puts_the_kernels_in_and_tells_which(
+    tmp_path: Path, steps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is built is the swapped graph; the candidate names those kernels that fit."""
+    pytest.importorskip("numba", reason="kernels are compiled with Numba")
+    engine = catalog.load("engines", "onnxruntime_cpu")
+    monkeypatch.setattr(engine, "KERNELS", True, raising=False)
+    path, here = gelu(tmp_path / "gelu.onnx"), targets.load(str(profile(tmp_path, "own", OWN)))
+    job = prepare(str(path), here, None, steps)
+    roots = {"onnx": artefacts.export(job, "onnx").value}
+    rows = search.plan({"onnxruntime_cpu": engine}, ("onnx",), here, job.requests, {}, ("fp32",))
+    yardstick = artefacts.yardstick(job, roots["onnx"])
+    wanted = next(r for r in rows if r.kernels and not r.recipe_options.get("fuse"))
+    found = trials.trial(job, roots, wanted, engine, yardstick)
+    assert (found.status, found.kernels) == ("built", ("bias_gelu",)), found.reason
+    assert found.plan is not None
+    nodes = onnx.load(found.plan.path).graph.node
+    assert [(n.domain, n.op_type) for n in nodes] == [("accel.kernels", "BiasGelu")]
 
 
 def test_no_site_of_a_kernel_is_a_reason(
