@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -18,7 +19,20 @@ import onnx.inliner
 import pytest
 
 import accel
-from accel import artefacts, catalog, graph, release, search, store, testing, trials
+from accel import (
+    artefacts,
+    catalog,
+    finals,
+    finishing,
+    graph,
+    legality,
+    release,
+    search,
+    store,
+    testing,
+    trials,
+    unfinished,
+)
 from accel import target as targets
 from accel.constraints import Constraints
 from accel.errors import (
@@ -30,14 +44,15 @@ from accel.errors import (
     Unmeasured,
     UsageError,
 )
-from accel.job import prepare
+from accel.job import Job, prepare
 from accel.measure import machine
 from accel.stages import Event
+from accel.values import Candidate, Finding, Target, Workload
 
 WORKLOAD = """
+import os
 import numpy
 import torch
-draw = numpy.random.default_rng(0)
 dynamic = {"x": {0: "batch"}}
 outputs = ("logits",)
 def model():
@@ -47,7 +62,8 @@ def inputs():
     return {"x": numpy.ones((2, 8), numpy.float32)}
 def samples(split):
     draw = numpy.random.default_rng(len(split))
-    return [({"x": draw.normal(size=(1, 8)).astype("float32")}, i % 4) for i in range(500)]
+    scale = float(os.environ.get("DECODER", 1.0)) if split == "certify" else 1.0
+    return [({"x": scale * draw.normal(size=(1, 8)).astype("float32")}, i % 4) for i in range(500)]
 def row(result, label):
     return result["logits"].argmax() == label
 def metric(rows):
@@ -55,6 +71,8 @@ def metric(rows):
 """
 LACKING = sorted(machine.KNOWN_ISA - machine.isa())[0]
 OWN = sorted(machine.isa())
+OPENVINO = ("openvino",)
+ISAS = ("avx512_vnni", "amx_bf16", "avx512_bf16")
 TRIES = 3  # a machine that was too busy to time on: what is finished is kept
 ASKED = ["--max-drop", "2pt", "--recipe", "int8_dynamic", "--epochs", "2", "--objective", "size"]
 
@@ -443,3 +461,60 @@ def test_the_run_tells_that_nothing_is_timed(tmp_path: Path, steps: Path) -> Non
     events: list[Event] = []
     _alone(tmp_path, steps, '"onnxruntime_cpu"', progress=events.append)
     assert "nothing is timed: as asked" in [e.text for e in events if e.kind == "note"]
+
+
+def test_what_a_static_check_finds_stands_in_the_row(
+    tmp_path: Path, steps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each engine's graphs are checked for that engine alone; an error is told, the device decides."""
+    asked: list[tuple[str, ...]] = []
+
+    def check(path: Path, target: Target, requests: Any) -> tuple[Finding, ...]:
+        assert path.name == "model.onnx"
+        asked.append(target.engines)
+        return (Finding("made_up", "error", "double is not taken"),) * (target.engines != OPENVINO)
+
+    monkeypatch.setattr(legality, "check", check)
+    found = _alone(tmp_path, steps, '"onnxruntime_cpu", "openvino"')
+    rows = {c.engine: c for c in found.table if c.status == "unmeasured"}
+    assert {*asked} == {("onnxruntime_cpu",), OPENVINO}
+    assert [f.rule for f in rows["onnxruntime_cpu"].findings] == ["made_up"]
+    assert "1 static errors, the first: double is not taken" in rows["onnxruntime_cpu"].reason
+    assert (rows["openvino"].findings, "static" in rows["openvino"].reason) == ((), False)
+
+
+def test_data_that_the_device_yields_otherwise_is_a_fact(
+    waiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file, other samples: named, and not passed over."""
+    kept, source = unfinished.read(waiting), str(waiting.parent / "tiny.py")
+    assert finishing.prepare(kept, waiting, source, tmp_path)[1]["differs"] == []
+    monkeypatch.setenv("DECODER", "1.5")
+    assert finishing.prepare(kept, waiting, source, tmp_path)[1]["differs"] == ["certify"]
+
+
+def test_a_device_without_pytorch_is_compared_with_onnx_runtime_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its graphs need none; the run says which baseline is not there, and why."""
+
+    def build(*_: object) -> Any:
+        raise MissingExtra("engine 'torch_eager' needs torch")
+
+    monkeypatch.setattr(finals, "build", build)
+    model = testing.mlp(tmp_path / "mlp.onnx")
+    fp32 = Candidate("ort fp32", "onnx", "fp32", "onnxruntime_cpu", status="built", screen_s=1.0)
+    fp32 = dataclasses.replace(fp32, plan=testing.plan(model))
+    problem = Workload("w.py", "w", "digest", model=lambda: None)
+    job = Job(problem, Target("own", "", ("onnxruntime_cpu",), local=True), (), None, {}, {}, "", tmp_path)  # fmt: skip
+    told: list[str] = []
+    assert finals.baselines(job, [fp32], testing.plan(model, "reference"), told.append) == (fp32,)
+    assert told == ["PyTorch eager is no baseline here: engine 'torch_eager' needs torch"]
+
+
+def test_openvino_goes_by_the_instructions_that_a_target_lists() -> None:
+    """Not by those of the machine that packs for it."""
+    engine = catalog.load("engines", "openvino")
+    told = {isa: engine.recipes(Target("t", "", OPENVINO, False, isa=(isa,))) for isa in ISAS}
+    assert {isa: r["bf16"] is None for isa, r in told.items()} == dict(zip(ISAS, (0, 1, 1), strict=True))  # fmt: skip
+    assert {isa: r["int8_static"] is None for isa, r in told.items()} == dict(zip(ISAS, (1, 0, 0), strict=True))  # fmt: skip
