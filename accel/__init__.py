@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from accel.constraints import Constraints
     from accel.errors import AccelError
-    from accel.pipeline import optimize, pack
+    from accel.pipeline import finish, optimize, pack
     from accel.questions.inspect import inspect
     from accel.questions.verify import verify
     from accel.release import load
@@ -44,6 +44,7 @@ __all__ = [
     "check",
     "evaluate",
     "export",
+    "finish",
     "inspect",
     "load",
     "optimize",
@@ -57,6 +58,7 @@ _WHERE = {
     "AccelError": "errors",
     "Constraints": "constraints",
     "Release": "values",
+    "finish": "pipeline",
     "inspect": "questions.inspect",
     "load": "release",
     "optimize": "pipeline",

@@ -5,21 +5,26 @@ Each runs in a child process with limits; all but the probe are stored steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accel import catalog, store
+from accel import catalog, graph, store
 from accel.errors import AccelError
 from accel.job import Job, pick, step
 from accel.measure import child
+from accel.naming import graph_key
 from accel.protocols import Engine, Probe, Quantized
-from accel.search import MODULE_OPTION
+from accel.search import MODULE, MODULE_OPTION
 from accel.steps import build as build_step
 from accel.steps import export as export_step
-from accel.values import Candidate, Model, Options, Plan
+from accel.steps.swap import Swapped
+from accel.values import Candidate, Model, Options, Plan, Refusal
 
 EXPORT_LIMIT_S, QUANTIZE_LIMIT_S, BUILD_LIMIT_S, PROBE_LIMIT_S = 900.0, 1800.0, 600.0, 120.0
+SWAP_LIMIT_S = 600.0
+REASONS = 3  # of sites that no kernel fits, in a row of the table
 T = TypeVar("T")
 YARDSTICK = "reference"  # the engine that every check and every score is compared with
 
@@ -68,6 +73,69 @@ def export(job: Job, exporter: str) -> store.Step[Model]:
     }
     verb = "accel.steps.export:export_source"
     return _in_child(job, "export", key, Model, verb, words, EXPORT_LIMIT_S)
+
+
+def made(
+    job: Job, roots: Mapping[str, Model], candidate: Candidate, engine: Engine
+) -> Quantized | Refusal:
+    """What the engine builds from, or why there is no such graph; a module has one only to be held
+    to."""
+    if candidate.root == MODULE:
+        return Quantized(next(iter(roots.values())), {})
+    if job.given is not None:
+        return _given(job, candidate, engine)
+    found = quantize(job, roots[candidate.root], candidate, engine).value
+    if found.only and found.only != candidate.engine:
+        return Refusal(candidate.name, f"only {found.only} reads this graph as meant")
+    return _with_kernels(job, found, candidate.kernels) if candidate.kernels else found
+
+
+def _given(job: Job, candidate: Candidate, engine: Engine) -> Quantized | Refusal:
+    """The graph that another machine made of this candidate."""
+    given = job.given or {}
+    found = given.get(graph_key(candidate, engine.style(job.target))) or given.get(candidate.engine)
+    if found is None:
+        return Refusal(
+            candidate.name,
+            "the unmeasured release holds no graph of it: this machine, or this accel, plans "
+            "another than the one that packed it",
+        )
+    return found if isinstance(found, Refusal) else keep(job, found)
+
+
+def keep(job: Job, found: Quantized) -> Quantized:
+    """A graph of another place among the finished steps, so that nothing here points there."""
+
+    def make(folder: Path) -> Quantized:
+        path = graph.copy(found.model.path, folder / "model.onnx")
+        return dataclasses.replace(found, model=dataclasses.replace(found.model, path=path))
+
+    told = dataclasses.replace(found, model=dataclasses.replace(found.model, path=Path()))
+    return step(job, "keep", {"graph": told}, Quantized, make).value
+
+
+def swap(job: Job, model: Model, kernels: Sequence[str]) -> store.Step[Swapped]:
+    """The graph with these kernels' operators wherever they fit."""
+    from accel.cuda import ledger
+
+    sources = {name: ledger.source_digest(name) for name in kernels}
+    words = {"model": model, "kernels": list(kernels)}
+    verb = "accel.steps.swap:swap"
+    key = {"model": model.digest, "kernels": sources}
+    return _in_child(job, "swap", key, Swapped, verb, words, SWAP_LIMIT_S)
+
+
+def _with_kernels(job: Job, found: Quantized, kernels: Sequence[str]) -> Quantized | Refusal:
+    done = swap(job, found.model, kernels).value
+    sites = {name: count for name, count in done.sites.items() if count}
+    if not sites:
+        reasons = [f"{r.what}: {r.reason}" for r in done.refused]
+        more = f"; and {len(reasons) - REASONS} more" if len(reasons) > REASONS else ""
+        return Refusal("kernels", "; ".join(["no kernel fits", *reasons[:REASONS]]) + more)
+    facts = {**found.facts, "sites": sites, "kernels": done.model.trail[-1].removeprefix("swap: ")}
+    ports = found.model  # a pass may rename the symbols of the axes; these are the workload's own
+    model = dataclasses.replace(done.model, inputs=ports.inputs, outputs=ports.outputs)
+    return dataclasses.replace(found, model=model, facts=facts)
 
 
 def quantize(job: Job, root: Model, candidate: Candidate, engine: Engine) -> store.Step[Quantized]:

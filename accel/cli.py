@@ -22,7 +22,7 @@ from accel.cli_steps import (
     quantize,
     trouble,
 )
-from accel.errors import ConstraintError
+from accel.errors import ConstraintError, Unmeasured
 from accel.shell import Amount, emit, output_options, run
 
 
@@ -64,11 +64,40 @@ def demands(command: Any) -> Any:
 @demands
 @click.option("--recipe", "recipes", multiple=True, help="only these (repeatable)")
 @click.option("--engine", "engines", multiple=True, help="only these (repeatable)")
+@click.option("--unmeasured", is_flag=True, help="time nothing: pack for accel finish; exit 3")
 @output_options
 def optimize(source: str, **words: Any) -> None:
-    """Search, measure, certify and pack: SOURCE is a workload .py or an .onnx."""
+    """Search, measure, certify and pack: SOURCE is a workload .py or an .onnx. Exit 3: packed
+    unmeasured, for accel finish on the device."""
     release = _optimize(source, words)
-    emit("release", release, _story(release), words["as_json"])
+    emit("release", release, _story(release), words["as_json"], _waiting(release))
+
+
+def _waiting(release: Any) -> Unmeasured | None:
+    """What is left to do of a release whose target is another machine."""
+    if release.certificate is not None:
+        return None
+    return Unmeasured(
+        f"{release.path} is unmeasured: it has no winner yet. Copy it, and its workload, to the "
+        f"device, and run there: accel finish {release.path.name}"
+    )
+
+
+@cli.command()
+@click.argument("release", type=Path)
+@click.option("--workload", help="the .py that it was packed with; default: where it was then")
+@click.option("--work", type=Path, default=Path(".accel"), show_default=True, help="finished steps")
+@click.option("--out", type=Path, help="default: RELEASE-finished, beside it")
+@output_options
+def finish(release: Path, quiet: bool, as_json: bool, debug: bool, **words: Any) -> None:
+    """On the device: build, measure, certify and select what was packed unmeasured in RELEASE.
+    Exit 3: this machine is not its target."""
+    from accel import pipeline
+
+    del debug
+    with _progress(quiet) as progress:
+        finished = pipeline.finish(release, **words, progress=progress)
+    emit("release", finished, _story(finished), as_json)
 
 
 def _optimize(source: str, words: dict[str, Any]) -> Any:
@@ -93,8 +122,8 @@ def _constrained(words: dict[str, Any]) -> dict[str, Any]:
         objective=words["objective"],
         certify=words["certify"],
     )
-    plain = ("target", "out", "work", "data", "seed", "epochs")
-    given = {k: words[k] for k in plain if words[k] is not None}
+    plain = ("target", "out", "work", "data", "seed", "epochs", "unmeasured")
+    given = {k: words[k] for k in plain if words.get(k) is not None}
     return {"constraints": constraints, **given}
 
 
@@ -197,6 +226,8 @@ def both(source: str, **words: Any) -> None:
     from accel.report import timing
 
     release = _optimize(source, words)
+    if waiting := _waiting(release):
+        emit("release", release, _story(release), words["as_json"], waiting)
     found = beside_fp32(release, words["work"])
     lines = [*_story(release), *timing.table(found)]
     value = {"release": release, "bench": found}

@@ -10,7 +10,7 @@ from accel import arrays, artefacts, floors, padding, stats, trials
 from accel.artefacts import build
 from accel.certificate import certificate
 from accel.constraints import Constraints
-from accel.errors import AccelError
+from accel.errors import AccelError, MissingExtra
 from accel.heats import timed
 from accel.job import Job
 from accel.search import MODULE, portable
@@ -22,6 +22,7 @@ from accel.values import (
     Certificate,
     Measurement,
     Model,
+    Options,
     Plan,
     Refusal,
     Release,
@@ -67,7 +68,12 @@ def settled(found: Sequence[Measurement | Refusal], rivals: Collection[str]) -> 
     )
 
 
-def baselines(job: Job, table: Sequence[Candidate], yardstick: Plan) -> tuple[Candidate, ...]:
+def baselines(
+    job: Job,
+    table: Sequence[Candidate],
+    yardstick: Plan,
+    note: Callable[[str], None] = lambda _: None,
+) -> tuple[Candidate, ...]:
     """What a release is compared with: PyTorch eager, and fp32 in ONNX Runtime at its quickest."""
     fp32 = [
         c
@@ -75,7 +81,7 @@ def baselines(job: Job, table: Sequence[Candidate], yardstick: Plan) -> tuple[Ca
         if c.plan and c.recipe == "fp32" and c.engine == BASELINE_ENGINE and c.screen_s
     ]
     fp32.sort(key=lambda c: c.screen_s or 0.0)
-    return (*_eager(job, yardstick.model), *(fp32[:1] or _plain(job, yardstick.model)))
+    return (*_eager(job, yardstick.model, note), *(fp32[:1] or _plain(job, yardstick.model)))
 
 
 def _plain(job: Job, root: Model) -> tuple[Candidate, ...]:
@@ -88,11 +94,16 @@ def _plain(job: Job, root: Model) -> tuple[Candidate, ...]:
     return (Candidate("ort fp32", "any", "fp32", BASELINE_ENGINE, plan=plan, status="built"),)
 
 
-def _eager(job: Job, root: Model) -> tuple[Candidate, ...]:
+def _eager(job: Job, root: Model, note: Callable[[str], None]) -> tuple[Candidate, ...]:
+    """A device that only runs a graph may have no PyTorch: then there is nothing to say of it."""
     if job.workload.source.endswith(".onnx"):
         return ()
     options = {"workload": job.workload.source, "data": job.workload.data}
-    plan = build(job, root, "torch_eager", options).value
+    try:
+        plan = build(job, root, "torch_eager", options).value
+    except MissingExtra as error:
+        note(f"PyTorch eager is no baseline here: {error}")
+        return ()
     return (Candidate("torch eager", MODULE, "fp32", "torch_eager", plan=plan, status="built"),)
 
 
@@ -166,6 +177,7 @@ def pack(
     yardstick: Plan,
     reproduce: str,
     out: Path,
+    facts: Options,
 ) -> Release:
     """Write the release: the winner, the best portable graph, and all the evidence."""
     feeds = padding.varied(job.requests, GOLDEN)
@@ -188,6 +200,7 @@ def pack(
         },
         reproduce=reproduce,
         facts={
+            **facts,
             "target": job.target.name,
             "versions": job.versions,
             "digests": job.digests,

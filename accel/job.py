@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from accel import arrays, store, workload
 from accel.errors import AccelError, UsageError
 from accel.measure import child, machine
-from accel.values import Feed, Options, Request, Split, Target, Workload
+from accel.protocols import Quantized
+from accel.values import Feed, Options, Refusal, Request, Split, Target, Workload
 
 T = TypeVar("T")
 LIBRARIES = (
@@ -58,6 +59,7 @@ class Job:
     work: Path
     seed: int = 0
     epochs: int = EPOCHS  # of a final, at most
+    given: Mapping[str, Quantized | Refusal] | None = None  # graphs that another machine made
     ledger: Ledger = field(default_factory=Ledger, compare=False)  # this run's own, only added to
 
     def log(self, name: str) -> Path:
@@ -88,10 +90,14 @@ def prepare(
     work: Path,
     seed: int = 0,
     epochs: int = EPOCHS,
+    weights: str | None = None,
+    given: Mapping[str, Quantized | Refusal] | None = None,
 ) -> Job:
     """Load the workload and everything that it yields, and digest it.
 
-    Raises UsageError for anything wrong with the workload or its data."""
+    `weights`: the digest of the model's, where they are known already: it is not made then.
+    `given`: graphs that another machine made, by naming.graph_key. Raises UsageError for anything
+    wrong with the workload or its data."""
     if epochs < LEAST_EPOCHS:
         raise UsageError(f"epochs must be at least {LEAST_EPOCHS}, not {epochs}.")
     problem = workload.load(source, data)
@@ -122,8 +128,9 @@ def prepare(
         work=work.absolute(),
         seed=seed,
         epochs=epochs,
+        given=given,
     )
-    return dataclasses.replace(job, digests={**digests, "weights": _weights(job)})
+    return dataclasses.replace(job, digests={**digests, "weights": weights or _weights(job)})
 
 
 def versions() -> dict[str, str]:

@@ -1,13 +1,14 @@
 """optimize(): from a model to a verified release, as one sentence. pack(): the same for a graph that
-someone else made."""
+someone else made. finish(): the rest of it, on the device, for a release packed elsewhere."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
-from accel import artefacts, finals, stages
+from accel import artefacts, finals, finishing, stages, unfinished
 from accel import graph as graphs
 from accel import job as jobs
 from accel import target as targets
@@ -15,7 +16,8 @@ from accel.constraints import Constraints, validate
 from accel.measure import here
 from accel.stages import Event, Progress, quiet
 from accel.steps.pack import claim
-from accel.values import Release
+from accel.unmeasured import release as waiting
+from accel.values import Candidate, Options, Plan, Release
 
 DEFAULT = Constraints()
 
@@ -30,31 +32,84 @@ def optimize(
     data: str | None = None,
     seed: int = 0,
     epochs: int = jobs.EPOCHS,
+    unmeasured: bool = False,
     progress: Progress = quiet,
 ) -> Release:
     """Turn a workload into the fastest release that keeps its accuracy on a target.
 
+    For a target that is another machine, or with `unmeasured`, all that needs no clock is done
+    and packed: the verdict is "cannot tell", and `finish` on the device does the rest.
+
     Raises ConstraintError (with the nearest candidates) when nothing meets the constraints,
-    UsageError for a wrong workload, Unmeasured for a target that is another machine,
-    EnvironmentProblem for a machine that cannot do it. Finished steps stay in `work`: the same call
-    resumes after any interruption.
+    UsageError for a wrong workload, EnvironmentProblem for a machine that cannot do it. Finished
+    steps stay in `work`: the same call resumes after any interruption.
 
     `epochs`: how many times the final starts its processes anew, at most; fewer take less time and
     give wider intervals."""
     device = targets.load(target)
-    here.require(device)
     validate(constraints, device)
     out, work = Path(out).absolute(), Path(work).absolute()  # the user's code may change the folder
     claim(out, work)
     job = jobs.prepare(str(source), device, data, work, seed, epochs)
     roots = stages.export(job, progress)
     yardstick = artefacts.yardstick(job, next(iter(roots.values())))
+    again = command(job, str(source), target, constraints)
+    if why := "as asked" if unmeasured else here.elsewhere(device):
+        progress(Event("note", f"nothing is timed: {why}"))
+        again += " --unmeasured" if unmeasured else ""
+        return waiting(job, str(source), constraints, roots, yardstick, again, out, progress)
     table = stages.screen(job, roots, constraints, yardstick, progress)
+    return _finished(job, table, constraints, yardstick, again, out, progress)
+
+
+def finish(
+    release: str | Path,
+    *,
+    workload: str | Path | None = None,
+    out: str | Path | None = None,
+    work: str | Path = ".accel",
+    progress: Progress = quiet,
+) -> Release:
+    """Build, measure, certify and select, on the device, what `optimize` packed unmeasured elsewhere.
+
+    Graphs, target and constraints are the release's own. Samples, row and metric are the
+    workload's: `workload`, else the file that was recorded; the very same in either case. The
+    unmeasured release stays; the finished one goes to `out`, "<release>-finished" beside it.
+
+    Raises Unmeasured where this machine is not the target, UsageError for a folder that is no
+    unmeasured release and for another workload, CandidateBroken where a file differs from what was
+    packed, and what `optimize` raises. Finished steps stay in `work`, as there."""
+    root, work = Path(release).resolve(), Path(work).absolute()
+    kept = unfinished.read(root)
+    finishing.require(kept, root)
+    place = Path(out).absolute() if out else root.with_name(f"{root.name}-finished")
+    finishing.apart(root, place, work)
+    claim(place, work)
+    job, facts = finishing.prepare(kept, root, None if workload is None else str(workload), work)
+    for name in facts["differs"]:
+        progress(Event("note", f"the workload yields other data for {name!r} here than there"))
+    roots = finishing.roots(job, kept)
+    yardstick = artefacts.yardstick(job, next(iter(roots.values())))
+    table = stages.screen(job, roots, kept.constraints, yardstick, progress)
+    again = finishing.command(root, workload)
+    return _finished(job, table, kept.constraints, yardstick, again, place, progress, facts)
+
+
+def _finished(
+    job: jobs.Job,
+    table: Sequence[Candidate],
+    constraints: Constraints,
+    yardstick: Plan,
+    again: str,
+    out: Path,
+    progress: Progress,
+    facts: Options | None = None,
+) -> Release:
+    """What every road to a release ends with: scores, finals, the certificate, and the pack."""
     table = stages.score(job, table, constraints, yardstick, progress)
     table, baselines, winner, proof = stages.decide(job, table, constraints, yardstick, progress)
     progress(Event("phase", f"pack {out}"))
-    again = command(job, str(source), target, constraints)
-    release = finals.pack(job, winner, baselines, table, proof, yardstick, again, out)
+    release = finals.pack(job, winner, baselines, table, proof, yardstick, again, out, facts or {})
     progress(Event("note", job.ledger.text()))
     return release
 
@@ -76,7 +131,8 @@ def pack(
     """Make a release of one graph that was made elsewhere: it is held to the workload's fp32
     export, scored, timed and certified just as `optimize` does with its own candidates.
 
-    Raises what `optimize` raises, and BadModel for a graph that cannot be read."""
+    Raises what `optimize` raises, BadModel for a graph that cannot be read, and Unmeasured for a
+    target that is another machine."""
     given = graphs.describe(Path(graph), (f"given as {Path(graph).name}",))
     device = targets.load(target)
     here.require(device)
@@ -87,13 +143,8 @@ def pack(
     job = jobs.prepare(str(source), device, data, work, seed, epochs)
     yardstick = artefacts.yardstick(job, next(iter(stages.export(job, progress).values())))
     table = stages.screen_given(job, given, engine, yardstick, progress)
-    table = stages.score(job, table, only, yardstick, progress)
-    table, baselines, winner, proof = stages.decide(job, table, only, yardstick, progress)
-    progress(Event("phase", f"pack {out}"))
     again = command(job, str(source), target, only, ("pack", str(graph), "--workload"))
-    release = finals.pack(job, winner, baselines, table, proof, yardstick, again, out)
-    progress(Event("note", job.ledger.text()))
-    return release
+    return _finished(job, table, only, yardstick, again, out, progress)
 
 
 def command(

@@ -41,7 +41,10 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """A runtime. Files in engines/ offer these at module level."""
+    """A runtime. Files in engines/ offer these at module level.
+
+    `style`, `recipes` and `options` are asked for targets that are another machine too. A file may
+    also say KERNELS = True: its graphs are then tried with the operators of kernels/ in them too."""
 
     BASELINE: bool  # True: only ever timed beside the candidates, never chosen
 

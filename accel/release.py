@@ -42,14 +42,15 @@ def read(path: str | Path) -> Release:
     Raises UsageError when the folder is not a release that this accel can read."""
     root = Path(path).absolute()
     data = document(root)
-    with _complete(root):
+    with complete(root):
         found = {k: data[k] for k in ("winner", "baselines", "table", "certificate", "verdict")}
         return manifest.load(Release, {"path": "./.", "files": files(data), **found}, root)
 
 
 @contextmanager
-def _complete(root: Path) -> Iterator[None]:
-    """Whatever a manifest that lacks a part, or holds another kind of thing there, leads to."""
+def complete(root: Path) -> Iterator[None]:
+    """Raise UsageError for what a manifest that lacks a part, or holds another kind of thing there,
+    leads to."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -146,13 +147,13 @@ def load(path: str | Path, *, portable: bool = False) -> Loaded:
     data = document(root)
     _intact(root)
     which = "portable" if portable else "winner"
-    with _complete(root):
+    with complete(root):
+        candidate = manifest.load(Candidate, data[which], root)
+        _built(root, candidate)
         if not portable:
             _same_class(root, data)
-        candidate = manifest.load(Candidate, data[which], root)
         allowed = _tolerance(data["tolerance"].get(which, {}))
         asked = requests(root)
-    _built(root, candidate)
     session = start_portable(candidate, asked) if portable else start(candidate)
     try:
         _smoke(root, session, allowed)
@@ -213,7 +214,7 @@ def requests(path: str | Path) -> tuple[Request, ...]:
     """What latency was measured at, with groups and weights."""
     root = Path(path)
     feeds = arrays.load(root / "requests.npz")
-    with _complete(root):
+    with complete(root):
         rows = document(root)["requests"]
         return tuple(Request(r["group"], r["weight"], f) for r, f in zip(rows, feeds, strict=True))
 

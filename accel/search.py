@@ -13,6 +13,7 @@ from typing import Literal
 
 from accel import catalog
 from accel.constraints import Constraints, broken, fits
+from accel.naming import graph_of, label
 from accel.protocols import Engine, Recipe
 from accel.values import Candidate, Certificate, Options, Request, Target
 
@@ -95,35 +96,15 @@ def _variants(
     recipe: Recipe = catalog.load("recipes", recipe_name)
     for root in roots:
         for variant in recipe.variants(engine.style(target)):
-            for options in settings:
-                name = label(engine_name, recipe_name, root, variant, options)
-                yield Candidate(name, root, recipe_name, engine_name, variant, options)
+            for kernels in _kernels(engine):
+                for options in settings:
+                    name = label(engine_name, recipe_name, root, variant, options, kernels)
+                    yield Candidate(name, root, recipe_name, engine_name, variant, options, kernels)
 
 
-SHORT = {"onnxruntime_cpu": "ort", "torch_export": "export", "torchscript": "script"}
-SILENT = {"threads", "padding", "workload"}  # the same for every candidate of a run
-
-
-def label(engine: str, recipe: str, root: str, variant: Options, options: Options) -> str:
-    """A name that a person can read in a table: "ort int8_dynamic fuse @script"."""
-    words = [SHORT.get(engine, engine), recipe, *_words(variant), *_words(options)]
-    return " ".join(words) + f" @{SHORT.get(root, root)}"
-
-
-def _words(options: Options) -> list[str]:
-    words = []
-    for key, value in options.items():
-        if key in SILENT or value is None or value is False:
-            continue
-        if value is True:
-            words.append(key)
-        elif isinstance(value, str):
-            words.append(value)
-        elif isinstance(value, (list, tuple, dict)):
-            words.append(f"{key}:{len(value)}")
-        else:
-            words.append(f"{key}={value}")
-    return words
+def _kernels(engine: Engine) -> tuple[tuple[str, ...], ...]:
+    """Graphs without our kernels; and with all that fit, where the engine takes them as plugins."""
+    return ((), catalog.names("kernels")) if getattr(engine, "KERNELS", False) else ((),)
 
 
 def waves(candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
@@ -132,8 +113,8 @@ def waves(candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], tuple
     first: list[Candidate] = []
     later: list[Candidate] = []
     for candidate in candidates:
-        fresh = candidate.status != "planned" or _graph(candidate) not in seen
-        seen.add(_graph(candidate))
+        fresh = candidate.status != "planned" or graph_of(candidate) not in seen
+        seen.add(graph_of(candidate))
         (first if fresh else later).append(candidate)
     return tuple(first), tuple(later)
 
@@ -142,23 +123,18 @@ def refine(
     tried: Sequence[Candidate], later: Sequence[Candidate]
 ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
     """Of the later settings: those whose graph screened well, and those spared, with the reason."""
-    screened = {_graph(c): c.screen_s for c in tried if c.status == "built" and c.screen_s}
+    screened = {graph_of(c): c.screen_s for c in tried if c.status == "built" and c.screen_s}
     best = min(screened.values(), default=0.0)
     worth: list[Candidate] = []
     spared: list[Candidate] = []
     for candidate in later:
-        time_s = screened.get(_graph(candidate))
+        time_s = screened.get(graph_of(candidate))
         if time_s is not None and time_s <= REFINE_MARGIN * best:
             worth.append(candidate)
         else:
             reason = "its graph could not be built" if time_s is None else _slow(time_s, best)
             spared.append(_with(candidate, "pruned", f"{reason} with its first settings"))
     return tuple(worth), tuple(spared)
-
-
-def _graph(candidate: Candidate) -> tuple[str, ...]:
-    options = repr(sorted(candidate.recipe_options.items()))
-    return candidate.engine, candidate.root, candidate.recipe, options
 
 
 def _slow(time_s: float, best_s: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from accel import arrays, artefacts, finals, heats, padding, search, trials
+from accel import arrays, artefacts, finals, heats, naming, padding, search, trials
 from accel.constraints import Constraints
 from accel.errors import (
     AccelError,
@@ -120,7 +120,7 @@ def screen_given(
         )
     planned = [
         Candidate(
-            search.label(engine, "as given", given.path.stem, {}, options),
+            naming.label(engine, "as given", given.path.stem, {}, options),
             GIVEN,
             "fp32",
             engine,
@@ -235,7 +235,7 @@ def measure(
     progress: Progress,
 ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
     """Time the finalists, fp32 and eager together. Returns the table and the baselines."""
-    baselines = finals.baselines(job, table, yardstick)
+    baselines = finals.baselines(job, table, yardstick, lambda text: progress(Event("note", text)))
     progress(Event("phase", f"measure {len(final)} finalists beside {len(baselines)} baselines"))
     timed = finals.measured(
         job, final, baselines, lambda text: progress(Event("phase", f"measure: {text}"))

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accel import arrays, floors, graph, padding, stats
-from accel.artefacts import build, quantize
+from accel import arrays, artefacts, floors, graph, padding, stats
+from accel.artefacts import build
 from accel.errors import AccelError, concerns_all
 from accel.job import Job, pick, step
 from accel.measure import instrument
-from accel.protocols import Engine, Quantized
-from accel.search import MODULE
+from accel.protocols import Engine
 from accel.steps import check as check_step
 from accel.steps import evaluate as evaluate_step
 from accel.steps.check import CheckResult
@@ -28,6 +27,7 @@ from accel.values import (
     Model,
     Options,
     Plan,
+    Refusal,
     Score,
     Split,
 )
@@ -48,9 +48,9 @@ def trial(
 ) -> Candidate:
     """Quantize, build, check and screen: built, refused or failed, with the reason."""
     try:
-        made = _graph(job, roots, candidate, engine)
-        if made.only and made.only != candidate.engine:
-            return lost(candidate, "refused", f"only {made.only} reads this graph as meant")
+        made = artefacts.made(job, roots, candidate, engine)
+        if isinstance(made, Refusal):
+            return lost(candidate, "refused", made.reason)
         plan = build(job, made.model, candidate.engine, candidate.options).value
         plan = dataclasses.replace(plan, portable=plan.portable and made.portable)
         wrong = check(job, plan, yardstick)
@@ -59,8 +59,9 @@ def trial(
         quick = screen(job, plan)
         return dataclasses.replace(
             candidate,
+            kernels=tuple(made.facts.get("sites", ())),
             status="built",
-            reason=_words(made.facts),
+            reason=words(made.facts),
             plan=plan,
             size_bytes=size_bytes(plan.path),
             screen_s=stats.floor_seconds(quick),
@@ -69,13 +70,6 @@ def trial(
         )
     except AccelError as error:
         return failed(candidate, error)
-
-
-def _graph(job: Job, roots: Mapping[str, Model], candidate: Candidate, engine: Engine) -> Quantized:
-    """What the engine builds from; a module has a graph only to be held to."""
-    if candidate.root == MODULE:
-        return Quantized(next(iter(roots.values())), {})
-    return quantize(job, roots[candidate.root], candidate, engine).value
 
 
 def check(job: Job, plan: Plan, yardstick: Plan) -> str:
@@ -174,5 +168,6 @@ def lost(candidate: Candidate, status: Any, reason: str) -> Candidate:
     return dataclasses.replace(candidate, status=status, reason=reason)
 
 
-def _words(facts: Options) -> str:
+def words(facts: Options) -> str:
+    """What a recipe tells of its graph, for a row of the table."""
     return ", ".join(f"{k} {v}" for k, v in facts.items() if isinstance(v, (str, int)))

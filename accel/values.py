@@ -279,6 +279,6 @@ class Release:
     winner: Candidate
     baselines: tuple[Candidate, ...]
     table: tuple[Candidate, ...]
-    certificate: Certificate
+    certificate: Certificate | None  # None: unmeasured, for `accel finish` on the device
     verdict: Verdict
     files: Mapping[str, str] = field(default_factory=dict)  # relative path -> sha256

@@ -9,6 +9,7 @@ import pytest
 from accel import catalog, search
 from accel.constraints import Constraints, validate
 from accel.errors import UsageError
+from accel.naming import graph_key
 from accel.values import Candidate, Measurement, Model, Plan, QuantStyle, Score, Target
 
 TARGET = Target("here", "", ("onnxruntime_cpu", "openvino"), local=True)
@@ -240,3 +241,49 @@ def test_a_recipe_that_the_target_leaves_out_is_refused_where_it_was_asked_for()
         ("bf16", "refused", "this engine does not know the recipe"),
         ("fp32", "planned", ""),
     ]
+
+
+def _engine_with_settings(**more: object) -> SimpleNamespace:
+    """A fake engine that runs graphs, with two settings."""
+    return SimpleNamespace(
+        recipes=lambda *_: {"fp32": None},
+        options=lambda *_: ({"threads": 1}, {"threads": 1, "spin": True}),
+        style=lambda *_: QuantStyle(True, False, True, False, True),
+        **more,
+    )
+
+
+def test_an_engine_that_takes_kernels_has_each_graph_with_and_without_them() -> None:
+    """Both are graphs of their own: each is screened before its other settings are."""
+    engines = {"fake": _engine_with_settings(KERNELS=True)}
+    rows = search.plan(engines, ("onnx",), TARGET, (), {}, ("fp32",))
+    plain = [r for r in rows if not r.kernels and not r.recipe_options.get("fuse")]
+    swapped = [r for r in rows if r.kernels and not r.recipe_options.get("fuse")]
+    assert [r.name for r in plain] == ["fake fp32 @onnx", "fake fp32 spin @onnx"]
+    assert [r.name for r in swapped] == ["fake fp32 kernels @onnx", "fake fp32 spin kernels @onnx"]
+    assert {r.kernels for r in swapped} == {catalog.names("kernels")}
+    first, later = search.waves((*plain, *swapped))
+    assert [r.name for r in first] == ["fake fp32 @onnx", "fake fp32 kernels @onnx"]
+    fitting = dataclasses.replace(first[1], kernels=("nms",), status="built", screen_s=1.0)
+    worth, _ = search.refine([fitting], later)
+    assert [r.name for r in worth] == ["fake fp32 spin kernels @onnx"]
+    without = search.plan({"fake": _engine_with_settings()}, ("onnx",), TARGET, (), {}, ("fp32",))
+    assert not any(r.kernels for r in without)
+
+
+def test_a_graph_is_named_by_what_decides_it() -> None:
+    """Settings of the engine do not; the style does where Q/DQ is written, which is int8 only."""
+    style = QuantStyle(True, False, True, False, True)
+    other = dataclasses.replace(style, reduce_range=True)
+    row = Candidate("a", "onnx", "int8_static", "openvino", {"method": "nncf"}, {"threads": 1})
+    key = graph_key(row, style)
+    assert key == graph_key(dataclasses.replace(row, name="b", options={"threads": 2}), style)
+    assert key != graph_key(row, other)
+    changed = (
+        {"root": "torchscript"}, {"recipe": "int8_dynamic"}, {"engine": "tensorrt"},
+        {"recipe_options": {}}, {"kernels": ("nms",)},
+    )  # fmt: skip
+    keys = {graph_key(dataclasses.replace(row, **c), style) for c in changed}  # type: ignore[arg-type]
+    assert len(keys | {key}) == 1 + len(changed)
+    fp32 = dataclasses.replace(row, recipe="fp32")
+    assert graph_key(fp32, style) == graph_key(fp32, other)

@@ -26,6 +26,7 @@ from accel.values import Model, Options, Plan, QuantStyle, Refusal, Request, Tar
 
 BASELINE = False
 INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
+BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def probe() -> Probe:
@@ -52,10 +53,18 @@ def style(target: Target) -> QuantStyle:
     )
 
 
+def _capabilities(target: Target) -> list[str]:
+    """The plugin's own word on this machine; of a target that lists its instructions, those decide,
+    for it may be another machine."""
+    if target.isa:
+        return ["FP32", *(["BF16"] if BF16 & set(target.isa) else [])]
+    return list(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
 def recipes(target: Target) -> Mapping[str, Refusal | None]:
     """int8_static by Q/DQ; bf16 where the plugin says it has kernels."""
     isa = set(target.isa) or set(machine.isa())
-    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = _capabilities(target)
     no_bf16 = Refusal("bf16", f"no bf16 kernels on this processor (it has {', '.join(able)})")
     no_dot = Refusal("int8", "no int8 dot product (VNNI, DOT) on this processor")
     decomposed = "DynamicQuantizeLinear and MatMulInteger are decomposed here, not run in int8"

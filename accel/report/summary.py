@@ -32,6 +32,9 @@ def _where(winner: Candidate) -> list[str]:
 def headline(release: Release) -> list[str]:
     """What the run ended with, a line a fact."""
     winner = release.winner
+    if release.certificate is None:
+        waiting = sum(c.status == "unmeasured" for c in release.table)
+        return [f"unmeasured: {waiting} candidates wait for the device", *release.verdict.reasons]
     lines = [f"winner: {winner.name}"]
     if winner.measurement is not None:
         lines += [*_latency(winner.measurement), *_speedups(winner.measurement, release.baselines)]

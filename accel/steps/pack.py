@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def pack(
     portable: Candidate | None,
     baselines: Sequence[Candidate],
     table: Sequence[Candidate],
-    certificate: Certificate,
+    certificate: Certificate | None,
     verdict: Verdict,
     golden: tuple[Sequence[Feed], Sequence[Feed]],
     requests: Sequence[Request],
@@ -49,10 +49,11 @@ def pack(
     reproduce: str,
     facts: Options,
     out: Path,
+    more: Callable[[Path], Mapping[str, Any]] = lambda _: {},
 ) -> Release:
     """Write the release at `out`, in place of a release that stands there.
 
-    `golden`: inputs and the reference's outputs; `rows`: arm -> .npy; `facts`: "target",
+    `more` writes further files into the folder, and gives what the manifest tells of them. `golden`: inputs and the reference's outputs; `rows`: arm -> .npy; `facts`: "target",
     "versions", "machine" where it is not this one, and whatever else the reader should know.
     Raises UsageError when something else stands at `out`, CandidateBroken when what was packed
     does not load from there or gives NaN."""
@@ -73,6 +74,7 @@ def pack(
             "tolerance": _tolerances(chosen, graph, requests, folder),
             **_circumstances(facts),
             **RESERVED,
+            **more(folder),
         }
         _finish(folder, data)
         if chosen.plan is not None:
@@ -147,8 +149,9 @@ def _write_data(
     ]
     arrays.save(folder / "golden.npz", pairs)
     arrays.save(folder / "requests.npz", [r.inputs for r in requests])
-    arrays.save(folder / "rows.npz", [{arm: np.load(path) for arm, path in rows.items()}])
-    arrays.save(folder / "samples.npz", [_samples(arms)])
+    if rows:  # an unmeasured release has neither
+        arrays.save(folder / "rows.npz", [{arm: np.load(path) for arm, path in rows.items()}])
+        arrays.save(folder / "samples.npz", [_samples(arms)])
     script = folder / "reproduce.sh"
     store.write(script, f"#!/bin/sh\nset -eu\n{reproduce.rstrip()}\n")
     script.chmod(0o755)

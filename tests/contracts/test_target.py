@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from accel import catalog, pipeline, target
+from accel import catalog, pipeline, target, testing
 from accel.cuda import cubin
 from accel.cuda.ptx import Ptx
 from accel.errors import Unmeasured, UsageError
@@ -142,13 +142,14 @@ def test_a_wrong_target_is_refused_in_our_words(tmp_path: Path, text: str, said:
 
 @pytest.mark.parametrize("name", catalog.names("profiles"))
 def test_nothing_is_timed_for_another_machine(name: str, tmp_path: Path) -> None:
-    """A target that is not this machine ends optimize at once, with exit code 3 and what to do."""
+    """A target that is not this machine ends pack at once, with exit code 3 and what to do."""
     if not here.elsewhere(target.load(name)):
         return  # it is this machine
+    model = testing.mlp(tmp_path / "mlp.onnx").path
     with pytest.raises(Unmeasured, match=f"'{name}' is another machine") as refused:
-        pipeline.optimize("absent.py", target=name, out=tmp_path / "out", work=tmp_path / "work")
+        pipeline.pack("absent.py", model, target=name, out=tmp_path / "out", work=tmp_path / "work")
     assert refused.value.exit_code == 3
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [model]
 
 
 def test_a_target_of_the_users_own_is_taken(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""The hand-written kernels that fit a model, compiled for a GPU that is not here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from accel import artefacts, catalog
+from accel.errors import AccelError, concerns_all
+from accel.job import Job, step
+from accel.steps import kernels as kernel_step
+from accel.values import Model, Refusal
+
+FOLDER = "kernels"  # in the step and in the release
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Kernels compiled for the target, and those that could not be."""
+
+    folder: Path | None  # .ptx, .cubin and their manifest; None: there are none
+    names: tuple[str, ...]
+    refused: tuple[Refusal, ...]
+
+
+def kernels(
+    job: Job, roots: Mapping[str, Model], progress: Callable[[str], None] = lambda _: None
+) -> Compiled:
+    """Those that have a site in a root graph, for the target's GPU; none where it has no GPU."""
+    if job.target.compute_capability is None:
+        return Compiled(None, (), ())
+    try:
+        return _kernels(job, roots, progress)
+    except AccelError as error:
+        if concerns_all(error):
+            raise
+        return Compiled(None, (), (Refusal("kernels", str(error)),))
+
+
+def _kernels(job: Job, roots: Mapping[str, Model], progress: Callable[[str], None]) -> Compiled:
+    from accel.cuda import ledger, toolchain
+
+    every = catalog.names("kernels")
+    progress("look for sites of kernels")
+    sites = [artefacts.swap(job, root, every).value.sites for root in roots.values()]
+    names = tuple(name for name in every if any(found[name] for found in sites))
+    if not names:
+        return Compiled(None, (), (Refusal("kernels", "none has a site in this model"),))
+    versions = toolchain.versions()
+
+    def build(folder: Path) -> Compiled:
+        out = folder / FOLDER
+        _, refused = kernel_step.build(
+            names, [job.target], out, versions, lambda line: progress(f"compile {line}")
+        )
+        return Compiled(out, names, refused)
+
+    key = {
+        "sources": {name: ledger.source_digest(name) for name in names},
+        "gpu": [job.target.name, ledger.label(job.target)],
+        "toolchain": versions,
+    }
+    return step(job, FOLDER, key, Compiled, build).value

@@ -1,0 +1,88 @@
+"""accel finish, before the first candidate: is it this machine, this workload, this release?"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from accel import artefacts
+from accel import job as jobs
+from accel.constraints import validate
+from accel.errors import Unmeasured, UsageError
+from accel.measure import here
+from accel.protocols import Quantized
+from accel.unfinished import Unfinished
+from accel.values import Model
+
+YIELDED = ("example", "requests", "calibration", "search", "certify")  # of a workload's digests
+
+
+def require(kept: Unfinished, root: Path) -> None:
+    """Raise Unmeasured unless this machine is what the release was packed for, UsageError where the
+    release demands what its target cannot have."""
+    validate(kept.constraints, kept.target)
+    if why := here.elsewhere(kept.target):
+        raise Unmeasured(
+            f"{root} was packed for {kept.target.name!r} ({kept.target.description}), and this "
+            f"machine is another: {why}. What is timed here would say nothing about it. Copy the "
+            f"release and its workload to that device, and run there: accel finish {root.name}"
+        )
+
+
+def apart(root: Path, out: Path, work: Path) -> None:
+    """Raise UsageError where results would be written over, or into, the unmeasured release."""
+    for what, place in (("--out", out), ("--work", work)):
+        if place.resolve().is_relative_to(root):
+            raise UsageError(
+                f"{place} lies in the unmeasured release {root}, which is kept as it is: the same "
+                f"command goes on from it after any interruption. Choose another {what}."
+            )
+
+
+def prepare(
+    kept: Unfinished, root: Path, workload: str | None, work: Path
+) -> tuple[jobs.Job, Mapping[str, Any]]:
+    """The job as the other machine had it, with its graphs; and facts for the finished release.
+
+    Raises UsageError without the very workload that the release was packed with."""
+    source, data = _source(kept, root, workload)
+    known = kept.digests
+    weights = known.get("weights")  # of the graphs that came along; the model is not made here
+    job = jobs.prepare(source, kept.target, data, work, kept.seed, kept.epochs, weights, kept.given)
+    if job.digests["source"] != known.get("source"):
+        raise UsageError(
+            f"{source} is not the workload that {root} was packed with (digest "
+            f"{str(job.digests['source'])[:12]}, packed with {str(known.get('source'))[:12]}). "
+            f"Give that one: accel finish {root} --workload FILE; or pack again: accel optimize"
+        )
+    differs = [n for n in YIELDED if job.digests[n] != known.get(n)]
+    told = {"constraints": kept.constraints, "packed_with": known}
+    return job, {"finished": told, "differs": differs}
+
+
+def _source(kept: Unfinished, root: Path, workload: str | None) -> tuple[str, str | None]:
+    """What to load, and its feeds: a plain graph lies in the release, a workload file does not."""
+    if kept.plain:
+        feeds = str(root / "requests.npz") if kept.data else None
+        return str(next(iter(kept.roots.values())).path), feeds
+    source = workload or kept.source
+    if not Path(source.partition(":")[0]).is_file():
+        raise UsageError(
+            f"{source} is not here. The samples and the metric of {root} are its workload's: copy "
+            f"it too, with its data, and run: accel finish {root} --workload FILE"
+        )
+    return source, None
+
+
+def roots(job: jobs.Job, kept: Unfinished) -> dict[str, Model]:
+    """The root graphs, among the finished steps."""
+    return {n: artefacts.keep(job, Quantized(m, {})).model for n, m in kept.roots.items()}
+
+
+def command(root: Path, workload: str | Path | None) -> str:
+    """The shell line that finishes it again."""
+    words = ["accel", "finish", root.name]
+    words += ["--workload", str(workload)] if workload is not None else []
+    return shlex.join([*words, "--out", "release"])
