@@ -341,6 +341,24 @@ def test_shape_arithmetic_is_told_from_fallen_nodes(tmp_path: Path) -> None:
     }
 
 
+def test_only_small_sizes_are_the_hosts_by_design() -> None:
+    """A row of a large table, and what the GPU makes of sizes that it takes from the host, are not."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"], "shape"),
+        helper.make_node("Gather", ["s", "zero"], ["n"], "first"),
+        helper.make_node("Range", ["zero", "n", "one"], ["r"], "positions"),
+        helper.make_node("Gather", ["table", "r"], ["y"], "rows"),
+        helper.make_node("Gather", ["table", "n"], ["z"], "row"),
+    ]
+    fixed = [
+        helper.make_tensor("zero", TensorProto.INT64, [], [0]),
+        helper.make_tensor("one", TensorProto.INT64, [], [1]),
+        helper.make_tensor("table", TensorProto.FLOAT, [101], [0.0] * 101),
+    ]
+    made = helper.make_graph(nodes, "g", [], [], fixed)
+    assert _ort_shapes.shape_nodes(made) == {"shape", "s", "first", "n"}
+
+
 def test_a_cuda_graph_is_refused_where_tensors_are_copied() -> None:
     """With how many, and for which operators."""
     engine = catalog.load("engines", "onnxruntime_cuda")
