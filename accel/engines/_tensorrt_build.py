@@ -160,16 +160,20 @@ def configured(work: Work, rung: ladder.Rung, workspace_bytes: int) -> tuple[Any
 
 def _add_profile(work: Work, config: Any, profile: Mapping[str, Any]) -> None:
     made = work.parsed.builder.create_optimization_profile()
-    for name, bounds in profile.items():
-        low, best, high = (tuple(bounds[b]) for b in ("min", "opt", "max"))
-        values = bounds.get("values")
-        if values:
-            made.set_shape_input(
-                input=name, min=values["min"], opt=values["opt"], max=values["max"]
-            )
-        else:
-            made.set_shape(input=name, min=low, opt=best, max=high)
-    if config.add_optimization_profile(profile=made) < 0:
+    try:
+        for name, bounds in profile.items():
+            low, best, high = (tuple(bounds[b]) for b in ("min", "opt", "max"))
+            values = bounds.get("values")
+            if values:
+                made.set_shape_input(
+                    input=name, min=values["min"], opt=values["opt"], max=values["max"]
+                )
+            else:
+                made.set_shape(input=name, min=low, opt=best, max=high)
+        accepted = config.add_optimization_profile(profile=made) >= 0
+    except RuntimeError:  # of the bindings, for ranges that contradict each other
+        accepted = False
+    if not accepted:
         raise CandidateBroken(
             f"TensorRT refuses an optimization profile: {dict(profile)}. Give other ranges, or "
             "requests() of other shapes."

@@ -113,11 +113,12 @@ def _refit(trt: Any, log: Any, engine: Any, path: Path) -> None:
     (TensorRT documentation, Weight Stripping; Python API, OnnxParserRefitter)"""
     start = len(log.messages)
     refitter = trt.Refitter(engine=engine, logger=log)
-    reader = trt.OnnxParserRefitter(refitter=refitter, logger=log)
-    read = reader.refit_from_file(model=str(path))
+    parser_refitter = trt.OnnxParserRefitter(refitter=refitter, logger=log)
+    read = parser_refitter.refit_from_file(model=str(path))
     if read and refitter.refit_cuda_engine():
         return
-    said = [reader.get_error(index=i).desc() for i in range(reader.num_errors)]
+    errors = [parser_refitter.get_error(index=i) for i in range(parser_refitter.num_errors)]
+    said = [error.desc() for error in errors]
     said += names.errors(log.messages[start:])
     missing = refitter.get_missing_weights()
     lacks = f" It lacks {len(missing)} weights, {missing[0]} among them." if missing else ""

@@ -8,6 +8,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -593,3 +594,14 @@ def test_an_engine_that_does_not_load_where_it_was_built_is_refused(
     monkeypatch.setattr(builds, "attempt", spoilt)
     with pytest.raises(CandidateBroken, match="does not load"):
         build()
+
+
+def test_ranges_that_contradict_each_other_are_refused(build: Build, fake_trt: World) -> None:
+    """The bindings raise an error of their own there."""
+    import tensorrt as trt
+
+    builder = trt.Builder(trt.Logger())
+    work: Any = SimpleNamespace(parsed=SimpleNamespace(builder=builder))
+    ranges = {"x": {"min": [2, 8], "opt": [1, 8], "max": [4, 8]}}
+    with pytest.raises(CandidateBroken, match="refuses an optimization profile"):
+        builds._add_profile(work, builder.create_builder_config(), ranges)

@@ -35,7 +35,7 @@ RECEIVERS = {
     "layer": "ILayer",
     "network": "INetworkDefinition",
     "parser": "OnnxParser",
-    "reader": "OnnxParserRefitter",
+    "parser_refitter": "OnnxParserRefitter",
     "refitter": "Refitter",
     "runtime": "Runtime",
     "tensor": "ITensor",
