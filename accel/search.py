@@ -100,7 +100,12 @@ def _variants(
                 yield Candidate(name, root, recipe_name, engine_name, variant, options)
 
 
-SHORT = {"onnxruntime_cpu": "ort", "torch_export": "export", "torchscript": "script"}
+SHORT = {
+    "onnxruntime_cpu": "ort",
+    "onnxruntime_cuda": "ort-cuda",
+    "torch_export": "export",
+    "torchscript": "script",
+}
 SILENT = {"threads", "padding", "workload"}  # the same for every candidate of a run
 
 
