@@ -24,6 +24,7 @@ EXTRAS = {  # import name -> extra; a new dependency is one line here and one in
     "numba_cuda": "kernels",
     "cuda": "kernels",  # cuda-core
 }
+OWN = {"onnxruntime_cuda": "cuda"}  # member -> extra, where another wheel has the same import name
 
 
 def names(family: str) -> tuple[str, ...]:
@@ -55,7 +56,7 @@ def load(family: str, name: str) -> Any:
     try:
         return importlib.import_module(f"accel.{family}.{name}")
     except ModuleNotFoundError as error:
-        raise missing(f"{family.removesuffix('s')} {name!r}", error) from None
+        raise missing(f"{family.removesuffix('s')} {name!r}", error, OWN.get(name, "")) from None
     except (ImportError, OSError) as error:  # a half-finished install, or a system library
         raise MissingExtra(
             f"{family.removesuffix('s')} {name!r}: one of its libraries is installed for "
@@ -63,10 +64,10 @@ def load(family: str, name: str) -> Any:
         ) from error
 
 
-def missing(what: str, error: ModuleNotFoundError) -> MissingExtra:
-    """The error for an absent library, with the line that installs it."""
+def missing(what: str, error: ModuleNotFoundError, extra: str = "") -> MissingExtra:
+    """The error for an absent library, with the line that installs it: `extra`, or the library's."""
     library = (error.name or str(error)).partition(".")[0]
-    extra = EXTRAS.get(library)
+    extra = extra or EXTRAS.get(library, "")
     line = f"'accel-inference[{extra}]'" if extra else library
     return MissingExtra(
         f"{what} needs {library}, which is not installed for {sys.executable}. "

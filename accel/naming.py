@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from accel import store
 from accel.values import Candidate, Options, QuantStyle
 
-SHORT = {"onnxruntime_cpu": "ort", "torch_export": "export", "torchscript": "script"}
+SHORT = {
+    "onnxruntime_cpu": "ort",
+    "onnxruntime_cuda": "ort-cuda",
+    "torch_export": "export",
+    "torchscript": "script",
+}
 SILENT = {"threads", "padding", "workload"}  # the same for every candidate of a run
 
 

@@ -97,9 +97,8 @@ def build(
     problem = workload.load(str(source), options.get("data"))
     module = programs.load_module(problem)
     threads = programs.set_threads(int(asked["threads"]))
-    programs.set_precision(
-        bool(asked.get("tf32"))
-    )  # after the user's code, which may have set it otherwise
+    # after the user's code, which may have set it otherwise
+    programs.set_precision(bool(asked.get("tf32")))
     with programs.scratch():
         program = programs.export(module, problem, model.inputs, requests, device)
         swapped = _torch_sites.swap(program, kernels)

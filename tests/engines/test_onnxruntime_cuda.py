@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,7 +27,7 @@ from accel.engines import _ort_cuda_probe, _ort_placement, _ort_shapes, _ort_ten
 from accel.engines import _ort_cuda_session as sessions
 from accel.engines._asked import asked
 from accel.engines._cuda_memory import Device
-from accel.errors import CandidateBroken, UsageError
+from accel.errors import CandidateBroken, MissingExtra, UsageError
 from accel.measure import here
 from accel.values import Copied, Model, Placed, Placement, Plan, Port, Request
 
@@ -341,6 +342,24 @@ def test_shape_arithmetic_is_told_from_fallen_nodes(tmp_path: Path) -> None:
     }
 
 
+def test_only_small_sizes_are_the_hosts_by_design() -> None:
+    """A row of a large table, and what the GPU makes of sizes that it takes from the host, are not."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"], "shape"),
+        helper.make_node("Gather", ["s", "zero"], ["n"], "first"),
+        helper.make_node("Range", ["zero", "n", "one"], ["r"], "positions"),
+        helper.make_node("Gather", ["table", "r"], ["y"], "rows"),
+        helper.make_node("Gather", ["table", "n"], ["z"], "row"),
+    ]
+    fixed = [
+        helper.make_tensor("zero", TensorProto.INT64, [], [0]),
+        helper.make_tensor("one", TensorProto.INT64, [], [1]),
+        helper.make_tensor("table", TensorProto.FLOAT, [101], [0.0] * 101),
+    ]
+    made = helper.make_graph(nodes, "g", [], [], fixed)
+    assert _ort_shapes.shape_nodes(made) == {"shape", "s", "first", "n"}
+
+
 def test_a_cuda_graph_is_refused_where_tensors_are_copied() -> None:
     """With how many, and for which operators."""
     engine = catalog.load("engines", "onnxruntime_cuda")
@@ -462,3 +481,12 @@ def test_a_cuda_graph_that_was_not_captured_is_refused(tmp_path: Path) -> None:
     options = {"threads": 1, "cuda_graph": True}
     with pytest.raises(CandidateBroken, match="captured none"):
         engine.build(model, targets.load("h100"), options, [testing.request(model)], tmp_path)
+
+
+def test_without_onnxruntime_the_gpus_wheel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two wheels share the import name: the CPU's would be installed in vain."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for name in [n for n in sys.modules if n.startswith("accel.engines.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MissingExtra, match=r"pip install 'accel-inference\[cuda\]'"):
+        catalog.load("engines", "onnxruntime_cuda")
