@@ -9,7 +9,7 @@ from typing import Any
 
 from accel import graph, store
 from accel.engines import _tensorrt_cache as cache
-from accel.engines import _tensorrt_layers as reader
+from accel.engines import _tensorrt_layers as ledgers
 from accel.engines import _tensorrt_network as networks
 from accel.engines import _tensorrt_profiles as profiles_of
 from accel.engines._asked import asked
@@ -96,6 +96,6 @@ def placement(layers: str, found: networks.Graph, choices: Choices) -> tuple[Pla
     inspector's text could not be read, which costs the ledger and not the plan."""
     planned = "GPU" if choices.dla is None else "DLA"
     try:
-        return reader.placement(layers, planned, asked(found.model())), ""
+        return ledgers.placement(layers, planned, asked(found.model())), ""
     except CandidateBroken as error:
         return None, str(error)
