@@ -5,8 +5,9 @@ same way, since production pays for that: it is inside of what is timed. An inpu
 torch tensor, `__cuda_array_interface__`, DLPack) is read where it is; the caller has finished writing it.
 
 With the option `cuda_graph` each set of shapes has a context of its own, whose launches are captured after
-a first run. Modifying a context while a graph of it is in use is undefined (TensorRT documentation, CUDA
-Graphs), so it is not shared. Without, one context a profile serves all, and is set anew when shapes change.
+a first run; all contexts work in the same scratch memory. One context a graph is NVIDIA's advice, since a
+graph holds addresses and sizes (TensorRT-RTX documentation, Best Practices, Limitations of CUDA Graphs).
+Without, one context a profile serves all, and is set anew when shapes change.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import gc
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -455,6 +456,21 @@ def test_an_input_on_the_gpu_is_read_where_it_is(
         session({"x": shifted})
     for array in (x, wrong, strided, shifted):
         array.free()
+
+
+def test_a_bound_call_keeps_the_memory_that_it_reads(build: Build, load: Any) -> None:
+    """Its owner may forget the array: a graph has its address."""
+    session, x = load(build(**GRAPH)), OnDevice(rows(2)["x"])
+    address, kept = x.address, weakref.ref(x)
+    call = session.bind({"x": x})
+    del x
+    gc.collect()
+    assert kept() is not None
+    del call
+    gc.collect()
+    assert kept() is None
+    with driver.on(0):
+        driver.api().cuMemFree(address)
 
 
 def test_float64_is_narrowed_and_widened_again(build: Build, load: Any, tmp_path: Path) -> None:
