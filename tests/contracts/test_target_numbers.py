@@ -81,7 +81,7 @@ def test_a_gpu_is_described_whole(name: str) -> None:
     assert found.power_modes_w
     assert {"cuda", "tensorrt"} <= set(found.software)
     assert ("jetpack" in found.software) == name.startswith("jetson")
-    assert {"fp32", "int8_static"} <= set(found.recipes)
+    assert {"fp32", "fp16", "int8_static"} <= set(found.recipes)
     rates = {rate.removesuffix("_ops_per_s") for rate in found.peaks} - {"bytes_per_s"}
     assert rates == TENSOR[str(found.compute_capability)] | {"float32"}
     assert rates <= set(DTYPES)
@@ -124,3 +124,12 @@ def test_narrower_numbers_are_never_slower(name: str) -> None:
     pairs = [("tf32", "float16"), ("float16", "int8"), ("float16", "float8"), ("int8", "int4")]
     for wide, narrow in [*pairs, ("float8", "float4"), ("bfloat16", "float16")]:
         assert not rate[wide] > rate[narrow], (wide, narrow)
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_a_gpu_names_the_engines_that_can_run_on_it(name: str) -> None:
+    """TensorRT first; ONNX Runtime's CUDA wheels (1.31) hold code for 7.5 to 9.0 and 12.0 alone."""
+    found = target.load(name)
+    assert (found.engines[0], found.engines[-1]) == ("tensorrt", "torch_inductor")
+    lacking = found.compute_capability in ("10.0", "11.0")
+    assert ("onnxruntime_cuda" in found.engines) == (not lacking)
