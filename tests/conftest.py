@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -96,6 +97,22 @@ def tiny_golden(model: Model) -> tuple[list[Feed], list[Feed]]:
     rng = np.random.default_rng(0)
     feeds: list[Feed] = [{"x": rng.normal(size=(n, 4)).astype(np.float32)} for n in (1, 3)]
     return feeds, [{"y": session.run(None, dict(feed))[0]} for feed in feeds]
+
+
+@pytest.fixture(scope="session")
+def profile() -> Callable[..., Path]:
+    """Writes a target: profile(folder, name, isa, more) -> a .toml, of a processor that has these
+    instructions; `more` is TOML too."""
+
+    def write(folder: Path, name: str, isa: list[str], more: str = "") -> Path:
+        path = folder / f"{name}.toml"
+        path.write_text(
+            f'description = "made up: {name}"\nengines = ["onnxruntime_cpu"]\nlocal = false\n'
+            f"isa = {json.dumps(isa)}\n{more}"
+        )
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -14,40 +14,30 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx.inliner
 import pytest
 
 import accel
 from accel import (
-    artefacts,
-    catalog,
     finals,
     finishing,
-    graph,
-    legality,
     release,
-    search,
     store,
     testing,
-    trials,
     unfinished,
 )
-from accel import target as targets
 from accel.constraints import Constraints
 from accel.errors import (
     AccelError,
     CandidateBroken,
-    ConstraintError,
     InstrumentUnfit,
     MissingExtra,
     Unmeasured,
     UsageError,
 )
-from accel.job import Job, prepare
+from accel.job import Job
 from accel.measure import machine
 from accel.stages import Event
-from accel.values import Candidate, Finding, Target, Workload
+from accel.values import Candidate, Target, Workload
 
 WORKLOAD = """
 import os
@@ -71,20 +61,9 @@ def metric(rows):
 """
 LACKING = sorted(machine.KNOWN_ISA - machine.isa())[0]
 OWN = sorted(machine.isa())
-OPENVINO = ("openvino",)
-ISAS = ("avx512_vnni", "amx_bf16", "avx512_bf16")
+Profile = Callable[..., Path]
 TRIES = 3  # a machine that was too busy to time on: what is finished is kept
 ASKED = ["--max-drop", "2pt", "--recipe", "int8_dynamic", "--epochs", "2", "--objective", "size"]
-
-
-def profile(folder: Path, name: str, isa: list[str], more: str = "") -> Path:
-    """A target of the user's own: a processor with these instructions."""
-    path = folder / f"{name}.toml"
-    path.write_text(
-        f'description = "made up: {name}"\nengines = ["onnxruntime_cpu"]\nlocal = false\n'
-        f"isa = {json.dumps(isa)}\n{more}"
-    )
-    return path
 
 
 def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -94,7 +73,7 @@ def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> Path:
     """A workload and two targets: one that this machine is not, one that it is."""
     folder = tmp_path_factory.mktemp("finish")
     (folder / "tiny.py").write_text(WORKLOAD)
@@ -289,7 +268,7 @@ def test_the_unmeasured_release_is_kept(copied: Path, option: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_plain_graph_is_finished_from_its_release_alone(tmp_path: Path) -> None:
+def test_a_plain_graph_is_finished_from_its_release_alone(tmp_path: Path, profile: Profile) -> None:
     """The .onnx and its feeds lie in the release: the originals may be gone."""
     model = testing.mlp(tmp_path / "mlp.onnx").path
     draw = np.random.default_rng(0)
@@ -320,169 +299,6 @@ def test_a_plain_graph_is_finished_from_its_release_alone(tmp_path: Path) -> Non
     assert [r.group for r in release.requests(found.path)] == ["data", "data"]
 
 
-@pytest.fixture(scope="module")
-def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Finished steps that several runs share."""
-    return tmp_path_factory.mktemp("steps")
-
-
-def _alone(folder: Path, steps: Path, engines: str, **more: Any) -> Any:
-    """One recipe of a tiny graph, packed unmeasured."""
-    path = profile(folder, "own", OWN, more.pop("toml", ""))
-    path.write_text(path.read_text().replace('"onnxruntime_cpu"', engines))
-    return accel.optimize(
-        more.pop("model", None) or testing.mlp(folder / "mlp.onnx").path,
-        target=str(path),
-        constraints=Constraints(recipes=("fp32",)),
-        out=folder / "waiting",
-        work=steps,
-        unmeasured=True,
-        **more,
-    )
-
-
-def test_an_engine_whose_library_is_absent_is_a_refused_row(
-    tmp_path: Path, steps: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The others are packed; without any, there is no release."""
-    load = catalog.load
-
-    def without_openvino(family: str, name: str) -> Any:
-        if name == "openvino":
-            raise MissingExtra("engine 'openvino' needs openvino. Run: pip install openvino")
-        return load(family, name)
-
-    monkeypatch.setattr(catalog, "load", without_openvino)
-    found = _alone(tmp_path, steps, '"openvino", "onnxruntime_cpu"')
-    lost = next(c for c in found.table if c.engine == "openvino")
-    assert (lost.status, "pip install openvino" in lost.reason) == ("refused", True)
-    assert {c.status for c in found.table if c.name == "ort fp32 @onnx"} == {"unmeasured"}
-    shutil.rmtree(found.path)
-    with pytest.raises(
-        ConstraintError, match=r"Nothing could be made for 'own'.*\n.*needs openvino"
-    ):
-        _alone(tmp_path, steps, '"openvino"')
-    assert not found.path.exists()
-
-
-GPU = """
-compute_capability = "8.7"
-ptx_version = "8.5"
-[sm]
-warps = 48
-blocks = 16
-registers = 65536
-shared_bytes = 167936
-reserved_shared_bytes = 1024
-"""
-
-
-def gelu(path: Path) -> Path:
-    """y = gelu(x @ w + b), as exporters write it out: one site of bias_gelu."""
-    text = """<ir_version: 10, opset_import: ["" : 20]>
-    g (float[batch, 8] x) => (float[batch, 8] y)
-    <float[8] b = {0.1, -0.2, 0.3, 0.0, 0.5, -0.6, 0.7, 1.0}> {
-      s = Add(x, b)
-      y = Gelu(s)
-    }"""
-    onnx.save(onnx.parser.parse_model(text), path)
-    return path
-
-
-@pytest.mark.slow
-def test_kernels_are_candidates_where_the_engine_takes_them(
-    tmp_path: Path, steps: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A GPU's release holds the swapped graph beside the plain one, and the fitting kernels
-    compiled; the swapped graph runs in ONNX Runtime, here told to be an engine with plugins."""
-    pytest.importorskip("numba", reason="kernels are compiled with Numba")
-    engine = catalog.load("engines", "onnxruntime_cpu")
-    monkeypatch.setattr(engine, "KERNELS", True, raising=False)
-    found = _alone(
-        tmp_path, steps, '"onnxruntime_cpu"', toml=GPU, model=gelu(tmp_path / "gelu.onnx")
-    )
-    plain, swapped = (c for c in found.table if c.status == "unmeasured")
-    assert (plain.kernels, swapped.kernels) == ((), ("bias_gelu",))
-    assert (plain.name, swapped.name) == ("ort fp32 @onnx", "ort fp32 kernels @onnx")
-    assert "bias_gelu 1 of 1" in swapped.reason
-    graphs = {p: onnx.load(p) for p in found.path.rglob("model.onnx")}
-    [path] = [
-        p for p, g in graphs.items() if any(n.domain == "accel.kernels" for n in g.graph.node)
-    ]
-    inlined = tmp_path / "inlined.onnx"
-    onnx.save(onnx.inliner.inline_local_functions(graphs[path]), inlined)
-    feed = {"x": np.linspace(-4, 4, 40, dtype=np.float32).reshape(5, 8)}
-    outputs = [_session(p)(feed)["y"] for p in (path, inlined)]
-    np.testing.assert_array_equal(*outputs)
-    compiled = {p.name for p in (found.path / "kernels" / "own").iterdir()}
-    assert {"accel_bias_gelu_float32_0.ptx", "accel_bias_gelu_float32_0.cubin"} <= compiled
-    assert release.document(found.path)["facts"]["kernels"]["compiled"] == ["bias_gelu"]
-
-
-def _session(path: Path) -> Any:
-    model = graph.describe(path)
-    return catalog.load("engines", "reference").load(testing.plan(model, "reference"))
-
-
-def test_a_trial_puts_the_kernels_in_and_tells_which(
-    tmp_path: Path, steps: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is built is the swapped graph; the candidate names those kernels that fit."""
-    pytest.importorskip("numba", reason="kernels are compiled with Numba")
-    engine = catalog.load("engines", "onnxruntime_cpu")
-    monkeypatch.setattr(engine, "KERNELS", True, raising=False)
-    path, here = gelu(tmp_path / "gelu.onnx"), targets.load(str(profile(tmp_path, "own", OWN)))
-    job = prepare(str(path), here, None, steps)
-    roots = {"onnx": artefacts.export(job, "onnx").value}
-    rows = search.plan({"onnxruntime_cpu": engine}, ("onnx",), here, job.requests, {}, ("fp32",))
-    yardstick = artefacts.yardstick(job, roots["onnx"])
-    wanted = next(r for r in rows if r.kernels and not r.recipe_options.get("fuse"))
-    found = trials.trial(job, roots, wanted, engine, yardstick)
-    assert (found.status, found.kernels) == ("built", ("bias_gelu",)), found.reason
-    assert found.plan is not None
-    nodes = onnx.load(found.plan.path).graph.node
-    assert [(n.domain, n.op_type) for n in nodes] == [("accel.kernels", "BiasGelu")]
-
-
-def test_no_site_of_a_kernel_is_a_reason(
-    tmp_path: Path, steps: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A model that no kernel fits keeps its plain candidate; the other is refused, not lost."""
-    engine = catalog.load("engines", "onnxruntime_cpu")
-    monkeypatch.setattr(engine, "KERNELS", True, raising=False)
-    found = _alone(tmp_path, steps, '"onnxruntime_cpu"')
-    rows = {c.name: (c.status, c.reason) for c in found.table}
-    assert rows["ort fp32 @onnx"][0] == "unmeasured"
-    assert rows["ort fp32 kernels @onnx"] == ("refused", "no kernel fits")
-
-
-def test_the_run_tells_that_nothing_is_timed(tmp_path: Path, steps: Path) -> None:
-    """Before the first candidate, with the reason."""
-    events: list[Event] = []
-    _alone(tmp_path, steps, '"onnxruntime_cpu"', progress=events.append)
-    assert "nothing is timed: as asked" in [e.text for e in events if e.kind == "note"]
-
-
-def test_what_a_static_check_finds_stands_in_the_row(
-    tmp_path: Path, steps: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each engine's graphs are checked for that engine alone; an error is told, the device decides."""
-    asked: list[tuple[str, ...]] = []
-
-    def check(path: Path, target: Target, requests: Any) -> tuple[Finding, ...]:
-        assert path.name == "model.onnx"
-        asked.append(target.engines)
-        return (Finding("made_up", "error", "double is not taken"),) * (target.engines != OPENVINO)
-
-    monkeypatch.setattr(legality, "check", check)
-    found = _alone(tmp_path, steps, '"onnxruntime_cpu", "openvino"')
-    rows = {c.engine: c for c in found.table if c.status == "unmeasured"}
-    assert {*asked} == {("onnxruntime_cpu",), OPENVINO}
-    assert [f.rule for f in rows["onnxruntime_cpu"].findings] == ["made_up"]
-    assert "1 static errors, the first: double is not taken" in rows["onnxruntime_cpu"].reason
-    assert (rows["openvino"].findings, "static" in rows["openvino"].reason) == ((), False)
-
-
 def test_data_that_the_device_yields_otherwise_is_a_fact(
     waiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -510,11 +326,3 @@ def test_a_device_without_pytorch_is_compared_with_onnx_runtime_alone(
     told: list[str] = []
     assert finals.baselines(job, [fp32], testing.plan(model, "reference"), told.append) == (fp32,)
     assert told == ["PyTorch eager is no baseline here: engine 'torch_eager' needs torch"]
-
-
-def test_openvino_goes_by_the_instructions_that_a_target_lists() -> None:
-    """Not by those of the machine that packs for it."""
-    engine = catalog.load("engines", "openvino")
-    told = {isa: engine.recipes(Target("t", "", OPENVINO, False, isa=(isa,))) for isa in ISAS}
-    assert {isa: r["bf16"] is None for isa, r in told.items()} == dict(zip(ISAS, (0, 1, 1), strict=True))  # fmt: skip
-    assert {isa: r["int8_static"] is None for isa, r in told.items()} == dict(zip(ISAS, (1, 0, 0), strict=True))  # fmt: skip
