@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from accel import floors, testing
+from accel import finals, floors, testing
 from accel.job import Job
 from accel.measure import ceiling
 from accel.measure.ceiling import Ceilings
 from accel.report import summary, table
-from accel.values import Candidate, Target, Workload
+from accel.values import Candidate, Measurement, Target, Workload
 
 # One MatMul of 8 x 8 with its Relu, one of 8 x 4, 64 + 32 weights of 4 bytes:
 # 2 x 64 + 8 + 2 x 32 = 200 operations a row; 384 bytes of weights, 32 in and 16 out a row.
@@ -85,6 +86,16 @@ def test_this_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert calls == [(ceiling.VERB, {"threads": 2})]
     assert floors.source(job(tmp_path, here))["source"] == ceiling.MEASURED
     assert floors.source(job(tmp_path))["source"] == ceiling.GIVEN
+
+
+def test_a_baseline_gets_its_floor_when_it_is_measured(tmp_path: Path) -> None:
+    """Baselines are never screened: the floor comes with the measurement."""
+    path, rounds = tmp_path / "samples.npz", np.arange(8)
+    np.savez(path, request=rounds * 0, epoch=rounds * 0, round=rounds, seconds=0.0 * rounds + 20.0)
+    found = Measurement("c", path, ("all",), (1.0,), 0.1, 0.01, 1, 1, 0)
+    plan = testing.plan(testing.mlp(tmp_path / "m.onnx"))
+    row = finals._with_measurement(job(tmp_path), dataclasses.replace(PLAIN, plan=plan), found)
+    assert (row.floor_s, table.share(row)) == (pytest.approx(6.5), "32 %")
 
 
 @pytest.mark.parametrize(

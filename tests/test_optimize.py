@@ -28,6 +28,17 @@ def test_optimize_packs_a_certified_release(digits_run: SimpleNamespace) -> None
     assert all(c["reason"] for c in release["table"] if c["status"] in ("pruned", "refused"))
 
 
+def test_every_timed_candidate_has_its_roofline(digits_run: SimpleNamespace) -> None:
+    """The floor stands beside each time, baselines too, and the release tells the rates behind it."""
+    release = json.loads(digits_run.done.stdout)["data"]
+    timed = [c for c in (*release["table"], *release["baselines"]) if c["objective_s"]]
+    assert timed
+    assert all(c["floor_s"] > 0 for c in timed)
+    told = json.loads((digits_run.folder / "release" / "accel.json").read_text(encoding="utf-8"))
+    assert told["facts"]["rates"]["source"] == "measured ceilings of this machine"
+    assert "of the roofline" in (digits_run.folder / "release" / "summary.md").read_text()
+
+
 def test_the_command_that_makes_it_again_is_whole(digits_run: SimpleNamespace) -> None:
     """Every word that decides anything is in it."""
     told = (digits_run.folder / "release" / "reproduce.sh").read_text(encoding="utf-8")

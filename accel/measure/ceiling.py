@@ -14,6 +14,7 @@ several working sets.
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,9 @@ from accel.values import Target
 SIDES = (512, 1536)
 LEAST_RUNS, BUDGET_S, PAUSE_S = 5, 0.2, 0.005  # of each; pauses let neighbours come and go
 SETS_BYTES = (1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20)
-READ_BYTES = 32 << 20  # in one run, at least: small sets are read again and again
+# Of one run: a small set is read again and again, a large one part after part, so that a part has left
+# the caches when its turn comes again. It takes about a millisecond, for the neighbours' sake.
+WINDOW_BYTES = 16 << 20
 
 
 VERB, LIMIT_S = "accel.measure.ceiling:measure", 120.0  # it runs in a process of its own
@@ -171,13 +174,15 @@ def _read_rates(threads: int) -> Iterator[tuple[int, float]]:
     with ThreadPoolExecutor(threads) as pool:
         for size_bytes in SETS_BYTES:
             parts = [np.ones(size_bytes // threads // 8, np.int64) for _ in range(threads)]
-            passes = max(1, READ_BYTES // size_bytes)
-            run = functools.partial(_read_all, pool, parts, passes)
-            yield size_bytes, size_bytes * passes / _quickest(run)
+            width = min(len(parts[0]), WINDOW_BYTES // threads // 8)
+            windows = [[p[i : i + width] for p in parts] for i in range(0, len(parts[0]), width)]
+            passes = max(1, WINDOW_BYTES // size_bytes)
+            run = functools.partial(_read_next, pool, itertools.cycle(windows), passes)
+            yield size_bytes, threads * width * 8 * passes / _quickest(run)
 
 
-def _read_all(pool: ThreadPoolExecutor, parts: list[Any], passes: int) -> None:
-    list(pool.map(functools.partial(_read, passes=passes), parts))
+def _read_next(pool: ThreadPoolExecutor, windows: Iterator[list[Any]], passes: int) -> None:
+    list(pool.map(functools.partial(_read, passes=passes), next(windows)))
 
 
 def _read(part: Any, passes: int) -> None:

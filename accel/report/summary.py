@@ -9,7 +9,7 @@ from accel.values import Candidate, Certificate, Measurement, Release
 ROOFLINE = (
     "roofline: the least time that the target's rates allow (all operations at the rate of their type, or "
     "weights, inputs and outputs once through memory) over the time that was measured. The rates, peaks of "
-    "the profile or measured ceilings of the machine, are in accel.json under facts."
+    "the profile or measured ceilings of the machine, are in accel.json under facts; more than 100 % beats a measured ceiling."
 )
 
 

@@ -77,7 +77,7 @@ def read(flow: Flow, node: Any) -> Mapping[str, int]:
     if node.op_type in (*_constant.VIEWS, "DequantizeLinear", "Shape", "Size", "Constant"):
         return {}
     found: dict[str, int] = {}
-    for name in _constant.reads(node):
+    for name in dict.fromkeys(n for n in node.input if n):  # what a branch takes, it may not
         base = flow.base(name)
         whole = flow.size_bytes(base)
         need = min(whole, found.get(base, 0) + _needed(flow, node, name, base, whole))
@@ -147,7 +147,8 @@ def _is_float(dtype: str) -> bool:
 
 
 def _name(dtype: str) -> str:
-    return "float8" if dtype.startswith("float8") else NAMES.get(dtype, dtype)
+    short = next((s for s in ("float8", "float4") if dtype.startswith(s)), dtype)
+    return NAMES.get(short, short)
 
 
 def least(flow: Flow) -> Iterator[tuple[str, int]]:

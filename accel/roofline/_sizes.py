@@ -15,7 +15,7 @@ from accel.errors import UsageError
 from accel.roofline import _fold, _private
 from accel.values import Port
 
-BITS = {"int4": 4, "uint4": 4, "float4e2m1fn": 4, "int2": 2, "uint2": 2, "bool": 8, "bfloat16": 16}
+BITS = {"int4": 4, "uint4": 4, "float4e2m1": 4, "int2": 2, "uint2": 2, "bool": 8, "bfloat16": 16}
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def test_it_measures_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceiling, "SIDES", (32,))
     monkeypatch.setattr(ceiling, "BUDGET_S", 0.0)
     monkeypatch.setattr(ceiling, "SETS_BYTES", (1 << 16, 1 << 20))
-    monkeypatch.setattr(ceiling, "READ_BYTES", 1 << 20)
+    monkeypatch.setattr(ceiling, "WINDOW_BYTES", 1 << 18)
     found = ceiling.measure(1)
     assert {"float32", "int8"} <= set(found.operations_per_s)
     assert all(rate > 0 for rate in found.operations_per_s.values())

@@ -276,3 +276,31 @@ def test_a_kernel_is_one_node_with_the_operations_of_its_body(write: Write) -> N
     assert found.operator == "accel.kernels.BiasGelu"
     assert (found.read_bytes, found.written_bytes) == (320 + 32, 320)
     assert found.operations == 80 * 6
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ends", "size_bytes"),
+    [("FLOAT8E4M3FN", "float8", 1), ("FLOAT4E2M1", "float4", 0.5), ("INT4", "int4", 0.5)],
+)
+def test_narrow_types_compute_in_themselves(
+    tmp_path: Path, dtype: str, ends: str, size_bytes: float
+) -> None:
+    """A product of two dequantized values of one narrow type; they lie packed in memory."""
+    import onnx
+    from onnx import helper
+
+    kind = onnx.TensorProto.DataType.Value(dtype)
+    ports = [helper.make_tensor_value_info(n, kind, [8, 8]) for n in "ab"]
+    out = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [8, 8])
+    scale = helper.make_tensor("s", onnx.TensorProto.FLOAT, [], [0.5])
+    nodes = [
+        helper.make_node("DequantizeLinear", ["a", "s"], ["fa"]),
+        helper.make_node("DequantizeLinear", ["b", "s"], ["fb"]),
+        helper.make_node("MatMul", ["fa", "fb"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "g", ports, [out], [scale])
+    imports = [helper.make_opsetid("", 23)]
+    onnx.save(helper.make_model(graph, opset_imports=imports), tmp_path / "m.onnx")
+    found = node(tmp_path / "m.onnx", "y")
+    assert (found.dtype, found.operations) == (ends, 2 * 8 * 8 * 8)
+    assert found.read_bytes == 2 * 64 * size_bytes
