@@ -85,7 +85,7 @@ def made(
     if job.given is not None:
         return _given(job, candidate, engine)
     found = quantize(job, roots[candidate.root], candidate, engine).value
-    if found.only and found.only != candidate.engine:
+    if not candidate.engine.startswith(found.only):
         return Refusal(candidate.name, f"only {found.only} reads this graph as meant")
     return _with_kernels(job, found, candidate.kernels) if candidate.kernels else found
 

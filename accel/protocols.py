@@ -82,8 +82,8 @@ class Quantized:
 
     model: Model
     facts: Options
-    portable: bool = True  # False: only the engine named in `only` reads it as meant
-    only: str = ""
+    portable: bool = True  # False: only what is named in `only` reads it as meant
+    only: str = ""  # an engine, or what the names of several begin with: "onnxruntime"
 
 
 class Recipe(Protocol):

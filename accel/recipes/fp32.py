@@ -45,4 +45,4 @@ def apply(
     own = _fuse.private(proto)
     line = ", ".join(["fp32", *(f"{k} {v}" for k, v in facts.items())])
     described = graph.describe(path, (*model.trail, line))
-    return Quantized(described, facts, not own, "onnxruntime_cpu" if own else "")
+    return Quantized(described, facts, not own, "onnxruntime" if own else "")
