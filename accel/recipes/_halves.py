@@ -93,6 +93,22 @@ def _bodies(node: Any) -> Iterator[Any]:
         yield from (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs)
 
 
+def bounded(proto: Any) -> Any:
+    """The graph with finite constants that bfloat16 would round to an infinity at its largest number.
+
+    Masks hold float32's least: as -inf, a row that is masked as a whole would come out as NaN."""
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    values = (a.t for n in made.graph.node for a in n.attribute if a.name == "value")
+    for tensor in (*made.graph.initializer, *values):
+        array = numpy_helper.to_array(tensor) if tensor.data_type == FLOAT else numpy.zeros(0)
+        beyond = numpy.isfinite(array) & (numpy.abs(array) > MOST_BRAIN)
+        if beyond.any():
+            nearest = numpy.where(beyond, numpy.copysign(MOST_BRAIN, array), array)
+            tensor.CopyFrom(numpy_helper.from_array(nearest, tensor.name))
+    return made
+
+
 def write(found: Floats, halves: Mapping[int, frozenset[str]], to: int = HALF) -> Any:
     """The graph with these nodes (by index) in HALF or BRAIN, each with the values that it has so."""
     made = onnx.ModelProto()
@@ -143,16 +159,8 @@ def _cast(given: str, made: str, to: int) -> Any:
 
 
 def _halved(tensor: Any, name: str, to: int) -> Any:
-    """Rounded to the nearest; in bfloat16 what is finite stays finite.
-
-    float32's least number, as masks hold it, would round to -inf, and a row of it to NaN."""
-    array = numpy_helper.to_array(tensor)
-    if to == BRAIN:
-        array = numpy.where(
-            numpy.isfinite(array), numpy.clip(array, -MOST_BRAIN, MOST_BRAIN), array
-        )
-    kind = helper.tensor_dtype_to_np_dtype(to)
-    return numpy_helper.from_array(array.astype(kind), name)
+    array = numpy_helper.to_array(tensor).astype(helper.tensor_dtype_to_np_dtype(to))
+    return numpy_helper.from_array(array, name)
 
 
 def _node(node: Any, halves: frozenset[str], to: int) -> Any:

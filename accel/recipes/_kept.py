@@ -22,7 +22,7 @@ CUDA_BFLOAT16 = {  # at the opsets at which ONNX has it; microsoft/onnxruntime d
 }  # fmt: skip
 INTEGERS = (2, 3, 4, 5, 6, 7, 12, 13)  # onnx.TensorProto's: of 8, 16, 32 and 64 bits
 ANGLES = ("Sin", "Cos", "Tan")
-LEARNT = ("Conv", "ConvTranspose", "Gemm", "Softmax", "Gather", "Attention")  # and norms, MatMul
+LEARNT = ("Conv", "ConvTranspose", "Gemm", "Softmax", "Attention")  # and norms, MatMul
 
 
 def between(found: Floats, halves: Mapping[int, Any]) -> list[int]:

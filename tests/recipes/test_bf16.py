@@ -199,9 +199,12 @@ def test_sizes_that_become_integers_stay_exact(tmp_path: Path) -> None:
     assert found.shape == wanted.shape == (333, 8)
 
 
+LEAST = np.finfo(np.float32).min
+
+
 def test_the_least_number_of_a_mask_stays_finite(tmp_path: Path) -> None:
     """float32's least rounds to -inf, of which a fully masked row would be NaN; -inf itself stays."""
-    mask = np.array([np.finfo(np.float32).min, -np.inf] * 4, np.float32)
+    mask = np.array([LEAST, -np.inf] * 4, np.float32)
     model = _model(tmp_path / "m.onnx", [("Add", "x mask", "y", {})], mask=mask)
     made = _applied(model, tmp_path / "out")
     (tensor,) = onnx.load(made.model.path).graph.initializer
@@ -209,6 +212,24 @@ def test_the_least_number_of_a_mask_stays_finite(tmp_path: Path) -> None:
     assert values.dtype == ml_dtypes.bfloat16
     assert float(values[0]) == float(ml_dtypes.finfo(ml_dtypes.bfloat16).min)
     assert float(values[1]) == -np.inf
+
+
+def test_so_does_a_mask_that_float32_nodes_make(tmp_path: Path) -> None:
+    """ConstantOfShape has no bfloat16 at opset 17: its mask is cast, and a masked row is no NaN."""
+    value = numpy_helper.from_array(np.array([LEAST], np.float32))
+    nodes: list[Node] = [
+        ("MatMul", "x w", "m", {}),
+        ("Shape", "m", "s", {}),
+        ("ConstantOfShape", "s", "mask", {"value": value}),
+        ("Add", "m mask", "a", {}),
+        ("Softmax", "a", "y", {}),
+    ]
+    model = _model(tmp_path / "m.onnx", nodes, opset=17, w=np.eye(8, dtype=np.float32))
+    made = _applied(model, tmp_path / "out")
+    kinds = _kinds(made.model.path)
+    assert (kinds["constantofshape_mask"], kinds["add_a"]) == ("FLOAT", "BFLOAT16")
+    (found,) = _answers(made.model.path, {"x": np.ones((2, 8), np.float32)})
+    np.testing.assert_allclose(found, np.full((2, 8), 1 / 8), atol=2**-8)
 
 
 @pytest.mark.parametrize("engine", STYLES)
