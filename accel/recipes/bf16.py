@@ -7,7 +7,8 @@ stays float32 where
     the engine that the style is of has no kernel of it
     it sums, squares or takes exponentials, or leads to an angle, an integer or a scale of Resize
 
-Inputs and outputs stay float32.
+Inputs and outputs stay float32. The graph is not portable: ONNX Runtime has few bfloat16 kernels on a
+CPU, and refuses it there.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ def apply(
         "kept in fp32": told,
     }
     line = f"bf16 {facts['bf16']}; kept in fp32: {told}"
-    return Quantized(graph.describe(path, (*model.trail, line)), facts)
+    described = graph.describe(path, (*model.trail, line))
+    reader = style.operators[0] if style.operators else "tensorrt"
+    return Quantized(described, facts, portable=False, only=reader)
 
 
 def _judged(found: Floats, style: QuantStyle) -> tuple[dict[int, frozenset[str]], Counter[str]]:

@@ -9,6 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -94,14 +95,23 @@ def test_the_outputs_are_those_of_the_graph_to_eight_bits(
         assert 0 < worst < 2**-6
 
 
-def test_it_is_portable_and_halves_the_weights(tmp_path: Path) -> None:
-    """No engine's name is demanded of its reader; weights that bfloat16 alone reads take two bytes."""
+def test_it_halves_the_weights(tmp_path: Path) -> None:
+    """Those that bfloat16 alone reads take two bytes, and stand there once."""
     model = testing.mlp(tmp_path / "m.onnx", width=128)
     made = _applied(model, tmp_path / "out")
-    assert (made.portable, made.only) == (True, "")
     assert made.model.path.stat().st_size < 0.6 * model.path.stat().st_size
     kinds = {t.data_type for t in onnx.load(made.model.path).graph.initializer}
     assert kinds == {TensorProto.BFLOAT16}
+
+
+@pytest.mark.parametrize("engine", STYLES)
+def test_an_engine_that_takes_bf16_gets_a_graph_that_it_reads(engine: str, tmp_path: Path) -> None:
+    """It is no release's portable graph: ONNX Runtime's CPU provider, which many have, refuses it."""
+    assert catalog.load("engines", engine).recipes(H200)["bf16"] is None
+    made = _applied(testing.mlp(tmp_path / "m.onnx"), tmp_path / "out", STYLES[engine])
+    assert (made.portable, made.only) == (False, engine)
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented):
+        onnxruntime.InferenceSession(made.model.path, providers=["CPUExecutionProvider"])
 
 
 def test_openvino_keeps_its_hint_and_the_graph(tmp_path: Path) -> None:
