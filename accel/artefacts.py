@@ -14,7 +14,7 @@ from accel import catalog, graph, store
 from accel.errors import AccelError
 from accel.job import Job, pick, step
 from accel.measure import child
-from accel.naming import graph_key
+from accel.naming import graph_key, styled
 from accel.protocols import Engine, Probe, Quantized
 from accel.search import MODULE, MODULE_OPTION
 from accel.steps import build as build_step
@@ -147,7 +147,7 @@ def quantize(job: Job, root: Model, candidate: Candidate, engine: Engine) -> sto
         "root": root.digest,
         "recipe": candidate.recipe,
         "options": candidate.recipe_options,
-        "style": style if candidate.recipe.startswith("int8") else None,
+        "style": styled(candidate.recipe, style),
         "calibration": job.digests["calibration"] if recipe.NEEDS_CALIBRATION else None,
     }
     words = {

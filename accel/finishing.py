@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from accel import artefacts
 from accel import job as jobs
+from accel.compiled import FOLDER
 from accel.constraints import validate
 from accel.errors import Unmeasured, UsageError
 from accel.measure import here
@@ -79,6 +82,22 @@ def _source(kept: Unfinished, root: Path, workload: str | None) -> tuple[str, st
 def roots(job: jobs.Job, kept: Unfinished) -> dict[str, Model]:
     """The root graphs, among the finished steps."""
     return {n: artefacts.keep(job, Quantized(m, {})).model for n, m in kept.roots.items()}
+
+
+@contextlib.contextmanager
+def compiled(root: Path) -> Iterator[None]:
+    """Children find the kernels that the other machine compiled for this GPU; ACCEL_PTX, where it
+    is set, names others."""
+    from accel.cuda import packed
+
+    if packed.VARIABLE in os.environ:
+        yield
+        return
+    os.environ[packed.VARIABLE] = str(root / FOLDER)
+    try:
+        yield
+    finally:
+        del os.environ[packed.VARIABLE]
 
 
 def command(root: Path, workload: str | Path | None) -> str:

@@ -13,6 +13,7 @@ SHORT = {
     "torch_export": "export",
     "torchscript": "script",
 }
+STYLED = ("int8", "bf16")  # how the names of recipes begin that look at the style
 SILENT = {"threads", "padding", "workload"}  # the same for every candidate of a run
 
 
@@ -53,9 +54,11 @@ def graph_of(candidate: Candidate) -> tuple[str, ...]:
     return candidate.engine, candidate.root, candidate.recipe, options, kernels
 
 
-def graph_key(candidate: Candidate, style: QuantStyle) -> str:
-    """The name under which another machine finds this graph: `graph_of`, and the style of its Q/DQ.
+def styled(recipe: str, style: QuantStyle) -> QuantStyle | None:
+    """The style where it decides what the recipe makes: int8's Q/DQ, and bf16's hint or types."""
+    return style if recipe.startswith(STYLED) else None
 
-    Only int8 recipes look at the style, so only theirs carries it."""
-    told = style if candidate.recipe.startswith("int8") else None
-    return store.digest_json([*graph_of(candidate), told])[:20]
+
+def graph_key(candidate: Candidate, style: QuantStyle) -> str:
+    """The name under which another machine finds this graph: `graph_of`, and the style it is made in."""
+    return store.digest_json([*graph_of(candidate), styled(candidate.recipe, style)])[:20]

@@ -90,9 +90,10 @@ def finish(
         progress(Event("note", f"the workload yields other data for {name!r} here than there"))
     roots = finishing.roots(job, kept)
     yardstick = artefacts.yardstick(job, next(iter(roots.values())))
-    table = stages.screen(job, roots, kept.constraints, yardstick, progress)
     again = finishing.command(root, workload)
-    return _finished(job, table, kept.constraints, yardstick, again, place, progress, facts)
+    with finishing.compiled(root):
+        table = stages.screen(job, roots, kept.constraints, yardstick, progress)
+        return _finished(job, table, kept.constraints, yardstick, again, place, progress, facts)
 
 
 def _finished(

@@ -121,6 +121,7 @@ def test_build_writes_what_its_manifest_tells(kernels: Any) -> None:
     out = kernels.folder / "built"
     told = json.loads((out / "manifest.json").read_text())["data"]
     assert len(told["kernels"]) == 4
+    assert list(told["sources"]) == ["double"]
     for made in told["kernels"]:
         assert (made["compute_capability"], made["ptx_version"]) == ("8.7", "8.5")
         for name, digest in made["sha256"].items():

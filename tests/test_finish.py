@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from accel import (
     finals,
     finishing,
     release,
+    stages,
     store,
     testing,
     unfinished,
@@ -307,6 +309,25 @@ def test_data_that_the_device_yields_otherwise_is_a_fact(
     assert finishing.prepare(kept, waiting, source, tmp_path)[1]["differs"] == []
     monkeypatch.setenv("DECODER", "1.5")
     assert finishing.prepare(kept, waiting, source, tmp_path)[1]["differs"] == ["certify"]
+
+
+def test_what_is_built_on_the_device_finds_the_packed_kernels(
+    waiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first candidate on: its processes are told where the release's own lie."""
+    told: list[str | None] = []
+
+    def screen(*_: object) -> None:
+        told.append(os.environ.get("ACCEL_PTX"))
+        raise Unmeasured("far enough")
+
+    monkeypatch.setattr(stages, "screen", screen)
+    with pytest.raises(Unmeasured, match="far enough"):
+        accel.finish(
+            waiting, workload=waiting.parent / "tiny.py", work=tmp_path / "w", out=tmp_path / "o"
+        )
+    assert told == [str(waiting / "kernels")]
+    assert "ACCEL_PTX" not in os.environ
 
 
 def test_a_device_without_pytorch_is_compared_with_onnx_runtime_alone(

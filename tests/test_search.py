@@ -272,7 +272,8 @@ def test_an_engine_that_takes_kernels_has_each_graph_with_and_without_them() -> 
 
 
 def test_a_graph_is_named_by_what_decides_it() -> None:
-    """Settings of the engine do not; the style does where Q/DQ is written, which is int8 only."""
+    """Settings of the engine do not; the style does for int8, as Q/DQ is written in it, and for bf16,
+    which is OpenVINO's hint or an engine's types."""
     style = QuantStyle(True, False, True, False, True)
     other = dataclasses.replace(style, reduce_range=True)
     row = Candidate("a", "onnx", "int8_static", "openvino", {"method": "nncf"}, {"threads": 1})
@@ -285,5 +286,6 @@ def test_a_graph_is_named_by_what_decides_it() -> None:
     )  # fmt: skip
     keys = {graph_key(dataclasses.replace(row, **c), style) for c in changed}  # type: ignore[arg-type]
     assert len(keys | {key}) == 1 + len(changed)
-    fp32 = dataclasses.replace(row, recipe="fp32")
+    fp32, bf16 = (dataclasses.replace(row, recipe=r) for r in ("fp32", "bf16"))
     assert graph_key(fp32, style) == graph_key(fp32, other)
+    assert graph_key(bf16, style) != graph_key(bf16, other)

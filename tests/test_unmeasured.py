@@ -103,6 +103,26 @@ def gelu(path: Path) -> Path:
 
 
 @pytest.mark.slow
+def test_engines_that_read_bf16_differently_get_graphs_of_their_own(tmp_path: Path) -> None:
+    """No step of one engine's style is taken for another's: each of a GPU's rows has its graph."""
+    found = accel.optimize(
+        testing.mlp(tmp_path / "mlp.onnx").path,
+        target="h200",
+        constraints=Constraints(recipes=("bf16",), engines=("tensorrt", "onnxruntime_cuda")),
+        out=tmp_path / "waiting",
+        work=tmp_path / "steps",
+        unmeasured=True,
+    )
+    rows = [c for c in found.table if c.recipe == "bf16" and not c.kernels]
+    assert {(c.engine, c.status) for c in rows} == {
+        ("tensorrt", "unmeasured"),
+        ("onnxruntime_cuda", "unmeasured"),
+    }
+    graphs = release.document(found.path)["unfinished"]["graphs"].values()
+    assert {"tensorrt", "onnxruntime_cuda"} <= {g["only"] for g in graphs}
+
+
+@pytest.mark.slow
 def test_kernels_are_candidates_where_the_engine_takes_them(
     alone: Alone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,10 +151,15 @@ def write(folder: Path, job: Job, built: Built) -> Written:
     )
 
 
-def seal(folder: Path, written: Sequence[Written], toolchain: Mapping[str, str]) -> Path:
-    """The manifest, written last: what each file is, its sha256, and what made it."""
+def seal(
+    folder: Path,
+    written: Sequence[Written],
+    toolchain: Mapping[str, str],
+    sources: Mapping[str, str],
+) -> Path:
+    """The manifest, written last: what each file is, its sha256, and what made it of which sources."""
     path = folder / MANIFEST
-    value = {"kernels": list(written), "toolchain": dict(toolchain)}
+    value = {"kernels": list(written), "toolchain": dict(toolchain), "sources": dict(sources)}
     with store.disk(folder):
         store.write(path, manifest.document("kernels-build", value) + "\n")
     return path

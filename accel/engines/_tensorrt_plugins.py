@@ -16,7 +16,7 @@ from types import GenericAlias
 from typing import Any
 
 from accel import catalog
-from accel.cuda import cubin, ptx
+from accel.cuda import cubin, packed, ptx
 from accel.engines import _tensorrt_attributes as node
 from accel.engines._tensorrt_symbols import Symbol, expression, size
 from accel.errors import CandidateBroken
@@ -201,8 +201,13 @@ def _type(dtype: str) -> Any:
 
 @functools.cache  # a network has the same node many times
 def _compiled(kernel: str, dtype: str, baked: str, capability: str, newest: str) -> tuple[str, str]:
-    """Entry and PTX, proven by the assembler at the version that the driver loads."""
-    made = ptx.compile(kernel, dtype, json.loads(baked), capability)
+    """Entry and PTX, proven by the assembler at the version that the driver loads: there, if it came
+    with a release, else here."""
+    constants = json.loads(baked)
+    found = packed.find(kernel, dtype, constants, capability, newest)
+    if found:
+        return found
+    made = ptx.compile(kernel, dtype, constants, capability)
     made = ptx.lower(made, newest or made.version)
     cubin.assemble(made)
     return made.entry, made.text

@@ -1,6 +1,6 @@
-"""Write a float32 graph anew with some of its nodes in float16, casts at the borders.
+"""Write a float32 graph anew with some of its nodes in float16 or bfloat16, casts at the borders.
 
-A value v has up to two forms: v, float32, and v__half. A node in float16 reads and makes the second;
+A value v has up to two forms: v, float32, and v__half. A node of 16 bits reads and makes the second;
 whoever needs the form that is not made gets a Cast of it, one a value.
 """
 
@@ -16,7 +16,13 @@ from onnx import helper, numpy_helper
 
 from accel import shapes
 
-FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+FLOAT, HALF, BRAIN = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
+)
+SPELT = {HALF: "tensor(float16)", BRAIN: "tensor(bfloat16)"}  # as ONNX's schemas spell them
+MOST_BRAIN = numpy.float32(2.0**128 - 2.0**120)  # bfloat16's largest: 8 bits, all of them ones
 STANDARD = ("", "ai.onnx")
 BY_ATTRIBUTE = ("Range", "RandomNormal", "RandomUniform", "EyeLike", "SequenceEmpty", "CastLike")
 
@@ -58,14 +64,14 @@ def _kind(value: Any) -> int:
     return int(value.type.tensor_type.elem_type)
 
 
-def ports(node: Any, floats: frozenset[str], opset: int) -> frozenset[str] | None:
-    """The float32 values of a node that would be float16; None where it cannot be in float16.
+def ports(node: Any, floats: frozenset[str], opset: int, to: int = HALF) -> frozenset[str] | None:
+    """The float32 values of a node that would be of 16 bits; None where it cannot be.
 
     A port whose schema says float32 alone, such as the scales of Resize, stays."""
     if node.domain not in STANDARD or node.op_type in BY_ATTRIBUTE or any(_bodies(node)):
         return None
     if node.op_type == "Cast" and not floats & set(node.output):
-        return None  # to an integer: float16 holds none above 2048 exactly
+        return None  # to an integer: 16 bits hold none above 2048 exactly
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, "")
     except onnx.defs.SchemaError:
@@ -75,7 +81,7 @@ def ports(node: Any, floats: frozenset[str], opset: int) -> frozenset[str] | Non
     for names, formal in ((node.input, schema.inputs), (node.output, schema.outputs)):
         for i, name in enumerate(names):
             kind = formal[min(i, len(formal) - 1)].type_str if name in floats else ""
-            if kind in allowed and "tensor(float16)" not in allowed[kind]:
+            if kind in allowed and SPELT[to] not in allowed[kind]:
                 return None
             if kind in allowed and not (node.op_type == "LayerNormalization" and kind == "U"):
                 found.add(name)  # U is the type of its mean, by stash_type
@@ -87,8 +93,24 @@ def _bodies(node: Any) -> Iterator[Any]:
         yield from (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs)
 
 
-def write(found: Floats, halves: Mapping[int, frozenset[str]]) -> Any:
-    """The graph with these nodes (by index) in float16, each with the values that it has so."""
+def bounded(proto: Any) -> Any:
+    """The graph with finite constants that bfloat16 would round to an infinity at its largest number.
+
+    Masks hold float32's least: as -inf, a row that is masked as a whole would come out as NaN."""
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    values = (a.t for n in made.graph.node for a in n.attribute if a.name == "value")
+    for tensor in (*made.graph.initializer, *values):
+        array = numpy_helper.to_array(tensor) if tensor.data_type == FLOAT else numpy.zeros(0)
+        beyond = numpy.isfinite(array) & (numpy.abs(array) > MOST_BRAIN)
+        if beyond.any():
+            nearest = numpy.where(beyond, numpy.copysign(MOST_BRAIN, array), array)
+            tensor.CopyFrom(numpy_helper.from_array(nearest, tensor.name))
+    return made
+
+
+def write(found: Floats, halves: Mapping[int, frozenset[str]], to: int = HALF) -> Any:
+    """The graph with these nodes (by index) in HALF or BRAIN, each with the values that it has so."""
     made = onnx.ModelProto()
     made.CopyFrom(found.proto)
     for name in ("node", "initializer", "value_info"):
@@ -104,25 +126,27 @@ def write(found: Floats, halves: Mapping[int, frozenset[str]]) -> Any:
         t for t in found.proto.graph.initializer if t.name not in replaced
     )
     made.graph.initializer.extend(
-        _halved(t, half(name)) for name, t in found.constants.items() if name in read_half
+        _halved(t, half(name), to) for name, t in found.constants.items() if name in read_half
     )
     for value in found.proto.graph.input:
-        made.graph.node.extend(_other(value.name, False, read_half, read_float))
+        made.graph.node.extend(_other(value.name, False, read_half, read_float, to))
     for i, node in nodes:
         if replaced & set(node.output):
             continue
-        made.graph.node.append(_node(node, halves.get(i, frozenset())))
+        made.graph.node.append(_node(node, halves.get(i, frozenset()), to))
         for name in () if node.output[0] in found.constants else node.output:
-            made.graph.node.extend(_other(name, name in made_half, read_half, read_float))
+            made.graph.node.extend(_other(name, name in made_half, read_half, read_float, to))
     return made
 
 
-def _other(name: str, is_half: bool, read_half: set[str], read_float: set[str]) -> Iterator[Any]:
+def _other(
+    name: str, is_half: bool, read_half: set[str], read_float: set[str], to: int
+) -> Iterator[Any]:
     """The Cast to the form of a value that is read and not made."""
     if is_half and name in read_float:
         yield _cast(half(name), name, FLOAT)
     elif not is_half and name in read_half:
-        yield _cast(name, half(name), HALF)
+        yield _cast(name, half(name), to)
 
 
 def half(name: str) -> str:
@@ -134,12 +158,12 @@ def _cast(given: str, made: str, to: int) -> Any:
     return helper.make_node("Cast", [given], [made], f"{made}__cast", to=to)
 
 
-def _halved(tensor: Any, name: str) -> Any:
-    array = numpy_helper.to_array(tensor)
-    return numpy_helper.from_array(array.astype(numpy.float16), name)
+def _halved(tensor: Any, name: str, to: int) -> Any:
+    array = numpy_helper.to_array(tensor).astype(helper.tensor_dtype_to_np_dtype(to))
+    return numpy_helper.from_array(array, name)
 
 
-def _node(node: Any, halves: frozenset[str]) -> Any:
+def _node(node: Any, halves: frozenset[str], to: int) -> Any:
     """The node, its values of these names in their second form."""
     if not halves:
         return node
@@ -149,9 +173,9 @@ def _node(node: Any, halves: frozenset[str]) -> Any:
     made.output[:] = [half(n) if n in halves else n for n in node.output]
     for attribute in made.attribute:
         if attribute.name == "to" and attribute.i == FLOAT and node.output[0] in halves:
-            attribute.i = HALF
+            attribute.i = to
         if attribute.name == "value" and attribute.t.data_type == FLOAT:
-            attribute.t.CopyFrom(_halved(attribute.t, attribute.t.name))
+            attribute.t.CopyFrom(_halved(attribute.t, attribute.t.name, to))
     return made
 
 

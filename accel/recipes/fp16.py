@@ -20,7 +20,7 @@ from typing import Any
 from accel import graph
 from accel.errors import CandidateBroken
 from accel.protocols import Quantized
-from accel.recipes import _calibration, _halves, _ranges
+from accel.recipes import _calibration, _halves, _kept, _ranges
 from accel.recipes._halves import Floats
 from accel.values import Feed, Model, Options, QuantStyle
 
@@ -31,10 +31,6 @@ LEAST_NORMAL = 2.0**-14
 VANISHED_SHARE = 0.01  # of a weight's values
 MOST_FEEDS = 300
 TOLD = 5  # offenders that the facts name
-SENSITIVE = (
-    "Pow", "Exp", "Log", "Sqrt", "Reciprocal", "CumSum", "Softmax", "LogSoftmax", "ReduceMean",
-    "ReduceSum", "ReduceSumSquare", "ReduceL2", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp",
-)  # fmt: skip
 
 
 def variants(style: QuantStyle) -> tuple[Options, ...]:
@@ -58,11 +54,11 @@ def apply(
     constants = _ranges.of_constants(found.constants)
     tops = {**seen, **{name: top for name, (top, _) in constants.items()}}
     vanishing = {name for name, (_, share) in constants.items() if share > VANISHED_SHARE}
-    sensitive = SENSITIVE if options.get("keep", "sensitive") == "sensitive" else ()
+    sensitive = _kept.SENSITIVE if options.get("keep", "sensitive") == "sensitive" else ()
     halves, kept = _judged(found, tops, vanishing, sensitive)
     if not halves:
         raise CandidateBroken(
-            f"nothing is left in float16: {_reasons(kept)} of {len(found.nodes)} float nodes"
+            f"nothing is left in float16: {_kept.reasons(kept)} of {len(found.nodes)} float nodes"
         )
     path = out / "model.onnx"
     graph.save(_halves.write(found, halves), path)
@@ -70,7 +66,7 @@ def apply(
     facts: dict[str, Any] = {
         "calibration feeds": len(feeds),
         "fp16": f"{len(halves)} of {len(found.nodes)} nodes",
-        "kept in fp32": _reasons(kept),
+        "kept in fp32": _kept.reasons(kept),
         "out of range": ", ".join(f"{n} {tops[n]:.3g}" for n in offenders[:TOLD]) or "nothing",
     }
     line = f"fp16 {facts['fp16']} on {len(feeds)} feeds; kept in fp32: {facts['kept in fp32']}"
@@ -96,7 +92,7 @@ def _judged(
             kept["sensitive"] += 1
         else:
             halves[i] = names
-    for i in _between(found, halves):
+    for i in _kept.between(found, halves):
         del halves[i]
         kept["between"] += 1
     return halves, kept
@@ -105,23 +101,3 @@ def _judged(
 def _leaves(top: float) -> bool:
     """Would a value of this largest magnitude overflow, or be subnormal as a whole?"""
     return top > LARGEST / HEADROOM or 0 < top < LEAST_NORMAL
-
-
-def _between(found: Floats, halves: Mapping[int, Any]) -> list[int]:
-    """Nodes in float16 whose neighbours are all kept: two casts would buy one operator."""
-    makers = {o: i for i, n in found.nodes for o in n.output}
-    readers: dict[str, list[int]] = {}
-    for i, node in found.nodes:
-        for name in node.input:
-            readers.setdefault(name, []).append(i)
-    alone = []
-    for i, node in found.nodes:
-        before = [makers[n] for n in node.input if n in makers]
-        after = [r for o in node.output for r in readers.get(o, ())]
-        if i in halves and before and after and not halves.keys() & {*before, *after}:
-            alone.append(i)
-    return alone
-
-
-def _reasons(kept: Mapping[str, int]) -> str:
-    return ", ".join(f"{n} {why}" for why, n in sorted(kept.items())) or "nothing"

@@ -41,9 +41,9 @@ def build(
             alike = [g for g in gpus if ledgers.label(g) == ledgers.label(job.target)]
             own = [dataclasses.replace(job, target=gpu) for gpu in alike]
             written += [building.write(out, one, found) for one in own]
-    if out is not None and not refused:
-        building.seal(out, written, toolchain)
     sources = {k: ledgers.source_digest(k) for k in kernels}
+    if out is not None and not refused:
+        building.seal(out, written, toolchain, sources)
     targets = {gpu.name: ledgers.label(gpu) for gpu in gpus}
     return Ledger(dict(toolchain), sources, targets, ledgers.rows(made)), tuple(refused)
 
