@@ -93,7 +93,10 @@ def _placement(release: Path, as_json: bool) -> None:
 def _roofline(model: Path, target: str, sizes: Sequence[str], as_json: bool) -> None:
     from accel.questions import roofline as question
 
-    found = question.ask(model, target, dict(_size(text) for text in sizes))
+    given = [_size(text) for text in sizes]
+    if twice := [name for i, (name, _) in enumerate(given) if name in dict(given[:i])]:
+        raise UsageError(f"--size gives {twice[0]!r} twice. Each axis has one size: ask again.")
+    found = question.ask(model, target, dict(given))
     emit("roofline", found, list(_told(found)), as_json)
 
 

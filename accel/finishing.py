@@ -70,10 +70,10 @@ def _source(kept: Unfinished, root: Path, workload: str | None) -> tuple[str, st
     if kept.plain:
         feeds = str(root / "requests.npz") if kept.data else None
         return str(next(iter(kept.roots.values())).path), feeds
-    source = workload or kept.source
+    source = kept.source if workload is None else workload
     if not Path(source.partition(":")[0]).is_file():
         raise UsageError(
-            f"{source} is not here. The samples and the metric of {root} are its workload's: copy "
+            f"{source or 'No workload'} is not here. The samples and the metric of {root} are its workload's: copy "
             f"it too, with its data, and run: accel finish {root} --workload FILE"
         )
     return source, None

@@ -41,7 +41,20 @@ def open_model(path: Path) -> Any:
         raise BadModel(f"{path} is not a valid ONNX model: {_first(error)}") from None
     if not proto.graph.node:
         raise BadModel(f"{path} holds no operators.")
+    if strange := _strange(proto):
+        raise BadModel(f"{path} is damaged: {strange}.")
     return proto
+
+
+def _strange(proto: Any) -> str:
+    """What the checker lets pass: a tensor of a data type that ONNX has not."""
+    import onnx
+
+    known = set(onnx.TensorProto.DataType.values())  # 0 too: of an attribute that is no tensor
+    strange = (t for part in _parts(proto) for t in _tensors(part) if t.data_type not in known)
+    return next(
+        (f"{t.name or 'a constant'} is of the data type {t.data_type}" for t in strange), ""
+    )
 
 
 def _parts(proto: Any) -> tuple[Any, ...]:

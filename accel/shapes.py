@@ -106,7 +106,7 @@ def _left_open(proto: Any) -> Iterator[tuple[str, Sizes]]:
     for value in proto.graph.input:  # a caller may give another value than the initializer's
         fixed.pop(value.name, None)
     for node in proto.graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
+        if node.op_type == "Constant" and any(a.name == "value" for a in node.attribute[:1]):
             fixed[node.output[0]] = node.attribute[0].t
     values = {n: onnx.numpy_helper.to_array(t).ravel().tolist() for n, t in fixed.items()}
     for node in proto.graph.node:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def load(name: str) -> Target:
         path = catalog.ROOT / "profiles" / f"{name}.toml"
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a readable target: {error}") from None
     _known_keys(path, data)
     _sane(path, data)
@@ -76,17 +77,20 @@ def _count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+def _finite(value: Any) -> bool:
+    return (
+        type(value) in (int, float) and 0 < value <= sys.float_info.max
+    )  # TOML's ints know no end
+
+
 def _rates(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        name.endswith(RATE) and type(rate) in (int, float) and 0 < rate < float("inf")
-        for name, rate in value.items()
+        name.endswith(RATE) and _finite(rate) for name, rate in value.items()
     )
 
 
 def _watts(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        type(watts) in (int, float) and 0 < watts < float("inf") for watts in value.values()
-    )
+    return isinstance(value, dict) and all(_finite(watts) for watts in value.values())
 
 
 def _versions(value: Any) -> bool:

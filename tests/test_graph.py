@@ -154,8 +154,13 @@ def short_weight(m: Any) -> None:
     m.graph.initializer[0].raw_data = b"1234"
 
 
+def unknown_dtype(m: Any) -> None:
+    m.graph.initializer[0].data_type = 77
+
+
 @pytest.mark.parametrize(
-    "edit", [dangling, unsorted, no_nodes, twice, no_opset, unknown_operator, short_weight]
+    "edit",
+    [dangling, unsorted, no_nodes, twice, no_opset, unknown_operator, short_weight, unknown_dtype],
 )
 def test_graphs_that_make_no_sense(tmp_path: Path, edit: Callable[[Any], None]) -> None:
     """A file that parses but cannot run is refused when it is opened."""

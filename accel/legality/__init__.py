@@ -6,12 +6,15 @@ A rule is a file of this folder. It offers ENGINES, those that it speaks of (emp
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from accel import catalog
+from accel import graph as graphs
+from accel.errors import AccelError
 from accel.values import Finding, Request, Target
 
 LEVELS = ("error", "unknown", "warning", "note")  # worst first
@@ -22,11 +25,13 @@ ROUNDS = 3  # one fix may uncover what another mends
 def check(model: Path, target: Target, requests: Sequence[Request] = ()) -> tuple[Finding, ...]:
     """What would be refused, go wrong, or cannot be told of an .onnx, worst first.
 
-    Only rules of the target's engines count. Raises BadModel for a file that is no ONNX model."""
+    Only rules of the target's engines count. Raises BadModel for a file that is no ONNX model, or
+    such a broken one that the rules cannot be asked."""
     from accel.legality import _graph
 
-    graph = _graph.view(model)
-    found = [f for rule in _rules(target) for f in rule.check(graph, target, requests)]
+    with _valid(model):
+        graph = _graph.view(model)
+        found = [f for rule in _rules(target) for f in rule.check(graph, target, requests)]
     return tuple(sorted(_merged(found), key=lambda f: (LEVELS.index(f.level), f.rule)))
 
 
@@ -36,13 +41,19 @@ def fix(model: Path, target: Target, out: Path) -> tuple[str, ...]:
     Ports stay as they are, but for a double one, which becomes float. Nothing is written where
     nothing can be mended, or where weights beside the file were not read. Raises BadModel like
     `check`."""
-    from accel import graph as graphs
+    from accel.legality import _graph
+
+    with _valid(model):
+        if not all(_graph.held(t) for t in _graph.view(model).proto.graph.initializer):
+            return ()
+        return _fixed(model, target, out)
+
+
+def _fixed(model: Path, target: Target, out: Path) -> tuple[str, ...]:
     from accel.legality import _graph
 
     done: list[str] = []
     path = model
-    if not all(_graph.held(t) for t in _graph.view(model).proto.graph.initializer):
-        return ()
     for _ in range(ROUNDS):
         before = len(done)
         for rule in _rules(target):
@@ -57,6 +68,19 @@ def fix(model: Path, target: Target, out: Path) -> tuple[str, ...]:
         if len(done) == before:
             break
     return tuple(done)
+
+
+@contextlib.contextmanager
+def _valid(model: Path) -> Iterator[None]:
+    """Rules take a valid graph for granted: where one stumbles, the checker says what is wrong with
+    the file. Where it finds nothing, the mistake is the rule's."""
+    try:
+        yield
+    except AccelError:
+        raise
+    except Exception:  # whatever an invalid graph leads to, in onnx's C++ too
+        graphs.open_model(model)
+        raise
 
 
 def _rules(target: Target) -> list[Any]:

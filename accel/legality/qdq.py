@@ -184,6 +184,8 @@ def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
             continue
         values = numpy_helper.to_array(given), numpy_helper.to_array(tensors[node.input[1]])
         axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        if not _fits(*values, axis):
+            continue
         made.graph.initializer.append(
             numpy_helper.from_array(_dequantized(*values, axis), node.output[0])
         )
@@ -194,6 +196,14 @@ def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
     for tensor in unread if lines else ():
         made.graph.initializer.remove(tensor)
     return (made, lines) if lines else (graph.proto, [])
+
+
+def _fits(values: Any, scale: Any, axis: int) -> bool:
+    """One scale, or one for each index of the axis."""
+    if scale.size == 1:
+        return True
+    inside = -values.ndim <= axis < values.ndim or values.ndim == 1
+    return bool(inside and scale.shape == values.shape[axis % values.ndim :][:1])
 
 
 def _dequantized(values: Any, scale: Any, axis: int) -> Any:

@@ -15,6 +15,7 @@ from accel.errors import UsageError
 from accel.roofline import _fold, _private
 from accel.values import Port
 
+MOST = 2**63 - 1  # onnx.proto: TensorShapeProto.Dimension.dim_value is an int64
 BITS = {"int4": 4, "uint4": 4, "float4e2m1": 4, "int2": 2, "uint2": 2, "bool": 8, "bfloat16": 16}
 
 
@@ -154,9 +155,11 @@ def _known(model: Opened, sizes: Mapping[str, int]) -> None:
             raise UsageError(
                 f"{model.path} has no open axis {name!r}.{hint} Its open axes: {words}."
             )
-        if size < 1:
+        if not 1 <= size <= MOST:
             what = f"{model.path}: axis {name!r}"
-            raise UsageError(f"{what} must have a size of 1 at least, not {size}.")
+            raise UsageError(
+                f"{what} must have a size of {MOST} at most and 1 at least, not {size}."
+            )
 
 
 def _inlined(proto: Any) -> Any:

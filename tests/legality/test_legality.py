@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +16,7 @@ from accel import catalog, legality, testing
 from accel.errors import BadModel
 from accel.legality import _tensorrt, files, plugins
 from accel.values import Request
-from tests.legality.building import F, drawn, model, node, target
+from tests.legality.building import F, drawn, model, node, target, weight
 
 DATA = os.environ.get("ACCEL_DATA")
 X, Y = ("x", F, [2, 8]), ("y", F, [2, 8])
@@ -127,6 +129,51 @@ def test_what_is_no_model_is_not_judged(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(BadModel):
         legality.check(path, target())
+
+
+def no_branches(node: Any) -> None:
+    node.op_type = "If"
+
+
+def no_scale(node: Any) -> None:
+    node.op_type = "QuantizeLinear"
+
+
+def no_inputs(node: Any) -> None:
+    node.op_type = "Concat"
+    node.ClearField("input")
+
+
+def no_import(node: Any) -> None:
+    node.op_type, node.domain = "Frobnicate", "foo.bar"
+
+
+@pytest.mark.parametrize("edit", [no_branches, no_scale, no_inputs, no_import])
+def test_a_rule_that_a_broken_graph_trips_up_is_no_bug(
+    tmp_path: Path, edit: Callable[[Any], None]
+) -> None:
+    """BadModel in the checker's words."""
+    made = node("Identity", "x", "y")
+    edit(made)
+    onnx.save(model([made], [X], [Y]), tmp_path / "m.onnx")
+    with pytest.raises(BadModel, match="is not a valid ONNX model"):
+        legality.check(tmp_path / "m.onnx", target())
+
+
+def test_a_constant_without_a_value_is_told(tmp_path: Path) -> None:
+    """onnx's checker lets it pass: the question answers all the same."""
+    made = model([helper.make_node("Constant", [], ["c"]), node("Add", "x c", "y")], [X], [Y])
+    onnx.save(made, tmp_path / "m.onnx")
+    legality.check(tmp_path / "m.onnx", target())
+
+
+@pytest.mark.parametrize("axis", [0, 1, 7])
+def test_scales_that_do_not_fit_a_bias_are_not_multiplied(tmp_path: Path, axis: int) -> None:
+    """The fix leaves a DequantizeLinear whose scales are not one for each index of its axis."""
+    nodes = [node("DequantizeLinear", "b s", "w", axis=axis), node("Add", "x w", "y")]
+    values = [weight("b", [[1] * 8], "int32"), weight("s", [1, 2])]
+    onnx.save(model(nodes, [X], [Y], values), tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", target(), tmp_path / "out.onnx") == ()
 
 
 def test_functions_are_looked_into(tmp_path: Path) -> None:

@@ -85,6 +85,8 @@ def test_a_missing_rate_is_told(model: Path, target: str) -> None:
         (["--roofline", "--size", "batsh=2"], "Did you mean 'batch'"),
         (["--roofline", "--size", "batch"], "batch=8, not 'batch'"),
         (["--roofline", "--size", "batch=0"], "1 at least, not 0"),
+        (["--roofline", "--size", f"batch={2**63}"], f"{2**63 - 1} at most"),
+        (["--roofline", "--size", "batch=2", "--size", "batch=3"], "gives 'batch' twice"),
         (["--size", "batch=2"], "belong to --roofline"),
     ],
 )
