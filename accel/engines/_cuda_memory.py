@@ -7,7 +7,10 @@ Names, arguments and the _v2 suffixes: CUDA Driver API reference, 13.0, "Memory 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -19,22 +22,23 @@ NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: work on the default stream does not 
 
 
 class Device:
-    """The first GPU that this process may use, its primary context current in this thread.
+    """The first GPU that this process may use, its primary context current in each thread that calls.
 
     ONNX Runtime and torch work in the same context (CUDA C++ Programming Guide, "Interoperability
-    between Runtime and Driver APIs"). Every method raises CandidateBroken in the driver's words."""
+    between Runtime and Driver APIs"), which is retained for good: pinned arrays that outlive the
+    device lie in it. Every method raises CandidateBroken in the driver's words."""
 
     def __init__(self, library: Any = None) -> None:
         """`library`: what answers the driver's calls; the driver itself where it is not given."""
         self._cuda = library or _driver()
         device, context, stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
-        self._do("cuInit", 0)
-        self._do("cuDeviceGet", ctypes.byref(device), 0)
-        self._do("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-        self._do("cuCtxSetCurrent", context)
+        self._ask("cuInit", 0)
+        self._ask("cuDeviceGet", ctypes.byref(device), 0)
+        self._ask("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        self._context, self._entered = context, threading.local()
         self._do("cuStreamCreate", ctypes.byref(stream), NON_BLOCKING)
-        self._device, self._stream = device, stream
-        self._held: dict[int, str] = {}  # address -> the call that gives it back
+        self._stream = stream
+        self._held: set[int] = set()  # addresses on the device
 
     @property
     def stream(self) -> int:
@@ -43,26 +47,34 @@ class Device:
 
     def alloc(self, size: int) -> int:
         """The address of so many bytes on the device, one at least."""
-        return self._alloc("cuMemAlloc_v2", "cuMemFree_v2", size)
-
-    def pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """A numpy array in page-locked host memory, which copies need not stage."""
-        kind = np.dtype(dtype)
-        size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-        address = self._alloc("cuMemAllocHost_v2", "cuMemFreeHost", size)
-        room = (ctypes.c_char * max(size, 1)).from_address(address)
-        return np.frombuffer(room, kind, size // kind.itemsize).reshape(shape)
-
-    def _alloc(self, take: str, give: str, size: int) -> int:
-        found = ctypes.c_void_p()
-        self._do(take, ctypes.byref(found), ctypes.c_size_t(max(size, 1)))
-        address = int(found.value or 0)
-        self._held[address] = give
+        address = self._alloc("cuMemAlloc_v2", size)
+        self._held.add(address)
         return address
 
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """A numpy array in page-locked host memory, which copies need not stage.
+
+        Its memory is given back when no array or view uses it any more, be the device closed."""
+        kind = np.dtype(dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        address = self._alloc("cuMemAllocHost_v2", size)
+        room = (ctypes.c_char * max(size, 1)).from_address(address)
+        weakref.finalize(room, self._unpin, address).atexit = False  # the driver may have gone
+        return np.frombuffer(room, kind, size // kind.itemsize).reshape(shape)
+
+    def _unpin(self, address: int) -> None:
+        with contextlib.suppress(CandidateBroken):  # called by the collector: nobody to tell
+            self._do("cuMemFreeHost", ctypes.c_void_p(address))
+
+    def _alloc(self, take: str, size: int) -> int:
+        found = ctypes.c_void_p()
+        self._do(take, ctypes.byref(found), ctypes.c_size_t(max(size, 1)))
+        return int(found.value or 0)
+
     def free(self, address: int) -> None:
-        """Give one piece back."""
-        self._do(self._held.pop(address), ctypes.c_void_p(address))
+        """Give one piece of the device's memory back."""
+        self._held.remove(address)
+        self._do("cuMemFree_v2", ctypes.c_void_p(address))
 
     def send(self, address: int, array: Any) -> None:
         """A pinned array to the device, in the stream's order."""
@@ -79,15 +91,21 @@ class Device:
         self._do("cuStreamSynchronize", self._stream)
 
     def close(self) -> None:
-        """Give everything back; safe to call twice."""
+        """Give back the memory on the device, and the stream; safe to call twice, in any thread."""
         if self._stream.value:
             for address in list(self._held):
                 self.free(address)
             self._do("cuStreamDestroy_v2", self._stream)
-            self._do("cuDevicePrimaryCtxRelease_v2", self._device)
             self._stream = ctypes.c_void_p()
 
     def _do(self, call: str, *words: Any) -> None:
+        """A call in the context, which is a thread's own: each enters it once."""
+        if not getattr(self._entered, "done", False):
+            self._ask("cuCtxSetCurrent", self._context)
+            self._entered.done = True
+        self._ask(call, *words)
+
+    def _ask(self, call: str, *words: Any) -> None:
         status = getattr(self._cuda, call)(*words)
         if status:
             name = ctypes.c_char_p()

@@ -86,7 +86,8 @@ def captured(run: Callable[..., Tensors], inputs: Tensors) -> tuple[Tensors, Any
         wanted = tuple(tensor.clone() for tensor in wanted)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # another thread's engine may allocate meanwhile (CUDA Runtime API, cudaStreamCaptureMode)
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         outputs = tuple(run(*inputs))
     return wanted, graph, outputs
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -75,7 +77,9 @@ def _require(path: Path) -> None:
 
 
 class Session:
-    """A compiled program. Inputs and outputs cross to a GPU and back where the plan is for one."""
+    """A compiled program. Inputs and outputs cross to a GPU and back where the plan is for one.
+
+    On a GPU one thread runs at a time, the others wait: calls of one shape share their buffers."""
 
     def __init__(self, run: Callable[..., Any], plan: Plan, device: str, held: ExitStack) -> None:
         self._ports: Sequence[Port] = plan.model.inputs
@@ -84,22 +88,23 @@ class Session:
         graphs = bool(plan.options.get("cuda_graph"))
         gpu = device == programs.GPU
         self._call: Callable[..., Any] | None = Rooms(run, graphs).call if gpu else _at_home(run)
+        self._turn: Any = threading.RLock() if gpu else contextlib.nullcontext()
 
     def __call__(self, feed: Feed) -> dict[str, Any]:
-        found = self.bind(feed)()
-        return {n: v.numpy().copy() for n, v in zip(self._names, found, strict=True)}
+        with self._turn:
+            found = self.bind(feed)()
+            return {n: v.numpy().copy() for n, v in zip(self._names, found, strict=True)}
 
     def bind(self, feed: Feed) -> Callable[[], Any]:
         """A call on these arrays; on a GPU, with the copies there and back."""
         arrays.fit(feed, self._ports)
-        if self._call is None:
-            raise CandidateBroken("the engine is closed: load it again")
-        tensors, run = programs.tensors_of(feed, self._ports, programs.CPU), self._call
+        self._open()
+        tensors = programs.tensors_of(feed, self._ports, programs.CPU)
 
         def call() -> Any:
             try:
-                with torch.inference_mode():
-                    return run(tensors)
+                with self._turn, torch.inference_mode():
+                    return self._open()(tensors)
             except AccelError:
                 raise
             except Exception as error:  # inductor's code raises what it likes
@@ -108,10 +113,16 @@ class Session:
         programs.set_precision(self._tf32)  # the process's: another plan may have set it otherwise
         return call
 
+    def _open(self) -> Callable[..., Any]:
+        if self._call is None:
+            raise CandidateBroken("the engine is closed: load it again")
+        return self._call
+
     def close(self) -> None:
         """Give the memory back, and remove the copied cache."""
-        self._call = None
-        self._held.close()
+        with self._turn:
+            self._call = None
+            self._held.close()
 
 
 def _at_home(run: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,6 +7,8 @@ graphs: fixed addresses and shapes, one gpu_graph_id each)
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,7 +42,9 @@ class Room:
 
 
 class Session:
-    """A loaded graph; outputs of a bound call are pinned memory that the next call overwrites."""
+    """A loaded graph; outputs of a bound call are pinned memory that the next call overwrites.
+
+    One thread runs at a time, the others wait: calls of one shape share its room."""
 
     def __init__(
         self, inner: Any, device: Device, ports: tuple[Sequence[Port], Sequence[Port]],
@@ -53,25 +57,27 @@ class Session:
         self.facts, self._held, self._graphs = facts, held, graphs
         self._rooms: dict[Shapes, Room] = {}
         self._count = 0
+        self._lock = threading.RLock()
 
     def __call__(self, feed: Feed) -> dict[str, Any]:
-        found = self.bind(feed)()
         names = [port.name for port in self._made]
-        return {name: array.copy() for name, array in zip(names, found, strict=True)}
+        with self._lock:
+            found = self.bind(feed)()
+            return {name: array.copy() for name, array in zip(names, found, strict=True)}
 
     def bind(self, feed: Feed) -> Callable[[], Any]:
         """A call on these arrays: into pinned memory, to the device, run, back into pinned memory.
 
         Both copies are inside what is timed: a caller with arrays on the host pays them."""
         arrays.fit(feed, self._ports)
-        if self._inner is None:
-            raise CandidateBroken("the engine is closed: load it again")
         given = {name: np.ascontiguousarray(array) for name, array in feed.items()}
         key = tuple(given[port.name].shape for port in self._ports)
-        self._room(key, given)
+        with self._lock:
+            self._room(key, given)
 
         def call() -> Any:
-            return self._run(self._room(key, given), given)
+            with self._lock:
+                return self._run(self._room(key, given), given)
 
         return call
 
@@ -110,11 +116,26 @@ class Session:
             raise CandidateBroken(f"ONNX Runtime could not run: {first(error)}") from None
 
     def _make(self, given: Mapping[str, Any]) -> Room:
+        """A room; where one piece of it cannot be had, the others are given back."""
+        taken: list[int] = []
+        try:
+            return self._furnished(given, taken)
+        except BaseException:
+            for address in taken:
+                with contextlib.suppress(CandidateBroken):  # the first trouble is told
+                    self._device.free(address)
+            raise
+
+    def _furnished(self, given: Mapping[str, Any], taken: list[int]) -> Room:
         """Run once to see the outputs' sizes, then with fixed addresses; captured at the end."""
-        device, binding = self._device, self._inner.io_binding()
-        inputs = {}
+
+        def pair(array: Any) -> tuple[Any, int]:
+            taken.append(self._device.alloc(array.nbytes))
+            return self._device.pinned(array.shape, array.dtype), taken[-1]
+
+        binding, inputs = self._inner.io_binding(), {}
         for name, array in given.items():
-            inputs[name] = (device.pinned(array.shape, array.dtype), device.alloc(array.nbytes))
+            inputs[name] = pair(array)
             self._bind(binding.bind_input, name, array, inputs[name][1])
         loose = Room(inputs, (), binding, _words(NO_GRAPH), None)
         found = self._run(loose, given)
@@ -123,7 +144,7 @@ class Session:
         outputs = []
         binding.clear_binding_outputs()
         for port, array in zip(self._made, found, strict=True):
-            outputs.append((device.pinned(array.shape, array.dtype), device.alloc(array.nbytes)))
+            outputs.append(pair(array))
             self._bind(binding.bind_output, port.name, array, outputs[-1][1])
         self._count += 1
         graph = self._count if self._graphs else None
@@ -146,15 +167,17 @@ class Session:
         room = self._rooms.pop(key)
         if room.graph is not None and hasattr(self._inner, "release_captured_graph"):
             self._inner.release_captured_graph(room.graph)  # else it stays, never to be replayed
-        for pinned, address in (*room.inputs.values(), *room.outputs):
-            self._device.free(pinned.ctypes.data)
+        for _, address in (*room.inputs.values(), *room.outputs):
             self._device.free(address)
 
     def close(self) -> None:
-        """Give the memory back. The runtime goes first: its graphs hold these addresses."""
-        self._rooms.clear()
-        self._inner = None
-        self._held.close()
+        """Give the memory back. The runtime goes first: its graphs hold these addresses.
+
+        Outputs of bound calls stay readable."""
+        with self._lock:
+            self._rooms.clear()
+            self._inner = None
+            self._held.close()
 
 
 def _words(graph: str) -> Any:

@@ -9,6 +9,7 @@ reaches the child but not the compilers it started.)
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
@@ -30,6 +31,10 @@ from accel.measure import machine
 
 T = TypeVar("T")
 POLL_S = 0.02  # how often memory and time limits are looked at
+# For an interpreter to end behind its result. Torch's compile workers may hold one up for 300 s
+# (PyTorch 2.11, torch/_inductor/compile_worker/subproc_pool.py, SubprocPool.shutdown).
+LINGER_S = 20.0
+STACKS, STACKS_S = signal.SIGUSR1, 0.5  # asks a child to write into its log where its threads are
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -54,17 +59,18 @@ def call(
 
     Arguments and result travel as JSON (`manifest`); the function's type hints decode them. What
     the child prints goes to `log`. An AccelError raised there is raised here, class and message
-    kept. Raises CandidateBroken for any other exception, a crash, or a limit that was passed."""
+    kept. A child that does not end behind its result is killed, and the result counts.
+    Raises CandidateBroken for any other exception, a crash, or a limit that was passed."""
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:
         job, result = Path(folder, "job.json"), Path(folder, "result.json")
         absolute = {k: v.absolute() if isinstance(v, Path) else v for k, v in arguments.items()}
         job.write_text(manifest.text({"function": function, "arguments": absolute}))
         spawned = spawn("accel.measure.child", (str(job), str(result)), log)
         try:
-            trouble = _watch(spawned.process, timeout_s, memory_bytes)
+            trouble = _watch(spawned.process, result, timeout_s, memory_bytes)
         finally:
             end(spawned)
-        return _result(kind, result, trouble or _exit(spawned.process), function, log)
+        return _result(kind, result, trouble, function, log)
 
 
 def spawn(module: str, words: Sequence[str], log: Path, fds: Sequence[int] = ()) -> Spawned:
@@ -186,21 +192,29 @@ def raise_data(data: Mapping[str, str], what: str, log: Path) -> typing.NoReturn
     raise CandidateBroken(f"{what} failed: {data['message']}. The whole story: less {log}")
 
 
-def _watch(process: subprocess.Popen[bytes], timeout_s: float, limit: int | None) -> str:
-    deadline = time.monotonic() + timeout_s
+def _watch(
+    process: subprocess.Popen[bytes], result: Path, timeout_s: float, limit: int | None
+) -> str:
+    deadline, done = time.monotonic() + timeout_s, False
     while True:
         try:
             process.wait(POLL_S)
-            return ""
+            return exit_text(process.returncode) if process.returncode else ""
         except subprocess.TimeoutExpired:
+            if not done and result.exists():
+                deadline, done = time.monotonic() + LINGER_S, True
             if time.monotonic() > deadline:
-                return f"did not end within {timeout_s:g} s and was killed"
+                return "" if done else _hung(process, timeout_s)
             if limit is not None and (used := tree_bytes(process.pid)) > limit:
                 return f"used {used / 1e6:.0f} MB; at most {limit / 1e6:.0f} MB were allowed"
 
 
-def _exit(process: subprocess.Popen[bytes]) -> str:
-    return exit_text(process.returncode) if process.returncode else ""
+def _hung(process: subprocess.Popen[bytes], timeout_s: float) -> str:
+    """The last thing that is asked of a process before it is killed: where it is."""
+    process.send_signal(STACKS)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STACKS_S)
+    return f"did not end within {timeout_s:g} s and was killed; its log ends with where it was"
 
 
 def _result(kind: type[T], path: Path, trouble: str, function: str, log: Path) -> T:
@@ -230,6 +244,7 @@ def _run(job: Mapping[str, Any]) -> Any:
 def main(leash: str, job: str, result: str) -> None:
     """Run the job and write what came of it; the file appears whole or not at all."""
     guard(int(leash))
+    faulthandler.register(STACKS, all_threads=True)
     try:
         answer = {"value": manifest.dump(_run(json.loads(Path(job).read_text(encoding="utf-8"))))}
     except BaseException as error:

@@ -9,7 +9,9 @@ import functools
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,10 +37,14 @@ CPU = "CPUExecutionProvider"
 
 
 class FakeDriver:
-    """libcuda's calls, on the host's memory: a device address is a host address. It keeps a log."""
+    """libcuda's calls, on the host's memory: a device address is a host address. It keeps a log.
 
-    def __init__(self, broken: str = "") -> None:
-        self.broken, self.calls, self.rooms = broken, [], {}
+    A thread that has not entered the context gets an error, as from the driver. `broken`: the call
+    that fails, from its time `after` on."""
+
+    def __init__(self, broken: str = "", after: int = 0) -> None:
+        self.broken, self.after, self.calls, self.rooms = broken, after, [], {}
+        self.entered: set[int] = set()
 
     def __getattr__(self, call: str) -> Any:
         if not call.startswith("cu"):
@@ -46,14 +52,19 @@ class FakeDriver:
 
         def answer(*words: Any) -> int:
             self.calls.append(call)
-            if call == self.broken:
+            if call == self.broken and self.calls.count(call) > self.after:
                 return 2
+            if call.startswith(("cuMem", "cuStream")) and threading.get_ident() not in self.entered:
+                return 201
             return int(getattr(self, f"_{call}", lambda *_: 0)(*words) or 0)
 
         return answer
 
     def _cuGetErrorName(self, _: int, out: Any) -> None:  # noqa: N802
         out._obj.value = b"CUDA_ERROR_OUT_OF_MEMORY"
+
+    def _cuCtxSetCurrent(self, _: Any) -> None:  # noqa: N802
+        self.entered.add(threading.get_ident())
 
     def _cuStreamCreate(self, out: Any, _: int) -> None:  # noqa: N802
         out._obj.value = 77
@@ -94,8 +105,8 @@ def loaded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Loaded]:
     made.session.close()
 
 
-def _load(model: Model) -> Loaded:
-    driver = FakeDriver()
+def _load(model: Model, driver: FakeDriver | None = None) -> Loaded:
+    driver = driver or FakeDriver()
     device = Device(driver)
     inner = onnxruntime.InferenceSession(str(model.path), providers=[CPU])
     plain = onnxruntime.InferenceSession(str(model.path), providers=[CPU])
@@ -154,6 +165,48 @@ def test_closing_gives_all_memory_back(loaded: Loaded) -> None:
     assert loaded.driver.calls.count("cuStreamDestroy_v2") == 1
     with pytest.raises(CandidateBroken, match="closed"):
         call()
+
+
+def test_threads_take_turns(tmp_path: Path) -> None:
+    """Each enters the driver's context, and none reads outputs of another's call; any may close."""
+    made = _load(testing.mlp(tmp_path / "model.onnx"))
+    draw = np.random.default_rng(0)
+    [(name, first)] = testing.request(made.model, batch=8).inputs.items()
+    feeds = [{name: draw.normal(size=first.shape).astype(np.float32)} for _ in range(400)]
+    wanted = [made.plain.run(None, feed)[0] for feed in feeds]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(made.session, feeds))
+        pool.submit(made.session.close).result()
+    for got, want in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(next(iter(got.values())), want)
+    assert not made.driver.rooms
+
+
+def test_bound_outputs_outlive_their_session(loaded: Loaded) -> None:
+    """Pinned memory goes when nobody can read it any more, not under a reader."""
+    feed = _feeds(loaded.model)[0]
+    found = loaded.session.bind(feed)()
+    loaded.session.close()
+    wanted = loaded.plain.run(None, feed)
+    assert len(loaded.driver.rooms) == len(wanted)
+    for got, want in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(got, want)
+    del found, got
+    assert not loaded.driver.rooms
+
+
+@pytest.mark.parametrize("call", ["cuMemAlloc_v2", "cuMemAllocHost_v2"])
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_room_without_memory_leaves_nothing(tmp_path: Path, call: str, after: int) -> None:
+    """Refused in the middle of it, what it had is given back at once; later it finds room."""
+    made = _load(testing.mlp(tmp_path / "model.onnx"), FakeDriver(call, after))
+    feed = _feeds(made.model)[0]
+    with pytest.raises(CandidateBroken, match=f"{call} with CUDA_ERROR_OUT_OF_MEMORY"):
+        made.session.bind(feed)
+    assert not made.driver.rooms
+    made.driver.broken = ""
+    np.testing.assert_array_equal(made.session.bind(feed)()[0], made.plain.run(None, feed)[0])
+    made.session.close()
 
 
 def test_old_shapes_make_room_for_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,11 @@ def refuse() -> None: raise NoBaseline("nothing to compare with: run X")
 def raises() -> None: raise RuntimeError("first line\\nlast line\\n")
 def fills() -> None: open("/dev/full", "wb", 0).write(b"x")
 def quits() -> None: sys.exit(2)
+def lingers() -> int:
+    import atexit
+    atexit.register(time.sleep, 600)
+    return 5
+def stuck_here() -> None: time.sleep(600)
 """
 
 
@@ -122,6 +127,23 @@ def test_hang_is_killed_with_its_descendants(faults: Path) -> None:
     with pytest.raises(CandidateBroken, match="within 3 s"):
         call("hang", faults, timeout_s=3.0, arguments={"note": faults / "note"})
     assert all(gone(int(pid)) for pid in (faults / "note").read_text().split())
+
+
+def test_a_hang_leaves_its_stack_in_the_log(faults: Path) -> None:
+    """A killed child's log names the function that it was in, and the message says so."""
+    with pytest.raises(CandidateBroken, match="its log ends with where it was"):
+        call("stuck_here", faults, timeout_s=5.0)
+    assert "in stuck_here" in (faults / "log").read_text()
+
+
+def test_a_result_counts_where_the_process_does_not_end(
+    faults: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written whole is taken after a while, and the process is killed."""
+    monkeypatch.setattr(child, "LINGER_S", 0.2)
+    start = time.monotonic()
+    assert call("lingers", faults, int) == 5
+    assert time.monotonic() - start < 30
 
 
 def test_memory_limit(faults: Path) -> None:
