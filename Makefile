@@ -11,7 +11,7 @@ demo: .venv/.demo
 	$(BIN)/accel optimize examples/minilm.py --target cpu-local --max-drop 0.5pt --out release
 
 test: .venv/.dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python .ci/suite.py
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -263,6 +263,7 @@ def test_outputs_that_are_grossly_wrong_end_with_6(files: Path) -> None:
     ended(found, 6, "accel: ")
 
 
+@pytest.mark.alone
 def test_an_arm_that_breaks_ends_a_bench_with_6(files: Path) -> None:
     """The arm that runs has its times, the other its reason; a script sees that one broke."""
     shapes = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 8]) for n in "xy"]
@@ -284,6 +285,7 @@ def test_an_arm_that_breaks_ends_a_bench_with_6(files: Path) -> None:
     assert "reshape" in broken["reason"].lower()
 
 
+@pytest.mark.alone
 def test_bench_tells_tails_ratios_and_keeps_samples_when_asked(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +385,7 @@ def test_both_take_the_words_of_optimize() -> None:
     assert {p.name for p in both.params} == {p.name for p in cli.commands["optimize"].params}
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("as_json", [True, False])
 def test_optimize_and_benchmark_is_one_answer(
@@ -416,6 +419,7 @@ def test_optimize_and_benchmark_is_one_answer(
     assert base["ratio"]["point"] == 1.0
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_quiet_says_nothing_but_the_answer(tmp_path: Path, files: Path) -> None:
     """Progress goes to stderr, and --quiet leaves it out."""

@@ -149,6 +149,7 @@ def test_finish_on_another_machine_ends_with_3(folder: Path, elsewhere: SimpleNa
     assert not (folder / "away-finished").exists()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_finish_on_the_device_certifies_what_was_packed(folder: Path, waiting: Path) -> None:
     """No graph is made again: the winner's is the packed one; the same command resumes."""
@@ -269,6 +270,7 @@ def test_the_unmeasured_release_is_kept(copied: Path, option: str) -> None:
     assert release.differences(copied) == ()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_plain_graph_is_finished_from_its_release_alone(tmp_path: Path, profile: Profile) -> None:
     """The .onnx and its feeds lie in the release: the originals may be gone."""

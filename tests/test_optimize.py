@@ -17,6 +17,7 @@ def _accel(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.alone
 def test_optimize_packs_a_certified_release(digits_run: SimpleNamespace) -> None:
     """The winner kept its accuracy, and every loser has its reason."""
     assert digits_run.done.returncode == 0, digits_run.done.stderr
@@ -28,6 +29,7 @@ def test_optimize_packs_a_certified_release(digits_run: SimpleNamespace) -> None
     assert all(c["reason"] for c in release["table"] if c["status"] in ("pruned", "refused"))
 
 
+@pytest.mark.alone
 def test_every_timed_candidate_has_its_roofline(digits_run: SimpleNamespace) -> None:
     """The floor stands beside each time, baselines too, and the release tells the rates behind it."""
     release = json.loads(digits_run.done.stdout)["data"]
@@ -39,6 +41,7 @@ def test_every_timed_candidate_has_its_roofline(digits_run: SimpleNamespace) -> 
     assert "of the roofline" in (digits_run.folder / "release" / "summary.md").read_text()
 
 
+@pytest.mark.alone
 def test_the_command_that_makes_it_again_is_whole(digits_run: SimpleNamespace) -> None:
     """Every word that decides anything is in it."""
     told = (digits_run.folder / "release" / "reproduce.sh").read_text(encoding="utf-8")
@@ -47,6 +50,7 @@ def test_the_command_that_makes_it_again_is_whole(digits_run: SimpleNamespace) -
         assert f"{option} {value}" in told
 
 
+@pytest.mark.alone
 def test_the_release_verifies_and_loads(digits_run: SimpleNamespace) -> None:
     """What was packed is intact, loads after its smoke test, and answers."""
     import accel

@@ -56,6 +56,7 @@ class Block:
 BLOCKS = [Block(TEXT.count("\n", 0, m.start()) + 1, m[1], m[2]) for m in FENCE.finditer(TEXT)]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_every_block_runs(digits_run: SimpleNamespace) -> None:
     """In order, with examples/ beside them; the later ones use what the earlier ones wrote."""

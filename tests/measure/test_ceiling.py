@@ -78,6 +78,7 @@ def test_the_real_products_are_what_they_say(monkeypatch: pytest.MonkeyPatch) ->
             assert answer[0].shape == (32, 32)  # type: ignore[index]
 
 
+@pytest.mark.alone
 def test_it_measures_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few milliseconds of the real thing: rates for every type, bandwidth for every set."""
     monkeypatch.setattr(ceiling, "SIDES", (32,))

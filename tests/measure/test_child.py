@@ -17,6 +17,7 @@ from accel.errors import CandidateBroken, EnvironmentProblem, NoBaseline
 from accel.measure import child
 from accel.values import Port
 
+pytestmark = pytest.mark.alone
 FAULTS = """
 import os, signal, subprocess, sys, time
 from pathlib import Path

@@ -26,6 +26,7 @@ from accel.measure.worker import Block, Worker
 from accel.steps.bench import bench
 from accel.values import Measurement, Model, Port, Refusal, Request
 
+pytestmark = pytest.mark.alone
 SHORT: dict[str, Any] = {"block_s": 0.002, "warmup_calls": 2}
 
 

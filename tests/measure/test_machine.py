@@ -137,6 +137,7 @@ def test_only_the_cores_we_may_use_are_watched(tmp_path: Path) -> None:
     assert load._busy_s(tmp_path / "absent", {0}) == 0.0
 
 
+@pytest.mark.alone
 def test_a_burning_process_is_seen() -> None:
     """A loop beside us is foreign load; our own processor time is not."""
     burner = subprocess.Popen([sys.executable, "-c", "while True: pass"])

@@ -18,6 +18,7 @@ from accel.measure import child
 from accel.measure import worker as worker_module
 from accel.measure.worker import CAPACITY, Worker, timed
 
+pytestmark = pytest.mark.alone
 INSIDE = """
 import gc
 import numpy as np
