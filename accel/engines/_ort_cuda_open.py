@@ -32,6 +32,9 @@ LIBRARIES = (  # in the order in which they need one another
     "libcudart.so.{}", "libnvrtc.so.{}", "libcublasLt.so.{}", "libcublas.so.{}", "libcurand.so.10",
     "libcufft.so.1?", "libcudnn.so.9",
 )  # fmt: skip
+# Said of each session where nothing is wrong: the provider is built in, no plug-in; and a graph that
+# may not fall is opened again. (onnxruntime_pybind_state.cc; inference_session.cc)
+HARMLESS = ("No registered plugin EP device found for", FELL)
 INFO, ERRORS_ONLY = 1, 3  # ONNX Runtime's log severities
 DEFAULTS: Options = {
     "provider": "cuda",
@@ -168,6 +171,20 @@ def overheard() -> Iterator[Any]:
         finally:
             os.dup2(real, 2)
             os.close(real)
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """What is written to file descriptor 2 meanwhile, but for the lines that are HARMLESS.
+
+    For a process of our own: a thread that writes there too would be delayed."""
+    lines: list[str] = []
+    try:
+        with overheard() as said:
+            yield
+            lines = said().splitlines(keepends=True)
+    finally:
+        os.write(2, "".join(x for x in lines if not any(w in x for w in HARMLESS)).encode())
 
 
 @functools.cache

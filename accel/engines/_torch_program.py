@@ -60,6 +60,21 @@ def shared_runtime() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def alone(device: str) -> Iterator[None]:
+    """A package compiled without what torch shares between processes, or tries without need.
+
+    Precompiled headers lie in the system's temporary folder for every process. A compiler that is
+    killed leaves half of one, which fails all later builds; they save 2 s of 17, and the first costs
+    20 (MiniLM, 2 cores). For a GPU, no loop runs on the processor whose vector instructions would
+    be worth six compilations to find."""
+    words: dict[str, Any] = {"aot_inductor.precompile_headers": False}
+    if device == GPU:
+        words["cpp.vec_isa_ok"] = False
+    with torch._inductor.config.patch(words):
+        yield
+
+
 def set_threads(count: int) -> int:
     """The number read back. Raises CandidateBroken where it is another."""
     torch.set_num_threads(count)

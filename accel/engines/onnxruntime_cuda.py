@@ -95,7 +95,8 @@ def build(
     device = Device()
     try:
         asked_for = {**wanted, "profiles": profiles}
-        strict, placement = _placed(path, asked_for, device.stream, feeds, proto)
+        with opening.hushed():
+            strict, placement = _placed(path, asked_for, device.stream, feeds, proto)
     finally:
         device.close()
     if wanted["cuda_graph"]:

@@ -146,7 +146,7 @@ def _compile(program: Any, plan: Plan, requests: Sequence[Request]) -> None:
 
 
 def _ahead(program: Any, plan: Plan, requests: Sequence[Request]) -> None:
-    with programs.shared_runtime():
+    with programs.shared_runtime(), programs.alone(str(plan.facts["device"])):
         torch._inductor.aoti_compile_and_package(program, package_path=str(plan.path / PACKAGE))
     first = requests[:1]  # one is enough to see that it runs
     if plan.facts["device"] == programs.CPU:

@@ -457,6 +457,23 @@ def test_what_libraries_log_is_overheard(capfd: pytest.CaptureFixture[str]) -> N
     assert capfd.readouterr().err == "before the crash"
 
 
+def test_only_harmless_lines_are_hushed(capfd: pytest.CaptureFixture[str]) -> None:
+    """Another warning passes; where an error passes, every line does."""
+    warning = b"[W] No registered plugin EP device found for 'CUDAExecutionProvider'\n"
+    with opening.hushed():
+        os.write(2, b"[W] real\n" + warning + b"[E] " + opening.FELL.encode() + b" by the user\n")
+    assert capfd.readouterr().err == "[W] real\n"
+
+    def fail() -> None:
+        with opening.hushed():
+            os.write(2, warning)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert capfd.readouterr().err == warning.decode()
+
+
 def test_tensorrts_profiles_are_the_workloads_shapes(tmp_path: Path) -> None:
     """Least, usual by weight, largest; precision is left to the graph, TF32 switched off."""
     model = testing.attention(tmp_path / "model.onnx")

@@ -178,6 +178,33 @@ def test_packages_are_linked_with_the_library_that_torch_runs_on(
     assert settings.custom_op_libs == before
 
 
+def test_packages_leave_no_headers_for_other_processes(
+    build: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler killed while it writes one would break every later build on the machine: torch is
+    called with them switched off."""
+    settings, seen = torch._inductor.config.aot_inductor, []
+
+    def stand_in(*_: Any, **__: Any) -> None:
+        seen.append(settings.precompile_headers)
+        raise RuntimeError("seen enough")
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", stand_in)
+    with pytest.raises(CandidateBroken, match="seen enough"):
+        build(kernels=["residual_layernorm"])
+    assert seen == [False]
+
+
+def test_for_a_gpu_no_vector_instructions_are_looked_for() -> None:
+    """Each would be compiled and loaded once, in every build; for a CPU they are what counts."""
+    settings = torch._inductor.config.cpp
+    before = settings.vec_isa_ok
+    for device, wanted in (("cuda", False), ("cpu", before)):
+        with _torch_program.alone(device):
+            assert settings.vec_isa_ok is wanted
+    assert settings.vec_isa_ok is before
+
+
 def test_torch_compile_starts_from_the_plans_cache(
     build: Callable[..., Plan], tmp_path: Path
 ) -> None:
