@@ -19,7 +19,7 @@ from onnx import helper
 from accel import catalog
 from accel.cuda import cubin, emulator, ptx
 from accel.cuda.comparing import excess
-from accel.cuda.simulator import Simulator
+from accel.cuda.simulator import Simulated, Simulator
 from accel.errors import UsageError
 from accel.protocols import Case
 
@@ -31,6 +31,7 @@ PLAIN = [
 ]  # ONNX Runtime runs all of them on a CPU
 CASES = [(n, d, case) for n, d in TYPED for case in KERNELS[n].cases(d)]
 IDS = [f"{n}-{d}-{case.name}" for n, d, case in CASES]
+EMULATED: dict[tuple[str, str, str], list[tuple[Any, Simulated]]] = {}  # what each program gave
 AHEAD = 8  # cases that are simulated before they are asked for
 
 
@@ -87,12 +88,24 @@ def test_it_is_right_on_older_and_newer(name: str, dtype: str, compute_capabilit
 
 def _compiled_is_right(name: str, dtype: str, case: Case, compute_capability: str) -> None:
     member = KERNELS[name]
-    found = emulator.run(name, dtype, case, compute_capability)
+    found = _emulated(name, dtype, case, compute_capability)
     signature = member.signature(dtype, case.baked or member.VARIANTS[0])
     for (output, kind), want in zip(
         signature.outputs, _reference(member, case, dtype), strict=True
     ):
         assert excess(found.outputs[output], want, member.TOLERANCE[kind]) <= 1, output
+
+
+def _emulated(name: str, dtype: str, case: Case, compute_capability: str) -> Simulated:
+    """Each program once: for 9.0 a kernel is compiled to the instructions of 8.7, for 7.5 often."""
+    baked = KERNELS[name].VARIANTS[0] if case.baked is None else case.baked
+    program = emulator._program(name, dtype, tuple(sorted(baked.items())), compute_capability)
+    tried = EMULATED.setdefault((name, dtype, case.name), [])
+    for other, found in tried:
+        if other == program:
+            return found
+    tried.append((program, emulator.run(name, dtype, case, compute_capability)))
+    return tried[-1][1]
 
 
 def _reference(member: Any, case: Case, dtype: str) -> list[Any]:

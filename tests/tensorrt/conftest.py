@@ -46,19 +46,33 @@ def bindings(version: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def described(stubs: Path, tmp_path_factory: pytest.TempPathFactory) -> Described:
+def package() -> Callable[[str], Path]:
+    """Of a version: its package; a test that needs one that is absent is skipped."""
+
+    def find(version: str) -> Path:
+        found = bindings(version)
+        if not found.is_dir():
+            pytest.skip(
+                f"no {found}: run `make .venv/.dev`, which asks pip for "
+                f"tensorrt-cu13-bindings {version}"
+            )
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def described(
+    stubs: Path, package: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Described:
     """Of a version: a folder that holds its package as `tensorrt`, and what introspect.py found."""
     made: dict[str, tuple[Path, Path]] = {}
 
     def find(version: str) -> tuple[Path, Path]:
-        if not bindings(version).is_dir():
-            pytest.skip(
-                f"no {bindings(version)}: run `make .venv/.dev`, which asks pip for "
-                f"tensorrt-cu13-bindings {version}"
-            )
         if version not in made:
+            found = package(version)
             site = tmp_path_factory.mktemp(version)
-            (site / "tensorrt").symlink_to(bindings(version))
+            (site / "tensorrt").symlink_to(found)
             out = site / "api.json"
             paths = {"LD_LIBRARY_PATH": str(stubs), "PYTHONPATH": str(site)}
             words = [sys.executable, str(HERE / "introspect.py"), str(out)]
