@@ -44,6 +44,11 @@ def load(name: str) -> Target:
     return target
 
 
+def sane(path: Path, kept: Mapping[str, Any]) -> None:
+    """Raise UsageError for a target in a manifest that holds what no profile may."""
+    _sane(path, {k: v for k, v in kept.items() if v is not None and v != {} and v != []})
+
+
 def _sane(path: Path, data: Mapping[str, Any]) -> None:
     for key, value in data.items():
         words, right = KINDS[key]

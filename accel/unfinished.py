@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from accel import graph, manifest, release
+from accel import target as targets
 from accel.constraints import Constraints
 from accel.errors import CandidateBroken, UsageError
 from accel.protocols import Quantized
@@ -92,6 +93,9 @@ def read(path: str | Path) -> Unfinished:
             raise ValueError("without a root graph")
         paths = [model.path for model in _models(found)]
         _ = found.digests.items(), found.refused.items()
+        if not type(found.seed) is type(found.epochs) is int:
+            raise ValueError(f"seed {found.seed!r} and epochs {found.epochs!r}, not whole numbers")
+    targets.sane(root / release.MANIFEST, data[KEY]["target"])
     for path in paths:
         if not path.resolve().is_relative_to(root.resolve()):
             raise UsageError(f"{root / release.MANIFEST} names {path}, outside of the release.")

@@ -251,6 +251,18 @@ def test_a_part_of_another_kind_is_one_error(copied: Path, part: str, value: Any
     assert told == []
 
 
+@pytest.mark.parametrize("edit", [{"epochs": "many"}, {"seed": None}, {"target": {"peaks": 5}}])
+def test_a_number_of_another_kind_is_one_error(copied: Path, edit: dict[str, Any]) -> None:
+    """In what is left to do and in its target, sealed again: it is refused before anything runs."""
+    path = copied / release.MANIFEST
+    data = json.loads(path.read_text())
+    left = data["unfinished"]
+    left |= {k: left[k] | v if isinstance(v, dict) else v for k, v in edit.items()}
+    path.write_text(json.dumps(data | {"digest": release.seal(data)}))
+    with pytest.raises(UsageError, match=r"accel\.json"):
+        unfinished.read(copied)
+
+
 def test_another_workload_is_refused(copied: Path) -> None:
     """Its samples would judge what was made for others; an absent one is asked for."""
     other = copied.parent / "other.py"
