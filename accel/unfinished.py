@@ -99,7 +99,20 @@ def read(path: str | Path) -> Unfinished:
     for path in paths:
         if not path.resolve().is_relative_to(root.resolve()):
             raise UsageError(f"{root / release.MANIFEST} names {path}, outside of the release.")
+    _require_own(root, found)
     return found
+
+
+def _require_own(root: Path, found: Unfinished) -> None:
+    """Raise CandidateBroken where a graph is another than its digest says: a step of that other graph,
+    finished before, would be taken for its own."""
+    told = {model.path: model.digest for model in _models(found)}
+    for path, digest in told.items():
+        if graph.digest(graph.open_model(path)) != digest:
+            raise CandidateBroken(
+                f"{path} is not the graph that {root / release.MANIFEST} describes there. Pack it "
+                f"again: accel optimize --unmeasured"
+            )
 
 
 def _models(found: Unfinished) -> Iterator[Model]:

@@ -228,6 +228,16 @@ def test_a_graph_outside_of_the_release_is_refused(copied: Path) -> None:
         accel.finish(copied, work=copied.parent / "work")
 
 
+def test_a_graph_in_anothers_place_is_refused(copied: Path) -> None:
+    """Sealed again, the manifest's digest of a graph still has to be that graph's."""
+    path = copied / release.MANIFEST
+    data = json.loads(path.read_text())
+    next(iter(data["unfinished"]["graphs"].values()))["model"]["digest"] = "0" * 64
+    path.write_text(json.dumps(data | {"digest": release.seal(data)}))
+    with pytest.raises(CandidateBroken, match=r"is not the graph that .* describes"):
+        accel.finish(copied, work=copied.parent / "work")
+
+
 def test_unmeasured_is_said_before_the_machine_is_looked_at(copied: Path) -> None:
     """On the device, the class of the build server is no reason to rebuild."""
     path = copied / release.MANIFEST
