@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from small_graphs import F, Node, drawn
 
 from accel import catalog, graph, legality, store, target, testing
 from accel.errors import CandidateBroken
@@ -24,26 +25,10 @@ H200 = target.load("h200")
 STYLES = {
     name: catalog.load("engines", name).style(H200) for name in ("tensorrt", "onnxruntime_cuda")
 }
-F = TensorProto.FLOAT
-Node = tuple[str, str, str, dict[str, Any]]
 
 
 def _model(path: Path, nodes: Sequence[Node], opset: int = 22, **weights: Any) -> Model:
-    """x [n, 8] -> y; inputs and outputs of a node apart by spaces."""
-    made = [
-        helper.make_node(o, i.split(), p.split(), f"{o.lower()}_{p.split()[0]}", **more)
-        for o, i, p, more in nodes
-    ]
-    body = helper.make_graph(
-        made,
-        "g",
-        [helper.make_tensor_value_info("x", F, ["n", 8])],
-        [helper.make_tensor_value_info("y", F, None)],
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items()],
-    )
-    proto = helper.make_model(body, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    onnx.save(onnx.shape_inference.infer_shapes(proto), path)
-    return graph.describe(path)
+    return drawn(path, nodes, opset, **weights)
 
 
 def _applied(model: Model, folder: Path, style: QuantStyle = STYLES["tensorrt"]) -> Quantized:

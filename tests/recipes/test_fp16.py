@@ -11,34 +11,19 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from small_graphs import F, Node, drawn
 
-from accel import catalog, graph, testing
+from accel import catalog, testing
 from accel.errors import CandidateBroken
 from accel.protocols import Quantized
 from accel.values import Feed, Model, QuantStyle
 
 STYLE = QuantStyle(True, True, True, True, True)
-F = TensorProto.FLOAT
-Node = tuple[str, str, str, dict[str, Any]]
 
 
 def _model(path: Path, nodes: Sequence[Node], opset: int = 17, **weights: Any) -> Model:
-    """x [2, 8] -> y; inputs and outputs of a node apart by spaces."""
-    made = [
-        helper.make_node(o, i.split(), p.split(), f"{o.lower()}_{p.split()[0]}", **more)
-        for o, i, p, more in nodes
-    ]
-    body = helper.make_graph(
-        made,
-        "g",
-        [helper.make_tensor_value_info("x", F, ["n", 8])],
-        [helper.make_tensor_value_info("y", F, None)],
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items()],
-    )
-    proto = helper.make_model(body, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    onnx.save(onnx.shape_inference.infer_shapes(proto), path)
-    return graph.describe(path)
+    return drawn(path, nodes, opset, **weights)
 
 
 def _applied(model: Model, feeds: Sequence[Feed], folder: Path, keep: str = "range") -> Quantized:

@@ -1,0 +1,37 @@
+"""Small float graphs that the tests of float recipes draw, and the types that they end with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from accel import graph
+from accel.values import Model
+
+F = TensorProto.FLOAT
+Node = tuple[str, str, str, dict[str, Any]]
+IR_VERSION = 10
+
+
+def drawn(path: Path, nodes: Sequence[Node], opset: int, **weights: Any) -> Model:
+    """x [n, 8] -> y; inputs and outputs of a node apart by spaces."""
+    made = [
+        helper.make_node(o, i.split(), p.split(), f"{o.lower()}_{p.split()[0]}", **more)
+        for o, i, p, more in nodes
+    ]
+    body = helper.make_graph(
+        made,
+        "g",
+        [helper.make_tensor_value_info("x", F, ["n", 8])],
+        [helper.make_tensor_value_info("y", F, None)],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    proto = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION)
+    onnx.save(onnx.shape_inference.infer_shapes(proto), path)
+    return graph.describe(path)
