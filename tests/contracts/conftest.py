@@ -35,6 +35,11 @@ class Net(torch.nn.Module):
 def model():
     return Net()
 """
+OTHERS = "the other engines, by the same tests"
+INSTEAD = {  # of an engine that wants hardware
+    "tensorrt": "tests/tensorrt, over fakes made from the real bindings",
+    "onnxruntime_cuda": "tests/engines/test_onnxruntime_cuda.py, over a fake driver",
+}
 BODIES = {  # the graphs of accel.testing, once more in PyTorch
     "mlp": 'return (x @ W["w0"]).relu() @ W["w1"]',
     "convnet": """
@@ -99,7 +104,7 @@ def probed(
             "accel.questions.doctor:ask", {"engine": request.param}, Probe, log=log, timeout_s=120
         )
     except MissingExtra as error:
-        pytest.skip(str(error))
+        pytest.skip(f"{error}; instead: {INSTEAD.get(request.param, OTHERS)}")
     return request.param, answer
 
 
@@ -108,7 +113,7 @@ def engine(probed: tuple[str, Probe]) -> Member:
     """Each engine that runs here; the others are skipped with what would mend them."""
     name, answer = probed
     if not answer.usable:
-        pytest.skip(f"{name}: {answer.reason} {answer.fix}")
+        pytest.skip(f"{name}: {answer.reason} {answer.fix}; instead: {INSTEAD.get(name, OTHERS)}")
     known = [targets.load(t) for t in catalog.names("profiles")]
     able = [t for t in known if name in t.engines and t.local]  # another's would want its hardware
     target = able[0] if able else targets.load("cpu-local")
