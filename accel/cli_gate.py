@@ -103,8 +103,6 @@ def gate(candidate: Path, baseline: Path, **words: Any) -> None:
 
 def _asked(words: dict[str, Any]) -> dict[str, Any]:
     """The step's own arguments."""
-    import dataclasses
-
     from accel.gating import budgets
 
     quiet = words["quiet"]
@@ -114,12 +112,11 @@ def _asked(words: dict[str, Any]) -> dict[str, Any]:
         "shadow_every": words["shadow_every"],
         "seed": words["seed"],
     }
-    rules = budgets.rules(words["config"], words["name"] or "")
-    plain = ("name", "workload", "reference", "engine", "data", "work", "out")
+    plain = ("name", "workload", "reference", "engine", "data", "work", "out", "config")
     return {
         **{k: words[k] for k in plain},
         "budgets": tuple(map(budgets.parse, words["budgets"])) or None,
-        "rules": dataclasses.replace(rules, **{k: v for k, v in given.items() if v is not None}),
+        "rules": {k: v for k, v in given.items() if v is not None},
         "witnesses": _witnesses(words["witnesses"]),
         "progress": None if quiet else lambda text: click.echo(text, err=True),
     }

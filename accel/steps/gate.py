@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from accel import catalog
 from accel.errors import CandidateBroken, NoBaseline
@@ -32,12 +33,11 @@ from accel.evidence import (
     Subject,
 )
 from accel.gating import accuracy, chain, changes, decision, exact, sampler, writing
-from accel.gating import budgets as budget_files
 from accel.steps import _circumstances as circumstances
+from accel.steps._asked import Asked, asked
 from accel.steps._subject import subject
 
 Progress = Callable[[str], None]
-RULES = Rules()
 
 
 def gate(
@@ -50,48 +50,78 @@ def gate(
     workload: str | None = None,
     engine: str | None = None,
     data: str | None = None,
-    rules: Rules = RULES,
+    rules: Rules | Mapping[str, Any] | None = None,
+    config: Path | None = None,
     work: Path = Path(".accel"),
     out: Path | None = None,
     witnesses: Sequence[tuple[int, str]] = (),
     progress: Progress | None = None,
 ) -> Report:
-    """Judge `candidate` against `baseline`: release folders, or .onnx files built alike.
+    """Judge `candidate` against `baseline`: release folders, .onnx files that are built alike, or
+    for the baseline an accel.baselines.json, which holds it under `name`.
 
-    `budgets` default to those of accel.toml beside the caller, else to accel's own. `reference`:
-    the last release, for budgets against it. `workload`: its labelled samples give the accuracy.
-    `out`: the folder for verdict.json and the other files that CI reads. `witnesses`: (epochs,
-    hash) of earlier verdicts on the same evidence. A broken candidate, a baseline that does not
-    run and an unfit machine are outcomes of the Report. Raises UsageError for bad input and
-    evidence that was altered, EnvironmentProblem for what the machine refuses."""
-    began = time.monotonic()
-    chosen = tuple(budget_files.load(None, name or "") if budgets is None else budgets)
-    say = progress or (lambda _: None)
-    with tempfile.TemporaryDirectory(prefix="accel-gate-") as place:
-        scratch = Path(place)
-        base = subject(baseline, scratch / BASELINE, engine=engine, data=data)
-        like = {"engine": engine, "like": base, "data": data}
-        ours = subject(candidate, scratch / CANDIDATE, **like)
-        last = reference and subject(reference, scratch / REFERENCE, **like)
-        draft = Report(
-            name=name or ours.name,
-            outcome="broken",
-            line="",
-            judgement=Judgement("broken", (), Fitness(True), True),
-            candidate=ours,
-            baseline=base,
-            reference=last or None,
-            rules=rules,
-            command=circumstances.command(candidate, baseline, name, workload),
-            **circumstances.seen(ours, base),
-        )
-        report = _guarded(draft, lambda: _measured(draft, chosen, workload, work, witnesses, say))
+    `budgets` and `rules` default to those of `config` (accel.toml where there is one), then to
+    accel's own; a mapping changes single rules of those. `reference`: the last release, for budgets against it. `workload`: its labelled
+    samples give the accuracy. `out`: the folder for verdict.json and the other files that CI
+    reads. `witnesses`: (epochs, hash) of earlier verdicts on the same evidence. A broken candidate,
+    a baseline that is missing or does not run and an unfit machine are outcomes of the Report.
+    Raises UsageError for bad input and evidence that was altered, EnvironmentProblem for what the
+    machine refuses."""
+    began, say = time.monotonic(), progress or (lambda _: None)
+    try:
+        wish = asked(candidate, baseline, name, reference, workload, budgets, rules, config)
+    except NoBaseline as error:
+        report = _missing(candidate, baseline, name, str(error))
+    else:
+        with tempfile.TemporaryDirectory(prefix="accel-gate-") as place:
+            draft = _draft(wish, Path(place), engine, data, str(baseline))
+            report = _guarded(draft, lambda: _measured(draft, wish, work, witnesses, say))
     report = dataclasses.replace(report, seconds=time.monotonic() - began)
     line = catalog.load("report", "gate_line").line(report.name, report.judgement)
     report = dataclasses.replace(report, line=line)
     if out is not None:
         writing.write(report, out)
     return report
+
+
+def _draft(
+    wish: Asked, scratch: Path, engine: str | None, data: str | None, baseline: str
+) -> Report:
+    """Both sides, read and built, and where this runs; nothing is judged yet."""
+    base = subject(wish.baseline, scratch / BASELINE, engine=engine, data=data)
+    ours = subject(wish.candidate, scratch / CANDIDATE, engine=engine, like=base, data=data)
+    last = None
+    if wish.reference is not None:
+        last = subject(wish.reference, scratch / REFERENCE, engine=engine, like=base, data=data)
+    return Report(
+        name=wish.name,
+        outcome="broken",
+        line="",
+        judgement=Judgement("broken", (), Fitness(True), True),
+        candidate=ours,
+        baseline=base,
+        reference=last,
+        rules=wish.rules,
+        command=circumstances.command(wish.candidate, baseline, wish.name, wish.workload),
+        **circumstances.seen(ours, base),
+    )
+
+
+def _missing(candidate: str | Path, baseline: str | Path, name: str | None, why: str) -> Report:
+    """There is nothing to compare with: the candidate is not even read."""
+    ours, base = (Subject(Path(p).name, Path(p), "") for p in (candidate, baseline))
+    draft = Report(
+        name=name or ours.name,
+        outcome="no baseline",
+        line="",
+        judgement=Judgement("no baseline", (), Fitness(True), True),
+        candidate=ours,
+        baseline=base,
+        rules=Rules(),
+        command=circumstances.command(candidate, baseline, name, None),
+        **circumstances.seen(),
+    )
+    return _ended(draft, "no baseline", why)
 
 
 def _guarded(draft: Report, measured: Callable[[], Report]) -> Report:
@@ -116,16 +146,15 @@ def _ended(draft: Report, outcome: Outcome, reason: str) -> Report:
 
 def _measured(
     draft: Report,
-    budgets: Sequence[Budget],
-    workload: str | None,
+    wish: Asked,
     work: Path,
     witnesses: Sequence[tuple[int, str]],
     say: Progress,
 ) -> Report:
-    ours, base = draft.candidate, draft.baseline
+    ours, base, budgets = draft.candidate, draft.baseline, wish.budgets
     fixed = (
         *exact.cells(ours, base, budgets),
-        *accuracy.cells(ours, base, budgets, workload, work, say),
+        *accuracy.cells(ours, base, budgets, wish.workload, work, say),
     )
     draft = dataclasses.replace(
         draft, changes=changes.lines(ours, base), notes=circumstances.notes(ours, base)
@@ -143,7 +172,7 @@ def _measured(
     return dataclasses.replace(
         draft,
         outcome=judgement.outcome,
-        judgement=decision.told(judgement, epochs, draft.rules),
+        judgement=judgement,
         epochs=epochs,
         new_epochs=len(epochs) - len(before),
         evidence=folder,
@@ -163,7 +192,7 @@ def _epochs(
     rules, epochs, began = draft.rules, before, time.monotonic()
     judgement = decision.judge(epochs, budgets, rules, fixed)
     while not judgement.done and len(epochs) - len(before) < rules.max_epochs:
-        if rules.max_s is not None and time.monotonic() - began > rules.max_s:
+        if rules.max_s and time.monotonic() - began > rules.max_s:
             break
         number = len(epochs)
         arms = _arms(draft, number)
