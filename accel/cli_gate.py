@@ -130,7 +130,7 @@ def _witnesses(files: Sequence[Path]) -> tuple[tuple[int, str], ...]:
     found = []
     for file in files:
         try:
-            told = manifest.read(file)["evidence"]
+            told = manifest.read(file)["data"]["evidence"]
             found.append((int(told["epochs"]), str(told["head"])))
         except (KeyError, TypeError, ValueError):
             raise UsageError(f"{file} is not a verdict.json that tells of its evidence.") from None
