@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ def read(path: Path) -> Judged:
         raise UsageError(f"{path} is not a verdict: it does not have the schema {KIND!r}.")
     try:
         told: Mapping[str, Any] = data["data"]
-        cells = [(manifest.load(Budget, c["budget"]), c.get("ratio")) for c in told["cells"]]
+        cells = [(_budget(c["budget"]), c.get("ratio")) for c in told["cells"]]
         gating = {budgets.label(b): r for b, r in cells if b.mode == "gate" and r is not None}
         return Judged(
             outcome=str(told["outcome"]),
@@ -49,3 +50,9 @@ def read(path: Path) -> Judged:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"{type(error).__name__} {error}"
         raise UsageError(f"{path} is not a whole verdict: {what}. Gate again.") from None
+
+
+def _budget(told: Mapping[str, Any]) -> Budget:
+    """A cell's budget; what else stands beside it there is for people."""
+    names = {f.name for f in dataclasses.fields(Budget)}
+    return manifest.load(Budget, {k: v for k, v in told.items() if k in names})
