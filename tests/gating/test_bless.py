@@ -105,7 +105,9 @@ def test_a_pass_makes_it_the_baseline(house: House) -> None:
     assert grounds is not None
     assert (grounds.outcome, grounds.reason) == ("pass", "fused attention")
     assert grounds.verdict == store.digest_file(Path(verdict))
-    assert grounds.ratio == dict.fromkeys(("p50", "peak_memory", "size", "nodes_fallen", "copies"), 1.01)
+    assert grounds.ratio == dict.fromkeys(
+        ("p50", "peak_memory", "size", "nodes_fallen", "copies"), 1.01
+    )
 
 
 def test_a_verdict_is_needed_and_must_be_one(house: House) -> None:
