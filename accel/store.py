@@ -49,6 +49,8 @@ ABOVE_THE_STEPS = {
     "roofline",
     "constraints.py",
     "testing.py",
+    "pytest_plugin.py",
+    "pytest_gate.py",
 }
 
 

@@ -27,6 +27,7 @@ class Judged:
     budgets: tuple[Budget, ...]
     ratio: Mapping[str, float]  # of gating cells
     digest: str  # of the file itself
+    evidence: tuple[int, str]  # epochs, and the last hash of their chain
 
 
 def read(path: Path) -> Judged:
@@ -46,6 +47,7 @@ def read(path: Path) -> Judged:
             budgets=tuple(b for b, _ in cells),
             ratio={k: float(f"{r:.6g}") for k, r in gating.items()},
             digest=store.digest_file(path),
+            evidence=(len(told["epochs"]), str(told["evidence_head"])),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"{type(error).__name__} {error}"
