@@ -49,11 +49,13 @@ def measure(
             **{"config": settings_of(root), **{k: v for k, v in more.items() if k in OTHERS}},
         )
     except AccelError as error:
-        line = " ".join(f"NOT RUN: {error}".split())
-        _record(item, name or "gate", {"verdict": "not run", "line": line})
-        pytest.fail(f"{NOT_SLOWER['not run']}\n{error}", pytrace=False)
-    _record(item, report.name, _properties(report))
-    return report
+        trouble = str(error)
+    else:
+        _record(item, report.name, _properties(report))
+        return report
+    line = " ".join(f"NOT RUN: {trouble}".split())
+    _record(item, name or "gate", {"verdict": "not run", "line": line})
+    pytest.fail(f"{NOT_SLOWER['not run']}\n{trouble}", pytrace=False)
 
 
 def judge(report: Report, on_inconclusive: str) -> None:

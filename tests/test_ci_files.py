@@ -249,3 +249,31 @@ def test_gitlabs_job_calls_accel_and_ends_as_it_does(
     assert words == wanted
     assert not (tmp_path / "pwned").exists()
     assert done.returncode in JOB["allow_failure"]["exit_codes"] == [EXIT_CODES["cannot tell"]]
+
+
+@pytest.mark.alone
+def test_a_second_try_goes_on_from_the_cache(tmp_path: Path) -> None:
+    """By accel itself: what the first try kept is put back in a new checkout, and one epoch is added."""
+    from accel import testing
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    for place in (first, second):
+        testing.mlp(place / "net.onnx")
+    gated = {"ACCEL_CANDIDATE": "net.onnx", "ACCEL_BASELINE": "net.onnx", "ACCEL_NAME": "net"}
+    more = {"ACCEL_ARGS": "--budget p50=3% --epochs 1 --shadow-every 0"}
+    summary = {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"), "GITHUB_ACTIONS": "true"}
+    _, named = _script(first, "key", gated)
+    cached = Path(named["folder"]) / "work"
+    for place, epochs in ((first, 1), (second, 2)):
+        if place is second:
+            shutil.copytree(first / cached, second / cached)
+        environment = {**gated, **more, **summary, "ACCEL_FOLDER": named["folder"]}
+        done, outputs = _script(place, "run", {**environment, "ACCEL_ON_INCONCLUSIVE": "warn"})
+        assert done.returncode == 0, done.stderr
+        assert (outputs["verdict"], outputs["exit-code"]) == ("cannot tell", "3")
+        assert "::warning title=accel gate net::CANNOT TELL net" in done.stdout
+        verdict = place / named["folder"] / "out" / "verdict.json"
+        told = json.loads(verdict.read_text(encoding="utf-8"))["data"]
+        assert (len(told["epochs"]), told["new_epochs"]) == (epochs, 1)
+        assert {path.name for path in verdict.parent.iterdir()} == set(writing.FILES)
+    assert _script(second, "key", gated)[1]["prefix"] == named["prefix"]

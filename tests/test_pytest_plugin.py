@@ -247,6 +247,7 @@ def test_wrong_words_are_an_error_that_says_which(
     done.assert_outcomes(errors=1)
     assert said in done.stdout.str()
     done.stdout.fnmatch_lines(["*: NOT RUN: *"])
+    done.stdout.no_fnmatch_line("*During handling*")
 
 
 def test_values_with_a_path_are_taken(inner: pytest.Pytester) -> None:
