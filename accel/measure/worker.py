@@ -200,6 +200,31 @@ def _pin(threads: int) -> None:
         os.sched_setaffinity(0, allowed[-threads:])
 
 
+def _prepare(_: _State, engine: str) -> None:
+    """Import the engine: afterwards `load` costs what the plan costs, and no import beside it."""
+    catalog.load("engines", engine)
+
+
+def _lag(state: _State, share: float) -> None:
+    """Stretch every call by a share of its own time, by spinning: a slowdown of known size."""
+    state.calls = [_stretched(one, share) for one in state.calls]
+
+
+def _stretched(call: Callable[[], Any], share: float) -> Callable[[], Any]:
+    clock = time.perf_counter_ns
+
+    def slower() -> Any:
+        start = clock()
+        answer = call()
+        end = clock()
+        until = end + int(share * (end - start))
+        while clock() < until:
+            pass
+        return answer
+
+    return slower
+
+
 def _warm(state: _State, count: int) -> None:
     for _ in range(count):
         for one in state.calls:
@@ -231,6 +256,8 @@ def _memory(_: _State) -> int:
 
 
 VERBS: Mapping[str, Callable[..., Any]] = {
+    "prepare": _prepare,
+    "lag": _lag,
     "load": _load,
     "warm": _warm,
     "block": _block,
