@@ -2,9 +2,10 @@
 
     python benchmarks/gate/rules.py benchmarks/gate/traces/minilm-idle-aa.csv
 
-`apart`: the candidate's processes ran after the baseline's, as with a stored result; `beside`: in the
-same epochs, interleaved by accel's instrument, which none of these tools does by itself (asv takes
-turns by process). Comparisons share no epoch. Each rule gets the weighted p50 of every round, so the
+`apart`: the candidate's processes ran just after the baseline's; `stored`: long after, against the
+stream's first ones; `beside`: in the same epochs, interleaved by accel's instrument, which none of
+these tools does by itself (asv takes turns by process). Comparisons share no epoch, but for the stored
+baseline. Each rule gets the weighted p50 of every round, so the
 tail of single calls, which a mean would feel, is gone: that is in the rules' favour. Slowdowns of an
 A/A stream are the candidate's rounds times 1.05 or 1.10; those of a power stream really ran.
 Alarms of "slower" alone are counted; a rule that tests both ways errs as often the other way. accel's
@@ -45,11 +46,8 @@ def lines(recorded: stream.Stream) -> Iterator[dict[str, Any]]:
     """A line for each rule and way to pair, with the alarms at each slowdown."""
     slowed = slowdowns(recorded)
     for rule in others.OTHERS:
-        for way in ("apart", "beside"):
-            counts = {
-                str(share): alarms(rule, epochs, way == "apart")
-                for share, epochs in slowed.items()
-            }
+        for way in rule.ways:
+            counts = {str(share): alarms(rule, epochs, way) for share, epochs in slowed.items()}
             told_of = {"rule": rule.name, "way": way, "given": rule.given, "source": rule.source}
             yield {**told_of, "alarms": counts}
     for limit in OURS:
@@ -70,16 +68,21 @@ def slowdowns(recorded: stream.Stream) -> dict[float, list[Epoch]]:
     }
 
 
-def alarms(rule: others.Other, epochs: Sequence[Epoch], apart: bool) -> tuple[int, int]:
+def alarms(rule: others.Other, epochs: Sequence[Epoch], way: str) -> tuple[int, int]:
     """(how often it says "slower", comparisons)."""
     base, cand = (_times(epochs, arm) for arm in (BASELINE, CANDIDATE))
-    k = rule.processes
-    step = 2 * k if apart else k
-    said = []
-    for first in range(0, len(epochs) - step + 1, step):
-        mine = first + k if apart else first
-        said.append(rule.slower(base[first : first + k], cand[mine : mine + k]))
+    k, said = rule.processes, []
+    for theirs, mine in _windows(len(epochs), k, way):
+        said.append(rule.slower(base[theirs : theirs + k], cand[mine : mine + k]))
     return sum(said), len(said)
+
+
+def _windows(n: int, k: int, way: str) -> list[tuple[int, int]]:
+    """First epochs of the baseline's and of the candidate's k."""
+    if way == "stored":
+        return [(0, first) for first in range(k, n - k + 1, k)]
+    step, later = (2 * k, k) if way == "apart" else (k, 0)
+    return [(first, first + later) for first in range(0, n - step + 1, step)]
 
 
 def _times(epochs: Sequence[Epoch], arm: str) -> np.ndarray[Any, Any]:

@@ -24,6 +24,7 @@ from accel.errors import UsageError
 from accel.evidence import BASELINE, CANDIDATE, SHADOW, Epoch
 
 FORMAT = "accel gate stream 1"
+ABOUT = "about.json"  # beside a recording: the commit and the day it was begun
 UNIT_S = 1e-8  # of a round's p50: an error of 5 ns, 1e-5 of the quickest model here
 COLUMNS = "epoch,arm,started,cold_us,peak_kib,calls,foreign_pct,wall_ms,rounds_10ns"
 
@@ -79,7 +80,7 @@ def read(path: Path) -> Stream:
     try:
         first, header, names, *rows = path.read_text(encoding="ascii").splitlines()
         if first != f"# {FORMAT}" or names != COLUMNS:
-            raise ValueError(f"it begins with {first!r}")
+            raise ValueError(f"it begins with {first[:40]!r} and its columns are {names[:40]!r}")
         return Stream(path.stem, json.loads(header.removeprefix("# ")), tuple(_epochs(rows)))
     except (OSError, ValueError) as error:
         raise UsageError(
@@ -187,7 +188,10 @@ def shifted(epochs: Sequence[Epoch], share: float, arm: str = CANDIDATE) -> list
 def _slower(epoch: Epoch, factor: float, arm: str) -> Epoch:
     rounds = {**epoch.rounds_s, arm: tuple(r * factor for r in epoch.rounds_s[arm])}
     values = {**epoch.values, arm: {**epoch.values[arm], "p50": epoch.values[arm]["p50"] * factor}}
-    logs = {**epoch.logs, arm: {**epoch.logs[arm], "p50": epoch.logs[arm]["p50"] + math.log(factor)}}
+    logs = {
+        **epoch.logs,
+        arm: {**epoch.logs[arm], "p50": epoch.logs[arm]["p50"] + math.log(factor)},
+    }
     return dataclasses.replace(epoch, rounds_s=rounds, values=values, logs=logs)
 
 
@@ -200,13 +204,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("traces"))
     asked = parser.parse_args()
     header, epochs, head = chain.read(asked.recording)
+    about = asked.recording / ABOUT
+    header = {**header, **(json.loads(about.read_text()) if about.exists() else {})}
     path = asked.out / f"{asked.recording.name}.csv"
     write(path, {**header, "evidence_head": head}, epochs)
     pairs = zip(epochs, read(path).epochs, strict=True)
     worst = max((abs(_p50(a, arm) - _p50(b, arm)) for a, b in pairs for arm in a.logs), default=0.0)
     rows = sum(len(e.rounds_s) for e in epochs)
-    print(f"{path}: {len(epochs)} epochs, {path.stat().st_size / max(1, rows):.0f} bytes a row, ")
-    print(f"rebuilt ln ratios of p50 are off by {worst:.1e} at most")
+    print(
+        f"{path}: {len(epochs)} epochs, {path.stat().st_size / max(1, rows):.0f} bytes a row, "
+        f"rebuilt ln ratios of p50 are off by {worst:.1e} at most"
+    )
 
 
 def _p50(epoch: Epoch, arm: str) -> float:
