@@ -5,9 +5,11 @@
 `apart`: the candidate's processes ran just after the baseline's; `stored`: long after, against the
 stream's first ones; `beside`: in the same epochs, interleaved by accel's instrument, which none of
 these tools does by itself (asv takes turns by process). Comparisons share no epoch, but for the stored
-baseline. Each rule gets the weighted p50 of every round, so the
-tail of single calls, which a mean would feel, is gone: that is in the rules' favour. Slowdowns of an
-A/A stream are the candidate's rounds times 1.05 or 1.10; those of a power stream really ran.
+baseline. Each rule gets the weighted p50 of every round, so the tail of single calls, which a mean
+would feel, is gone: that is in the rules' favour. With --recording, the folder that the A/A trace was
+made from, the rules that look at one process also get every timed pass over all requests, as they
+would if they had timed it themselves. Slowdowns of an A/A stream are the candidate's times multiplied
+by 1.05 or 1.10; those of a power stream really ran.
 Alarms of "slower" alone are counted; a rule that tests both ways errs as often the other way. accel's
 lines say how often it says FAIL, and how often neither FAIL nor PASS.
 """
@@ -35,9 +37,12 @@ def main() -> None:
     """Judge by every rule, print."""
     parser = told.parser(__doc__)
     parser.add_argument("trace", nargs="+", type=Path)
+    parser.add_argument("--recording", type=Path, help="of a single A/A trace: its every call")
     asked = parser.parse_args()
     streams = [stream.read(path) for path in asked.trace]
     results = {s.name: list(lines(s)) for s in streams}
+    if asked.recording is not None:
+        results[streams[0].name] += every_pass(streams[0], asked.recording)
     on = told.provenance({s.name: s.header for s in streams})
     told.show(asked.json, on, results, text(results))
 
@@ -70,11 +75,42 @@ def slowdowns(recorded: stream.Stream) -> dict[float, list[Epoch]]:
 
 def alarms(rule: others.Other, epochs: Sequence[Epoch], way: str) -> tuple[int, int]:
     """(how often it says "slower", comparisons)."""
-    base, cand = (_times(epochs, arm) for arm in (BASELINE, CANDIDATE))
+    return _counted(rule, *([e.rounds_s[a] for e in epochs] for a in (BASELINE, CANDIDATE)), way)
+
+
+def _counted(
+    rule: others.Other, base: Sequence[Any], cand: Sequence[Any], way: str
+) -> tuple[int, int]:
+    """Of [processes][samples] seconds; those of several processes are equally many."""
     k, said = rule.processes, []
-    for theirs, mine in _windows(len(epochs), k, way):
-        said.append(rule.slower(base[theirs : theirs + k], cand[mine : mine + k]))
+    for theirs, mine in _windows(len(base), k, way):
+        said.append(
+            rule.slower(np.asarray(base[theirs : theirs + k]), np.asarray(cand[mine : mine + k]))
+        )
     return sum(said), len(said)
+
+
+def every_pass(recorded: stream.Stream, folder: Path) -> Iterator[dict[str, Any]]:
+    """The rules of one process again, each given every timed pass of a process."""
+    count = int(recorded.header["requests"])
+    base, cand = (_passes(recorded, folder, arm, count) for arm in (BASELINE, CANDIDATE))
+    for rule in (r for r in others.OTHERS if r.processes == 1):
+        for way in rule.ways:
+            counts = {
+                str(share): _counted(rule, base, [x * (1 + share) for x in cand], way)
+                for share in SLOWDOWNS
+            }
+            told_of = {"rule": f"{rule.name}, every pass", "way": way, "source": rule.source}
+            yield {**told_of, "given": "every timed pass of one process", "alarms": counts}
+
+
+def _passes(recorded: stream.Stream, folder: Path, arm: str, count: int) -> list[Any]:
+    """Seconds of each whole pass over the requests, an array an epoch."""
+    found = []
+    for epoch in recorded.epochs:
+        with np.load(folder / f"epoch-{epoch.number:05d}.npz", allow_pickle=False) as samples:
+            found.append(samples[f"{arm}/ns"].reshape(-1, count).sum(1) * 1e-9)
+    return found
 
 
 def _windows(n: int, k: int, way: str) -> list[tuple[int, int]]:
@@ -83,11 +119,6 @@ def _windows(n: int, k: int, way: str) -> list[tuple[int, int]]:
         return [(0, first) for first in range(k, n - k + 1, k)]
     step, later = (2 * k, k) if way == "apart" else (k, 0)
     return [(first, first + later) for first in range(0, n - step + 1, step)]
-
-
-def _times(epochs: Sequence[Epoch], arm: str) -> np.ndarray[Any, Any]:
-    """[epochs, rounds] seconds."""
-    return np.asarray([e.rounds_s[arm] for e in epochs])
 
 
 def _ours(limit: float, slowed: Mapping[float, Sequence[Epoch]]) -> dict[str, Any]:
