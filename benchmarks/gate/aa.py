@@ -3,7 +3,7 @@
     python benchmarks/gate/aa.py benchmarks/gate/traces/*-aa.csv
 
 Complete gates are cut from disjoint stretches of each stream and judged at each budget, by p50 alone
-and with peak memory (10 %) and cold start (10 %) beside it. `fail <=` is the one-sided 95 % bound of
+and with peak memory (5 %) and cold start (10 %) beside it. `fail <=` is the one-sided 95 % bound of
 Clopper and Pearson for the share of false FAILs. The three arms of such a stream are one artefact:
 lines with "swapped" let the shadow be the candidate. They use the same epochs again, are not
 independent of the first line, and count for nothing in the bound.

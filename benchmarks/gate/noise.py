@@ -81,7 +81,7 @@ def best_rounds(found: dict[str, Any], epoch_s: float, round_s: float) -> int | 
     """Rounds an epoch that give the most precision a second: sqrt of cost ratio x variance ratio.
 
     `epoch_s`: what an epoch costs without its rounds; `round_s`: a round of all arms. (Kalibera and
-    Jones, "Rigorous benchmarking in reasonable time", ISMM 2013, section on repetition counts.)"""
+    Jones, "Rigorous benchmarking in reasonable time", ISMM 2013; from memory.)"""
     between, within = found.get("sigma_between_epochs"), found.get("sigma_round")
     if within is None or round_s <= 0 or epoch_s <= 0:
         return None

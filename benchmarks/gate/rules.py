@@ -92,6 +92,8 @@ def _counted(
 
 def every_pass(recorded: stream.Stream, folder: Path) -> Iterator[dict[str, Any]]:
     """The rules of one process again, each given every timed pass of a process."""
+    if CANDIDATE not in recorded.arms:
+        raise SystemExit(f"--recording wants an A/A trace; {recorded.name} has no candidate.")
     count = int(recorded.header["requests"])
     base, cand = (_passes(recorded, folder, arm, count) for arm in (BASELINE, CANDIDATE))
     for rule in (r for r in others.OTHERS if r.processes == 1):

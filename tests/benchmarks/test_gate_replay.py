@@ -209,6 +209,26 @@ def test_drift_alarms_a_stored_baseline_and_no_gate() -> None:
     assert found["accel gate, budget 3 %"] == (0, 5)
 
 
+def test_rules_of_one_process_may_have_every_pass(tmp_path: Path) -> None:
+    """Calls are summed to whole passes over the requests, and a planted 10 % is seen in them."""
+    count, passes = 3, 20
+    draw = np.random.default_rng(2)
+    for number in range(6):
+        ns = {
+            f"{arm}/ns": (1e6 * np.exp(0.01 * draw.standard_normal(count * passes))).astype(int)
+            for arm in made.SAME
+        }
+        np.savez(tmp_path / f"epoch-{number:05d}.npz", **ns)
+    recorded = stream.Stream("p", {"requests": count}, made.epochs(6, made.SAME))
+    (first, *_) = rules._passes(recorded, tmp_path, "candidate", count)
+    assert first.shape == (passes,)
+    assert first.mean() == pytest.approx(count * 1e-3, rel=0.02)
+    found = {(r["rule"], r["way"]): r["alarms"] for r in rules.every_pass(recorded, tmp_path)}
+    mean = found["pytest-benchmark mean:5%, every pass", "beside"]
+    assert mean == {"0.0": (0, 6), "0.05": mean["0.05"], "0.1": (6, 6)}
+    assert found["Mann-Whitney (Google Benchmark), every pass", "apart"]["0.05"] == (3, 3)
+
+
 def test_a_chain_shows_what_was_altered() -> None:
     """Beside its head each alteration is refused; without it the cut tail alone, or a forgery, is read."""
     found = {r["what"]: r for r in adversary.files(made.epochs(12, made.SAME, 0.01))}
