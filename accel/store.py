@@ -30,6 +30,7 @@ T = TypeVar("T")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABOVE_THE_STEPS = {
     "cli.py",
+    "cli_bench.py",
     "cli_inspect.py",
     "cli_kernels.py",
     "cli_steps.py",
