@@ -18,10 +18,11 @@ from accel.cli_ledger import kernels
 from accel.cli_steps import build, check, evaluate, export, quantize
 from accel.errors import ConstraintError, Unmeasured
 from accel.shell import Amount, emit, output_options, run
+from accel.version import VERSION
 
 
 @click.group()
-@click.version_option("0.1.0", prog_name="accel")
+@click.version_option(VERSION, prog_name="accel")
 def cli() -> None:
     """Turn a model into the fastest engine that provably keeps its accuracy on a device."""
 
