@@ -42,7 +42,7 @@ class Rules:
     """How a gate measures and when it decides; declared before the first epoch."""
 
     max_epochs: int = 40  # of one run; a re-run goes on from there
-    max_s: float | None = None  # wall clock of one run's epochs; None: no limit
+    max_s: float = 0.0  # wall clock of one run's epochs; 0: no limit
     rounds: int = 8
     block_s: float = 0.05
     warmup_calls: int = 10  # passes over all requests in each epoch, the same for every arm

@@ -23,6 +23,40 @@ class Drop(NamedTuple):
     upper: float
 
 
+def paired(
+    metric: Callable[[Any], float],
+    rows_a: Any,
+    rows_b: Any,
+    clusters: Any = None,
+    higher_is_better: bool = True,
+    level: float = LEVEL,
+) -> tuple[str, Drop]:
+    """The method that fits the rows, by name, and the drop of the metric that it gives.
+
+    Right/wrong rows: Tango's score interval of the paired difference. Anything else: the paired
+    bootstrap of the metric itself, by cluster where rows come in groups."""
+    factor = right_or_wrong(rows_a, metric) if clusters is None else None
+    if factor is not None and right_or_wrong(rows_b, metric) is not None:
+        pair = (rows_a, rows_b) if higher_is_better else (rows_b, rows_a)
+        return "Tango score interval", Drop(*(factor * x for x in tango(*pair, level)))
+    kind = "paired bootstrap" if clusters is None else "paired cluster bootstrap"
+    return kind, paired_bootstrap_drop(
+        metric, rows_a, rows_b, clusters, higher_is_better, level=level
+    )
+
+
+def right_or_wrong(rows: Any, metric: Callable[[Any], float]) -> float | None:
+    """The factor k when rows are 0 or 1 and the metric is k times their mean, else None."""
+    import numpy as np
+
+    if rows.ndim != 1 or not np.isin(rows, (0, 1)).all():
+        return None
+    factor = float(metric(np.ones_like(rows)))
+    half = np.arange(len(rows)) % 2
+    same = np.isclose(metric(half.astype(rows.dtype)), factor * half.mean())
+    return factor if same and np.isclose(metric(rows), factor * rows.mean()) else None
+
+
 def paired_bootstrap_drop(
     metric: Callable[[Any], float],
     rows_a: Any,
@@ -89,7 +123,7 @@ def _tango_limit(n: int, lost: int, won: int, z: float) -> float:
     from scipy.optimize import brentq
 
     def gap(difference: float) -> float:
-        return _tango_score(n, lost, won, difference) - z
+        return tango_score(n, lost, won, difference) - z
 
     edge = 1 - 1e-9
     if gap(-edge) <= 0:
@@ -97,7 +131,7 @@ def _tango_limit(n: int, lost: int, won: int, z: float) -> float:
     return 1.0 if gap(edge) >= 0 else float(brentq(gap, -edge, edge, xtol=1e-10))
 
 
-def _tango_score(n: int, lost: int, won: int, d: float) -> float:
+def tango_score(n: int, lost: int, won: int, d: float) -> float:
     """Tango's (1998) T at difference d; `p` is the restricted estimate of P(won)."""
     a, b = 2 * n, -lost - won + (2 * n - lost + won) * d
     c = -won * d * (1 - d)

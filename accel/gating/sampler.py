@@ -8,6 +8,7 @@ used the processor is recorded beside the samples, and medians carry what is lef
 
 from __future__ import annotations
 
+import hashlib
 import random
 import tempfile
 import time
@@ -25,6 +26,7 @@ from accel.measure import load
 from accel.measure.worker import Worker
 from accel.values import Plan, Request
 
+HARNESS = ("gating/sampler.py", "gating/readings.py", "gating/copies.py", "measure/worker.py")
 THEIRS = (BASELINE, SHADOW, REFERENCE)  # arms whose failure is no fault of the candidate
 
 
@@ -84,18 +86,19 @@ def _started(
     with ExitStack() as stack:
         live = []
         for arm, subject in arms.items():
-            plan = copies.copied(subject, feeds.parent, coin)
+            with _blamed(arm):
+                plan = copies.copied(subject, feeds.parent, coin)
             worker = stack.enter_context(Worker(arm, feeds.parents[1] / f"{arm}.log"))
             live.append(_Live(arm, plan, worker, taken[arm]))
         for one in live:
-            with _blamed(one):
+            with _blamed(one.name):
                 one.worker.ask("prepare", engine=one.plan.engine)
         yield live
 
 
 def _load(live: Sequence[_Live], feeds: Path, rules: Rules, lag: Mapping[str, float]) -> None:
     for one in live:
-        with _blamed(one):
+        with _blamed(one.name):
             one.taken.load_s, one.taken.cold_s = one.worker.load(one.plan, feeds)
             if lag.get(one.name):
                 one.worker.ask("lag", share=lag[one.name])
@@ -108,7 +111,7 @@ def _rounds(
 ) -> None:
     for number in range(rules.rounds):
         for one in coin.sample(list(live), len(live)):
-            with _blamed(one):
+            with _blamed(one.name):
                 one.worker.resume()
                 for first, indexes in enumerate(groups):
                     before = load.now()
@@ -121,19 +124,28 @@ def _rounds(
 
 def _peaks(live: Sequence[_Live]) -> None:
     for one in live:
-        with _blamed(one):
+        with _blamed(one.name):
             one.worker.resume()
             one.taken.peak_bytes = one.worker.ask("memory")
 
 
 @contextmanager
-def _blamed(one: _Live) -> Iterator[None]:
+def _blamed(arm: str) -> Iterator[None]:
     """Whose fault is it? A full disk is the machine's and passes through."""
     try:
         yield
     except AccelError as error:
         if concerns_all(error):
             raise
-        if one.name in THEIRS:
-            raise NoBaseline(f"The {one.name} does not run here: {error}") from None
+        if arm in THEIRS:
+            raise NoBaseline(f"The {arm} does not run here: {error}") from None
         raise CandidateBroken(str(error)) from None
+
+
+def harness() -> str:
+    """Digest of the code that measures: epochs of another one are never added to these."""
+    root = Path(__file__).parents[1]
+    total = hashlib.sha256()
+    for name in HARNESS:
+        total.update(name.encode() + (root / name).read_bytes())
+    return total.hexdigest()[:20]

@@ -3,7 +3,7 @@
     python benchmarks/gate/zoo.py [--runs 20000]
 
 Seeded, nothing is measured. The first table: identical arms (or a candidate exactly at its budget)
-in every kind of noise of noise.py: runs with a false FAIL and a false PASS, how often the 95 %
+in every kind of noise of machines.py: runs with a false FAIL and a false PASS, how often the 95 %
 interval holds the truth at the last epoch (it never moves outwards, so at every one), and how often
 the runs test calls the machine unfit at some epoch. The second: five cells of one family. The third: FAIL
 and PASS of a candidate that is slower by so much, beside what the design foresaw. Exit code 1: a false
@@ -17,9 +17,9 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-import noise
+import machines
 import numpy as np
-from noise import Array, Draw
+from machines import Array, Draw
 
 from accel.gating import signs
 from accel.gating.decision import holm
@@ -50,22 +50,24 @@ FORESEEN: Mapping[tuple[float, float], tuple[str, ...]] = {
 
 def kinds(draw: Draw, runs: int, epochs: int = EPOCHS) -> Iterator[tuple[str, Array]]:
     """Each kind of noise and [runs, epochs] ln ratios over the budget's, the median 0."""
-    for name, blocks in noise.BLOCKS.items():
+    for name, blocks in machines.BLOCKS.items():
         yield (
             name,
-            _stacked(lambda n, f=blocks: noise.paired(f(draw, _slots(n, epochs)), draw), runs),
+            _stacked(lambda n, f=blocks: machines.paired(f(draw, _slots(n, epochs)), draw), runs),
         )
     yield (
         "process effect",
-        _stacked(lambda n: noise.paired(noise.normal(draw, _slots(n, epochs)), draw, 3.0), runs),
+        _stacked(
+            lambda n: machines.paired(machines.normal(draw, _slots(n, epochs)), draw, 3.0), runs
+        ),
     )
-    yield "modes", noise.modes(draw, runs, epochs)
-    yield "skewed", noise.skewed(draw, runs, epochs)
-    yield ASSUMED, noise.dependent(draw, runs, epochs)
+    yield "modes", machines.modes(draw, runs, epochs)
+    yield "skewed", machines.skewed(draw, runs, epochs)
+    yield ASSUMED, machines.dependent(draw, runs, epochs)
 
 
-def _slots(runs: int, epochs: int) -> noise.Slots:
-    return runs, epochs, noise.ROUNDS, 2
+def _slots(runs: int, epochs: int) -> machines.Slots:
+    return runs, epochs, machines.ROUNDS, 2
 
 
 def _stacked(make: Callable[[int], Array], runs: int) -> Array:
@@ -101,8 +103,8 @@ def unfit(logs: Array) -> float:
 
 def family(draw: Draw, runs: int, cells: int = 5) -> float:
     """P(any false FAIL) of cells that share half of their noise, each exactly at its budget."""
-    shared = noise.student(draw, 1.0, (runs, EPOCHS, 1))
-    logs = shared + noise.student(draw, 1.0, (runs, EPOCHS, cells))
+    shared = machines.student(draw, 1.0, (runs, EPOCHS, 1))
+    logs = shared + machines.student(draw, 1.0, (runs, EPOCHS, cells))
     false = 0
     for run in logs:
         p = [min(1.0, 1 / signs.run(run[:, k].tolist(), 0.0).e_worse) for k in range(cells)]
@@ -114,7 +116,7 @@ def characteristic(
     draw: Draw, budget: float, sigma: float, true: float, runs: int
 ) -> tuple[float, float, float]:
     """P(FAIL), P(PASS) and mean epochs of a gate of one cell that stops at its verdict."""
-    logs = math.log(true) + noise.student(draw, sigma, (runs, EPOCHS))
+    logs = math.log(true) + machines.student(draw, sigma, (runs, EPOCHS))
     c = math.log(budget)
     failed = first(np.asarray(logs > c, np.float64), ALPHA_FAIL)
     passed = first(np.asarray(logs < c, np.float64), ALPHA_PASS)
@@ -148,7 +150,7 @@ def main() -> int:
         if name != ASSUMED and (over or above(1 - covered, 1 - LEVEL, runs)):
             bad.append(name)
     blocks = _stacked(
-        lambda n: noise.fixed_order(noise.autoregressive(draw, _slots(n, EPOCHS))), runs
+        lambda n: machines.fixed_order(machines.autoregressive(draw, _slots(n, EPOCHS))), runs
     )
     print(f"| autoregressive, without the coin | {judged(blocks)[0]:.4f} | | | |")
     any_false = family(draw, runs)

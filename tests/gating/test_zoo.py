@@ -25,7 +25,7 @@ def zoo() -> Any:
         yield importlib.import_module("zoo")
     finally:
         sys.path.remove(str(FOLDER))
-        for name in ("zoo", "noise"):
+        for name in ("zoo", "machines"):
             sys.modules.pop(name, None)
 
 
@@ -62,9 +62,9 @@ def test_dependent_epochs_are_what_it_cannot_stand(zoo: Any, logs: dict[str, Any
 def test_without_the_coin_a_slow_second_slot_is_a_false_alarm(zoo: Any) -> None:
     """Half a standard deviation, always on the candidate: nearly every run fails."""
     draw = np.random.default_rng(11)
-    blocks = sys.modules["noise"].autoregressive(draw, (200, zoo.EPOCHS, 8, 2))
-    assert zoo.judged(sys.modules["noise"].fixed_order(blocks))[0] > 0.9
-    assert zoo.judged(sys.modules["noise"].paired(blocks, draw))[0] < 0.05
+    blocks = sys.modules["machines"].autoregressive(draw, (200, zoo.EPOCHS, 8, 2))
+    assert zoo.judged(sys.modules["machines"].fixed_order(blocks))[0] > 0.9
+    assert zoo.judged(sys.modules["machines"].paired(blocks, draw))[0] < 0.05
 
 
 def test_a_family_at_its_budgets_keeps_the_level(zoo: Any) -> None:

@@ -1,0 +1,144 @@
+"""A drop of the workload's metric against its budget: three outcomes, from rows paired by sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from accel import intervals
+from accel.evidence import Budget, Cell, Outcome
+from accel.gating import samples
+
+LEVEL = 1 - 2 * samples.ALPHA  # two-sided: each of its limits is one-sided at ALPHA
+# Of rows that are bootstrapped. A resample holds no row that was not seen: on 20,000 made-up drops,
+# one row in 20 of which is bad, the upper limit misses the truth in 36 % of sets of 20 rows.
+LEAST_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What both models answered on the same samples: [N] or [N, K] each."""
+
+    baseline: Any
+    candidate: Any
+    metric: Callable[[Any], float]
+    name: str = "metric"
+    unit: str = "pt"  # or "fraction"
+    higher_is_better: bool = True
+    clusters: Any = None  # [N] ids where rows are not independent
+    origin: str = ""  # of the samples, for people: "certify split"
+
+
+def cell(budget: Budget, rows: Rows) -> Cell:
+    """Upper limit inside the budget PASS, lower limit beyond it FAIL, else cannot tell.
+
+    `ratio`, `low` and `high` are the drop and its limits in the budget's unit: points of a hundred,
+    or a share of the baseline's score on these samples. Limits are one-sided at 95 % each. `worse`
+    and `better` count answers lost and won where rows are right or wrong."""
+    base, value = (float(rows.metric(r)) for r in (rows.baseline, rows.candidate))
+    scale = _scale(budget, rows, base)
+    if not (math.isfinite(base) and math.isfinite(value) and scale > 0):
+        return _no_number(budget, rows, base, value)
+    method, found = intervals.paired(
+        rows.metric, rows.baseline, rows.candidate, rows.clusters, rows.higher_is_better, LEVEL
+    )
+    drop, low, high = found.drop / scale, found.low / scale, found.high / scale
+    exact = method.startswith("Tango")
+    lost, won = _swaps(rows) if exact else (0, 0)
+    outcome = _outcome(low, high, budget.limit, exact or _units(rows) >= LEAST_ROWS)
+    told = [_told(budget, rows, (base, value), (drop, low, high), method)]
+    told += [f"{lost} lost, {won} won, McNemar p {mcnemar(lost, won):.2g}"] if exact else []
+    told += [] if outcome != "cannot tell" else [_wanted(budget, rows, (drop, low, high), exact)]
+    return Cell(
+        budget,
+        outcome,
+        "; ".join(t for t in told if t),
+        label="equivalent" if outcome == "pass" and low >= -budget.limit else "",
+        epochs=len(rows.baseline),
+        worse=lost,
+        better=won,
+        ratio=drop,
+        low=low,
+        high=high,
+        value=value,
+        baseline=base,
+    )
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """Exact two-sided p that answers are lost as often as won: McNemar, Psychometrika 12:153 (1947).
+
+    It tests "different", not "worse than the budget", and decides nothing."""
+    from scipy.stats import binomtest
+
+    return 1.0 if lost + won == 0 else float(binomtest(lost, lost + won).pvalue)
+
+
+def _scale(budget: Budget, rows: Rows, baseline: float) -> float:
+    """What one of the budget's units is worth in the metric's own."""
+    if budget.unit == "%":
+        return abs(baseline)
+    return 0.01 if rows.unit == "fraction" else 1.0
+
+
+def _outcome(low: float, high: float, limit: float, enough: bool) -> Outcome:
+    if not (enough and math.isfinite(low) and math.isfinite(high)):
+        return "cannot tell"
+    return "pass" if high <= limit else "fail" if low > limit else "cannot tell"
+
+
+def _units(rows: Rows) -> int:
+    """What is drawn: rows, or whole clusters."""
+    import numpy as np
+
+    return len(rows.baseline if rows.clusters is None else np.unique(rows.clusters))
+
+
+def _swaps(rows: Rows) -> tuple[int, int]:
+    """Right answers lost and won."""
+    a, b = rows.baseline > 0, rows.candidate > 0
+    lost, won = int((a & ~b).sum()), int((b & ~a).sum())
+    return (lost, won) if rows.higher_is_better else (won, lost)
+
+
+def _told(
+    budget: Budget,
+    rows: Rows,
+    scores: tuple[float, float],
+    found: tuple[float, float, float],
+    method: str,
+) -> str:
+    drop, low, high, limit = (_shown(budget, x) for x in (*found, budget.limit))
+    unit = "%" if budget.unit == "%" else "pt"
+    where = f" of the {rows.origin}" if rows.origin else ""
+    return (
+        f"{rows.name} {scores[0]:.4g} -> {scores[1]:.4g}: drop {drop} {unit} [{low}, {high}], budget "
+        f"{limit} {unit}, on {len(rows.baseline):,} samples{where} ({method})"
+    )
+
+
+def _shown(budget: Budget, x: float) -> str:
+    return f"{(100 * x if budget.unit == '%' else x):.3g}"
+
+
+def _wanted(budget: Budget, rows: Rows, found: tuple[float, float, float], exact: bool) -> str:
+    """What it would take to tell."""
+    units = _units(rows)
+    what = "samples" if rows.clusters is None else "clusters"
+    if not exact and units < LEAST_ROWS:
+        return f"a bootstrap of {units} {what} says too little: {LEAST_ROWS} are the least"
+    wanted = samples.more(units, *found, budget.limit)
+    return (
+        ""
+        if wanted is None
+        else f"about {samples.rounded(max(wanted, units + 1))} {what} would tell"
+    )
+
+
+def _no_number(budget: Budget, rows: Rows, base: float, value: float) -> Cell:
+    """A metric that came out as NaN is the candidate's fault where the baseline's did not."""
+    broken = math.isfinite(base) and not math.isfinite(value)
+    told = f"{rows.name} is {base:g} for the baseline and {value:g} for the candidate"
+    return Cell(budget, "broken" if broken else "cannot tell", f"{told}: no drop can be told")
