@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from accel.steps.check import check
     from accel.steps.evaluate import evaluate
     from accel.steps.export import export
+    from accel.steps.gate import gate
     from accel.steps.quantize import quantize
     from accel.steps.swap import swap
     from accel.values import Release
@@ -45,6 +46,7 @@ __all__ = [
     "evaluate",
     "export",
     "finish",
+    "gate",
     "inspect",
     "load",
     "optimize",

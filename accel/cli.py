@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from accel.cli_bless import bless, creep
+from accel.cli_gate import gate
 from accel.cli_inspect import inspect
 from accel.cli_kernels import swap
 from accel.cli_ledger import kernels
@@ -217,7 +218,20 @@ def doctor(as_json: bool, **_: Any) -> None:
     emit("doctor", found, lines, as_json, bad)
 
 
-for verb in (export, quantize, swap, build, check, bench, evaluate, inspect, kernels, bless, creep):
+for verb in (
+    export,
+    quantize,
+    swap,
+    build,
+    check,
+    bench,
+    evaluate,
+    inspect,
+    kernels,
+    gate,
+    bless,
+    creep,
+):
     cli.add_command(verb)
 
 

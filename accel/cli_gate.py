@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +102,7 @@ def gate(candidate: Path, baseline: Path, **words: Any) -> None:
 
 def _asked(words: dict[str, Any]) -> dict[str, Any]:
     """The step's own arguments."""
-    from accel.gating import budgets
+    from accel.gating import budgets, verdicts
 
     quiet = words["quiet"]
     given = {
@@ -117,21 +116,6 @@ def _asked(words: dict[str, Any]) -> dict[str, Any]:
         **{k: words[k] for k in plain},
         "budgets": tuple(map(budgets.parse, words["budgets"])) or None,
         "rules": {k: v for k, v in given.items() if v is not None},
-        "witnesses": _witnesses(words["witnesses"]),
+        "witnesses": tuple(verdicts.read(file).evidence for file in words["witnesses"]),
         "progress": None if quiet else lambda text: click.echo(text, err=True),
     }
-
-
-def _witnesses(files: Sequence[Path]) -> tuple[tuple[int, str], ...]:
-    """What earlier verdicts say of the evidence they stood on."""
-    from accel import manifest
-    from accel.errors import UsageError
-
-    found = []
-    for file in files:
-        try:
-            told = manifest.read(file)["data"]["evidence"]
-            found.append((int(told["epochs"]), str(told["head"])))
-        except (KeyError, TypeError, ValueError):
-            raise UsageError(f"{file} is not a verdict.json that tells of its evidence.") from None
-    return tuple(found)

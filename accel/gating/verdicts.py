@@ -26,6 +26,7 @@ class Judged:
     budgets: tuple[Budget, ...]
     ratio: Mapping[str, float]  # of gating cells
     digest: str  # of the file itself
+    evidence: tuple[int, str]  # epochs, and the last hash of their chain
 
 
 def read(path: Path) -> Judged:
@@ -35,7 +36,7 @@ def read(path: Path) -> Judged:
         raise UsageError(f"{path} is not a verdict: it does not have the schema {KIND!r}.")
     try:
         told: Mapping[str, Any] = data["data"]
-        cells = [(manifest.load(Budget, c["budget"]), c.get("ratio")) for c in told["cells"]]
+        cells = [(_budget(c["budget"]), c.get("ratio")) for c in told["cells"]]
         gating = {budgets.label(b): r for b, r in cells if b.mode == "gate" and r is not None}
         return Judged(
             outcome=str(told["outcome"]),
@@ -45,7 +46,13 @@ def read(path: Path) -> Judged:
             budgets=tuple(b for b, _ in cells),
             ratio={k: float(f"{r:.6g}") for k, r in gating.items()},
             digest=store.digest_file(path),
+            evidence=(len(told["epochs"]), str(told["evidence_head"])),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"{type(error).__name__} {error}"
         raise UsageError(f"{path} is not a whole verdict: {what}. Gate again.") from None
+
+
+def _budget(told: Mapping[str, Any]) -> Budget:
+    """Without what the file says of it for people."""
+    return manifest.load(Budget, {k: v for k, v in told.items() if k != "text"})
