@@ -87,6 +87,8 @@ def test_a_relative_an_absolute_and_a_file_place_lead_to_the_release(
     """A relative one from the folder of the file, wherever the process stands."""
     folder = tmp_path / "minilm"
     assert entry.release.place == "minilm"
+    with pytest.raises(NoBaseline, match="is not at"):
+        baselines.resolve(at(entry, f"file://elsewhere{folder}"))
     spaced = tmp_path / "a b"
     shutil.copytree(folder, spaced)
     for place, wanted in (
