@@ -17,12 +17,13 @@ import pytest
 
 from accel.errors import AccelError, UsageError
 from accel.evidence import Budget, Report, Rules
-from accel.gating import budgets
+from accel.gating import budgets, settings
 from accel.pytest_plugin import NOT_SLOWER, PREFIX, AccelGateWarning, told
 from accel.report import gate_line
 from accel.steps.gate import gate
 
-OTHERS = ("workload", "engine")  # what a test may say besides the rules
+OTHERS = ("workload", "reference", "engine", "data", "config")  # that the gate takes as they are
+RULES = tuple(field.name for field in dataclasses.fields(Rules))
 
 
 def measure(
@@ -35,25 +36,26 @@ def measure(
 ) -> Report:
     """Runs the gate and leaves what it said on the test; fails the test where it could not run."""
     __tracebackhide__ = True
-    option = item.config.getoption
+    option, root = item.config.getoption, item.config.rootpath
     try:
         report = gate(
             place(candidate),
             place(baseline),
             name=name,
             budgets=asked(budget),
-            workload=more.get("workload"),
-            engine=more.get("engine"),
             rules=rules(more, option("accel_gate_epochs")),
-            work=option("accel_gate_work") or item.config.rootpath / ".accel",
+            work=option("accel_gate_work") or root / ".accel",
             out=folder(item, option("accel_gate_out")),
+            **{"config": settings_of(root), **{k: v for k, v in more.items() if k in OTHERS}},
         )
     except AccelError as error:
-        line = " ".join(f"NOT RUN: {error}".split())
-        _record(item, name or "gate", {"verdict": "not run", "line": line})
-        pytest.fail(f"{NOT_SLOWER['not run']}\n{error}", pytrace=False)
-    _record(item, report.name, _properties(report))
-    return report
+        trouble = str(error)
+    else:
+        _record(item, report.name, _properties(report))
+        return report
+    line = " ".join(f"NOT RUN: {trouble}".split())
+    _record(item, name or "gate", {"verdict": "not run", "line": line})
+    pytest.fail(f"{NOT_SLOWER['not run']}\n{trouble}", pytrace=False)
 
 
 def judge(report: Report, on_inconclusive: str) -> None:
@@ -95,18 +97,23 @@ def asked(budget: Any) -> tuple[Budget, ...] | None:
     return tuple(budgets.parse(x if "=" in str(x) else f"p50={x}") for x in lines)
 
 
-def rules(more: Mapping[str, Any], max_epochs: int | None) -> Rules:
-    """The test's own; `max_epochs` of the command line goes before the test's.
+def rules(more: Mapping[str, Any], max_epochs: int | None) -> dict[str, Any]:
+    """What changes of accel.toml's: the test's words, and before them the command line's.
 
     Raises UsageError for a word that is no rule."""
-    known = [field.name for field in dataclasses.fields(Rules)]
-    if unknown := sorted(set(more) - {*known, *OTHERS}):
+    if unknown := sorted(set(more) - {*RULES, *OTHERS}):
         raise UsageError(
             f"accel_gate does not know {', '.join(unknown)}. It takes candidate, baseline, budget, "
-            f"name, {', '.join((*OTHERS, *known))}."
+            f"name, {', '.join((*OTHERS, *RULES))}."
         )
-    given = {k: v for k, v in more.items() if k in known}
-    return Rules(**{**given, **({"max_epochs": max_epochs} if max_epochs else {})})
+    given = {k: v for k, v in more.items() if k in RULES}
+    return {**given, **({"max_epochs": max_epochs} if max_epochs else {})}
+
+
+def settings_of(root: Path) -> Path | None:
+    """The project's accel.toml, from whichever folder pytest was called."""
+    file = root / settings.FILE
+    return file if file.is_file() else None
 
 
 def folder(item: pytest.Item, out: Path | None) -> Path | None:

@@ -11,7 +11,7 @@ where a filter of warnings has imported it first: PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ NOT_SLOWER: Mapping[str, str] = {
     "no baseline": "no baseline to compare with, no regression was shown",
     "not run": "the gate could not run, no regression was shown",
 }
-_REPORTS = pytest.StashKey[list[Any]]()
+_REPORTS = pytest.StashKey[list[tuple[str, Any]]]()
 _IN_BENCHMARKS = pytest.StashKey[bool]()
 
 
@@ -104,7 +104,8 @@ def accel_gate(request: pytest.FixtureRequest) -> Callable[..., Report]:
     Both may be a release's folder, an .onnx, or a value that has such a `path`; the baseline an
     accel.baselines.json as well. `budget`: "3%" (of the median latency), "p99=10%:watch", several
     of these, or {"p50": "3%", "peak_memory": "5%"}; left out, accel.toml decides. Further words:
-    workload, name, engine, and the fields of `accel.evidence.Rules`.
+    name, workload, reference, engine, data, config as `accel.steps.gate` has them, and the fields of
+    `accel.evidence.Rules`.
 
     The test fails on a regression, and on what kept the gate from measuring."""
     config = request.config
@@ -118,7 +119,7 @@ def accel_gate(request: pytest.FixtureRequest) -> Callable[..., Report]:
         from accel import pytest_gate
 
         report = pytest_gate.measure(request.node, candidate, baseline, budget, name, more)
-        config.stash[_REPORTS].append(report)
+        config.stash[_REPORTS].append((request.node.nodeid, report))
         pytest_gate.judge(report, config.getoption("accel_gate_on_inconclusive"))
         return report
 
@@ -138,7 +139,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """A line a gate, in the order in which they ran."""
     reports = (r for kind in terminalreporter.stats.values() for r in kind)
     calls = [r for r in reports if getattr(r, "when", "") == "call" and any(told(r))]
-    calls.sort(key=lambda report: report.start)
+    calls.sort(key=lambda report: getattr(report, "start", 0.0))  # pytest before 8 tells no start
     if calls:
         terminalreporter.section("accel gates")
     for report in calls:
@@ -150,22 +151,29 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     """The arms of every gate stand among the benchmarks that --benchmark-json or -save writes."""
     config.stash[_IN_BENCHMARKS] = True
-    for report in config.stash[_REPORTS]:
-        output_json["benchmarks"] += _benchmarks(report)["benchmarks"]
+    found = config.stash[_REPORTS]
+    output_json["benchmarks"] += _arms(found)
 
 
 @pytest.hookimpl(trylast=True)  # after pytest-benchmark, which writes nothing without a benchmark
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """--benchmark-json is written for gates alone, too."""
     stash, path = session.config.stash, session.config.getoption("benchmark_json", None)
-    reports = stash.get(_REPORTS, [])
-    if path and reports and not stash.get(_IN_BENCHMARKS, False):
+    found = stash.get(_REPORTS, [])
+    if path and found and not stash.get(_IN_BENCHMARKS, False):
         from accel import store
+        from accel.report import bench_json
 
-        whole = _benchmarks(reports[0])
-        for report in reports[1:]:
-            whole["benchmarks"] += _benchmarks(report)["benchmarks"]
+        whole = {**json.loads(bench_json.text(found[0][1])), "benchmarks": _arms(found)}
         store.write(Path(path), json.dumps(whole, indent=4) + "\n")
+
+
+def _arms(found: Iterable[tuple[str, Report]]) -> list[dict[str, Any]]:
+    """pytest-benchmark compares by `fullname`: a test's own, whatever its gate is called."""
+    from accel.report import bench_json
+
+    arms = [(test, arm) for test, report in found for arm in bench_json.entries(report)]
+    return [{**arm, "fullname": f"{test}::{arm['name']}"} for test, arm in arms]
 
 
 def told(place: pytest.Item | pytest.TestReport) -> Iterator[tuple[str, str]]:
@@ -173,13 +181,6 @@ def told(place: pytest.Item | pytest.TestReport) -> Iterator[tuple[str, str]]:
     for name, value in place.user_properties:
         if name.startswith(PREFIX):
             yield name, str(value)
-
-
-def _benchmarks(report: Report) -> dict[str, Any]:
-    from accel.report import bench_json
-
-    found: dict[str, Any] = json.loads(bench_json.text(report))
-    return found
 
 
 def _count(word: str) -> int:

@@ -6,6 +6,7 @@ alike whether accel is installed or not."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -43,14 +44,17 @@ def fake_gate(candidate, baseline, **words):
     judgement = evidence.Judgement(outcome, (cell,), fitness, True)
     arms = [evidence.Subject(arm, path, arm) for arm, path in
             (("candidate", candidate), ("baseline", baseline))]
+    seconds = {"baseline": {"p50": 1e-3}, "candidate": {"p50": 1.0525e-3}}
     return evidence.Report(name, outcome, f"{outcome.upper()} {name} p50: said so", judgement,
-                           *arms, words["rules"], evidence_head="abc123")
+                           *arms, evidence.Rules(), evidence_head="abc123",
+                           epochs=(evidence.Epoch(0, {}, seconds),))
 
 @pytest.fixture(autouse=True)
 def faked(monkeypatch):
     monkeypatch.setattr("accel.pytest_gate.gate", fake_gate)
 '''
 QUIET = ("-W", "ignore::pytest_benchmark.logger.PytestBenchmarkWarning")  # that it saves nothing
+BRIEF = ("--benchmark-max-time=0.01", "--benchmark-json=b.json")
 ONE = 'def test_it(accel_gate):\n    assert accel_gate("{}.onnx", "base.onnx").name == "net"\n'
 OUTCOMES = ("pass", "fail", "cannot tell", "unfit", "broken", "no baseline")
 
@@ -197,11 +201,22 @@ def test_what_a_test_says_reaches_the_gate(inner: pytest.Pytester) -> None:
     )
     run(inner, "--accel-gate").assert_outcomes(passed=1)
     [call] = asked(inner)
-    said = {k: call[k] for k in ("workload", "name", "engine", "out")}
-    assert said == {"workload": "w.py", "name": "n", "engine": "e", "out": None}
-    assert "alpha_fail=0.02" in call["rules"]
+    said = {k: call[k] for k in ("workload", "name", "engine", "out", "rules", "config")}
+    wanted = {"workload": "w.py", "name": "n", "engine": "e", "out": None, "config": None}
+    assert said == {**wanted, "rules": {"alpha_fail": 0.02}}
     assert call["work"] == repr(inner.path / ".accel")
     assert call["baseline"] == repr(Path("b.json"))
+
+
+def test_the_projects_settings_hold_in_every_folder(inner: pytest.Pytester) -> None:
+    """accel.toml is that of the rootdir, wherever pytest is called from."""
+    inner.makefile(".toml", accel="[gate]\n")
+    inner.makeini("[pytest]\n")
+    inner.mkdir("below").joinpath("test_it.py").write_text(ONE.format("pass"))
+    os.chdir(inner.path / "below")
+    run(inner, "--accel-gate").assert_outcomes(passed=1)
+    [call] = [json.loads(line) for line in Path("calls.jsonl").read_text().splitlines()]
+    assert call["config"] == repr(inner.path / "accel.toml")
 
 
 def test_the_command_line_bounds_the_epochs(inner: pytest.Pytester) -> None:
@@ -209,10 +224,7 @@ def test_the_command_line_bounds_the_epochs(inner: pytest.Pytester) -> None:
     inner.makepyfile('def test_it(accel_gate): accel_gate("pass.onnx", "b", max_epochs=30)')
     run(inner, "--accel-gate").assert_outcomes(passed=1)
     run(inner, "--accel-gate", "--accel-gate-epochs", "5").assert_outcomes(passed=1)
-    assert [
-        "max_epochs=30," in asked(inner)[0]["rules"],
-        "max_epochs=5," in asked(inner)[1]["rules"],
-    ]
+    assert [call["rules"] for call in asked(inner)] == [{"max_epochs": 30}, {"max_epochs": 5}]
     assert run(inner, "--accel-gate", "--accel-gate-epochs", "0").ret == pytest.ExitCode.USAGE_ERROR
 
 
@@ -235,6 +247,7 @@ def test_wrong_words_are_an_error_that_says_which(
     done.assert_outcomes(errors=1)
     assert said in done.stdout.str()
     done.stdout.fnmatch_lines(["*: NOT RUN: *"])
+    done.stdout.no_fnmatch_line("*During handling*")
 
 
 def test_values_with_a_path_are_taken(inner: pytest.Pytester) -> None:
@@ -309,14 +322,14 @@ def test_arms_stand_among_the_benchmarks(inner: pytest.Pytester, beside: str) ->
     """--benchmark-json holds both arms of each gate, beside benchmarks and without any."""
     pytest.importorskip("pytest_benchmark", reason="of the dev extra; the plugin does without it")
     inner.makepyfile(ONE.format("pass") + beside)
-    done = run(
-        inner, "-p", "pytest_benchmark.plugin", "--accel-gate", "--benchmark-json=b.json", *QUIET
-    )
+    done = run(inner, "-p", "pytest_benchmark.plugin", "--accel-gate", *BRIEF, *QUIET)
     assert done.ret == 0
     found = json.loads((inner.path / "b.json").read_text(encoding="utf-8"))
     names = [one["name"] for one in found["benchmarks"]]
     assert len(names) == (3 if beside else 2)
-    assert sum("net" in name for name in names) == 2
+    assert {"net[baseline]", "net[candidate]"} <= set(names)
+    tests = {one["fullname"].partition("::test_")[0] for one in found["benchmarks"]}
+    assert tests == {f"{inner.path.name.rstrip('01')}.py"}
     assert {"machine_info", "commit_info", "datetime", "version"} <= set(found)
 
 
@@ -360,3 +373,38 @@ def test_it_is_an_entry_point() -> None:
     """pytest finds the plugin by itself where accel is installed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["entry-points"]["pytest11"] == {"accel": "accel.pytest_plugin"}
+
+
+@pytest.mark.alone
+def test_a_real_gate_continues_and_ends(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model beside itself, by the gate itself: two epochs cannot tell, and a second run adds two."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    pytester.makepyfile(
+        """
+        import pytest
+        from accel import testing
+        @pytest.fixture
+        def model(tmp_path_factory):
+            return testing.mlp(tmp_path_factory.mktemp("m") / "net.onnx", width=64)
+        def test_it(accel_gate, model):
+            assert accel_gate(model, model, "3%", rounds=2, block_s=0.005, shadow_every=0).new_epochs == 2
+        """
+    )
+    words = ["-p", "accel.pytest_plugin", "--accel-gate", "--accel-gate-epochs", "2"]
+    words += ["--accel-gate-out", "gates", "--junitxml=report.xml"]
+    heads = []
+    for epochs in (2, 4):
+        done = pytester.runpytest_subprocess(*words)
+        done.assert_outcomes(passed=1, warnings=1)
+        done.stdout.fnmatch_lines(["*::test_it: CANNOT TELL net p50: *"])
+        [verdict] = (pytester.path / "gates").rglob("verdict.json")
+        told = json.loads(verdict.read_text(encoding="utf-8"))["data"]
+        assert (told["outcome"], len(told["epochs"])) == ("cannot tell", epochs)
+        found = dict(properties(pytester.path / "report.xml"))
+        assert found["accel_gate.net.evidence_head"] == told["evidence_head"]
+        heads.append(told["evidence_head"])
+    assert len(set(heads)) == 2
+    assert (pytester.path / ".accel" / "gate").is_dir()

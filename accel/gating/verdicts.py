@@ -47,7 +47,7 @@ def read(path: Path) -> Judged:
             budgets=tuple(b for b, _ in cells),
             ratio={k: float(f"{r:.6g}") for k, r in gating.items()},
             digest=store.digest_file(path),
-            evidence=(len(told["epochs"]), str(told["evidence_head"])),
+            evidence=(int(told["evidence"]["epochs"]), str(told["evidence"]["head"])),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"{type(error).__name__} {error}"
