@@ -66,7 +66,7 @@ ENDINGS: dict[str, type[AccelError]] = {
     type=Path,
     help="a folder for verdict.json, junit.xml, summary.md, metrics.txt, bench.json",
 )
-@click.option("--history", type=Path, help="add a line a metric to this file, for accel creep")
+@click.option("--history", type=Path, help="accel.history.jsonl: lines for accel creep are added")
 @click.option(
     "--witness",
     "witnesses",
