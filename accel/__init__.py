@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from accel.version import VERSION
+
 if TYPE_CHECKING:
     from accel.constraints import Constraints
     from accel.errors import AccelError
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from accel.steps.swap import swap
     from accel.values import Release
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [
     "AccelError",
     "Constraints",

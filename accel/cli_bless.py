@@ -22,6 +22,7 @@ from accel.shell import emit, output_options
 @click.option("--place", default="", help="where others find it: oci://..., a path; default: here")
 @click.option("--workload", default="", help="the .py that its accuracy is measured with")
 @click.option("--budget", "budgets", multiple=True, help="its own: p50=3% (repeatable; replaces)")
+@click.option("--config", type=Path, help="its common budgets; default: accel.toml beside --file")
 @click.option("--author", help="default: git's user.name")
 @click.option(
     "--file", type=Path, default=Path("accel.baselines.json"), show_default=True, help="kept in git"

@@ -31,6 +31,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABOVE_THE_STEPS = {
     "cli.py",
     "cli_bless.py",
+    "cli_gate.py",
+    "cli_bench.py",
     "cli_inspect.py",
     "cli_kernels.py",
     "cli_steps.py",

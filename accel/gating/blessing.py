@@ -47,6 +47,7 @@ class Wish:
     workload: str = ""
     budgets: Sequence[str] | None = None  # None: as they are
     author: str = ""
+    config: Path | None = None  # None: the accel.toml beside the file, where there is one
 
 
 def bless(file: Path, wish: Wish) -> tuple[Baseline, tuple[str, ...]]:
@@ -185,15 +186,16 @@ def _good(judged: Judged, wish: Wish, again: str) -> None:
 def _strict(judged: Judged, old: Baseline, wish: Wish, file: Path, again: str) -> None:
     """Budgets never widen by themselves: those of accel.toml and of the entry must have been judged."""
     lines = old.budgets if wish.budgets is None else wish.budgets
-    told = file.resolve().parent / settings.FILE
-    common = budgets.load(told if told.is_file() else None, old.name)
+    beside = file.resolve().parent / settings.FILE
+    told = wish.config or (beside if beside.is_file() else None)
+    common = budgets.load(told, old.name, scored=bool(old.workload))
     asked = budgets.merged(common, (budgets.parse(line) for line in lines))
     if baselines.same_reference(old):  # no arm of its own, so no cell
         asked = tuple(one for one in asked if one.arm != REFERENCE)
     if lines := budgets.wider(asked, judged.budgets):
         raise UsageError(
             f"The verdict does not stand on the budgets of {old.name!r}: {'; '.join(lines)}. A budget "
-            f"is changed in {told}, or with --budget. Gate again: {again}"
+            f"is changed in {told or beside}, or with --budget. Gate again: {again}"
         )
 
 

@@ -138,16 +138,16 @@ def _shifts(group: Sequence[Series], size: float) -> list[Shift]:
 
 
 def _shift(one: Series, change: Mapping[str, Any]) -> Shift | None:
-    index, before, after = (
-        int(change["index"]), float(change["mean_before"]), float(change["mean_after"]),
-    )  # fmt: skip
-    gates = len(one.entries) - index
+    index, before, after = change["index"], change["mean_before"], float(change["mean_after"])
+    if not 0 < index < len(one.entries):
+        raise IndexError(index)
+    gates, first = len(one.entries) - index, one.entries[index]
     if gates < AFTER:
         return None
-    first = one.entries[index]
     return Shift(
-        one.machine_class, one.name, one.metric, first.when, first.commit, after / before - 1,
-        after - 1, gates, float(change["pvalue"]),
+        one.machine_class, one.name, one.metric, first.when, first.commit,
+        change=after / float(before) - 1, now=after - 1, gates=gates,
+        p_value=float(change["pvalue"]),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ def read(path: Path) -> Judged:
             budgets=tuple(b for b, _ in cells),
             ratio={k: float(f"{r:.6g}") for k, r in gating.items()},
             digest=store.digest_file(path),
-            evidence=(len(told["epochs"]), str(told["evidence_head"])),
+            evidence=(int(told["evidence"]["epochs"]), str(told["evidence"]["head"])),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"{type(error).__name__} {error}"
@@ -54,5 +55,6 @@ def read(path: Path) -> Judged:
 
 
 def _budget(told: Mapping[str, Any]) -> Budget:
-    """Without what the file says of it for people."""
-    return manifest.load(Budget, {k: v for k, v in told.items() if k != "text"})
+    """A cell's budget; what else stands beside it there is for people."""
+    names = {f.name for f in dataclasses.fields(Budget)}
+    return manifest.load(Budget, {k: v for k, v in told.items() if k in names})

@@ -20,7 +20,6 @@ WORDS = {  # metric -> what more of it is, what less
     "drop": ("worse", "better"),
     "flips": ("flipped", "flipped"),
 }
-SEVERITY = ("broken", "no baseline", "unfit", "fail", "cannot tell", "pass")  # worst first
 HIDDEN = ("Cc", "Cf", "Zl", "Zp")  # control and format characters: escapes, direction marks
 
 
@@ -137,11 +136,11 @@ def value(cell: Cell, seen: float | None) -> str:
     seen = known(seen)
     if seen is None:
         return ""
-    if cell.budget.metric in ("p50", "p99", "cold_start"):
-        return f"{1e3 * seen:.3f} ms"
+    if cell.budget.metric in ("p50", "p99", "throughput", "cold_start"):
+        return f"{1e3 * seen:.3f} ms"  # of a request, for the throughput
     if cell.budget.metric in ("peak_memory", "size"):
         return f"{seen / 1e6:.1f} MB"
-    return f"{seen:.6g}{'/s' if cell.budget.metric == 'throughput' else ''}"
+    return f"{seen:.6g}"
 
 
 def told(cell: Cell) -> str:
@@ -159,16 +158,24 @@ def shadow(fitness: Fitness) -> str:
     return f"A/A {'ok' if fitness.fit else 'NOT ok'} ({100 * abs(ratio - 1):.1f} %)"
 
 
+def whole(cell: Cell) -> str:
+    """A cell in all its words: its reason where it has one, else the figures."""
+    reason = clean(cell.reason)
+    return ", ".join(part for part in (reason, detectable(cell)) if part) if reason else told(cell)
+
+
 def why(judgement: Judgement) -> str:
-    """The reasons of the whole, on one line."""
-    reasons = judgement.reasons or judgement.fitness.reasons
-    return clean("; ".join(reasons))
+    """Why the whole is what it is: of several reasons the first stands above the others."""
+    return clean(next(iter(judgement.reasons or judgement.fitness.reasons), ""))
 
 
 def deciding(judgement: Judgement) -> int | None:
-    """The index of the cell that speaks for the whole; None: no gating cell has its outcome.
+    """The index of the cell that speaks for the whole; None: no gating cell has its outcome, or the
+    instrument itself is unfit.
 
     Of several that fail, the one that is farthest beyond its budget; else the first."""
+    if judgement.outcome == "unfit" and not judgement.fitness.fit:
+        return None
     found = [
         i
         for i, cell in enumerate(judgement.cells)

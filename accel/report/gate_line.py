@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from accel.evidence import Cell, Judgement, Report
 from accel.report import _words as words
 
-HEAD = ("cell", "outcome", "seen", "budget", "n", "baseline", "candidate", "80 % power at")
+HEAD = ("cell", "outcome", "seen", "budget", "n", "baseline", "candidate", "can detect")
 
 
 def line(name: str, judgement: Judgement) -> str:
@@ -18,14 +20,11 @@ def line(name: str, judgement: Judgement) -> str:
     if index is None:
         return f"{head}: {words.why(judgement) or 'nothing was gated'}"
     cell = judgement.cells[index]
-    reason = words.clean(cell.reason) or words.why(judgement)
-    parts = [words.told(cell), words.shadow(judgement.fitness) if cell.epochs else ""]
-    seen = ", ".join(part for part in parts if part)
-    if judgement.outcome in ("broken", "no baseline"):
-        seen, reason = reason or seen, ""
-    if judgement.outcome in ("cannot tell", "unfit") and reason:
-        seen = f"{seen}; {reason}" if words.amount(cell) is not None else reason
-    return f"{head} {words.names(judgement.cells)[index]}: {seen}{_others(judgement)}"
+    plain = judgement.outcome in ("pass", "fail") or not cell.reason
+    parts = [words.told(cell) if plain else words.clean(cell.reason)]
+    parts += [words.shadow(judgement.fitness)] if cell.epochs and not words.scored(cell) else []
+    which = words.names(judgement.cells)[index]
+    return f"{head} {which}: {', '.join(parts)}{_others(judgement)}"
 
 
 def _others(judgement: Judgement) -> str:
@@ -39,9 +38,7 @@ def lines(report: Report) -> list[str]:
     """The whole of it on a terminal: first line, cells, what changed, how to run it again."""
     cells = report.judgement.cells
     found = [words.first(report), *(["", *_table(cells)] if cells else [])]
-    found += [f"  {name}: {reason}" for name, reason in _reasons(cells)]
-    if report.judgement.reasons:
-        found += ["", *(f"- {words.clean(r)}" for r in report.judgement.reasons)]
+    found += _listed("why", reasons(report, every=False))
     found += _listed("what changed", report.changes)
     found += _listed("notes", report.notes)
     return [*found, "", *_ending(report)]
@@ -57,7 +54,7 @@ def row(cell: Cell, name: str) -> tuple[str, ...]:
     share = words.known(cell.detectable)
     return (
         name,
-        cell.label or cell.outcome,
+        f"{cell.outcome}, {cell.label}" if cell.label else cell.outcome,
         words.difference(cell),
         words.limit(cell.budget) + (" watch" if cell.budget.mode == "watch" else ""),
         str(cell.epochs) if words.sample(cell) else "",
@@ -80,13 +77,22 @@ def _table(cells: tuple[Cell, ...]) -> list[str]:
     ]
 
 
-def _reasons(cells: tuple[Cell, ...]) -> list[tuple[str, str]]:
-    """Why, of the cells that did not pass."""
-    named = zip(words.names(cells), cells, strict=True)
-    return [(name, words.clean(c.reason)) for name, c in named if c.reason and c.outcome != "pass"]
+def reasons(report: Report, every: bool) -> list[str]:
+    """Why, a line a reason: the whole's own first, then those of the cells.
+
+    `every`: of cells that passed, too. A reason that a cell gives stands only there."""
+    cells = report.judgement.cells
+    told = [
+        f"{name} {cell.outcome}: {words.whole(cell)}"
+        for name, cell in zip(words.names(cells), cells, strict=True)
+        if cell.reason and (every or cell.outcome != "pass")
+    ]
+    given = tuple(cell.reason for cell in cells if cell.reason)
+    whole = [words.clean(r) for r in report.judgement.reasons if not r.endswith(given)]
+    return whole + told
 
 
-def _listed(title: str, items: tuple[str, ...]) -> list[str]:
+def _listed(title: str, items: Sequence[str]) -> list[str]:
     # the dash: a line that begins with "::" is a command to GitHub's runner
     return ["", f"{title}:", *(f"- {words.clean(item)}" for item in items)] if items else []
 

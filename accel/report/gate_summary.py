@@ -24,7 +24,7 @@ MARKUP = re.compile(r"[\\`*_|~@$]|^[-+#\[]|\](?=[\[(:])|(?<=:)/(?=/)")
 def text(report: Report, limit_bytes: int = LIMIT_BYTES) -> str:
     """First line, cells, what changed, epochs; the last lines go first where it grows too long."""
     lines = [f"## {escape(words.first(report))}", "", *_again(report), *_cells(report)]
-    lines += _listed("Why", report.judgement.reasons)
+    lines += _listed("Why", gate_line.reasons(report, every=True))
     lines += _listed("What changed", report.changes)
     lines += _listed("Notes", report.notes)
     return _cut([*lines, *_facts(report), *_epochs(report.epochs)], limit_bytes)
@@ -55,11 +55,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _cells(report: Report) -> list[str]:
     cells = report.judgement.cells
-    if not cells:
-        return []
-    reasons = [words.clean(cell.reason) for cell in cells]
-    rows = [(*row, why) for row, why in zip(gate_line.rows(cells), reasons, strict=True)]
-    return _table((*gate_line.HEAD, "why"), rows)
+    return _table(gate_line.HEAD, gate_line.rows(cells)) if cells else []
 
 
 def _listed(title: str, items: Sequence[str]) -> list[str]:

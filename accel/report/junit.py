@@ -43,9 +43,7 @@ def _cases(report: Report) -> list[tuple[str, bool, Outcome, str]]:
     cells = report.judgement.cells
     found = []
     for name, cell in zip(words.names(cells), cells, strict=True):
-        reason = words.clean(cell.reason)
-        seen = f"{words.told(cell)}{'; ' + reason if reason else ''}"
-        found.append((name, cell.budget.mode == "watch", cell.outcome, seen))
+        found.append((name, cell.budget.mode == "watch", cell.outcome, words.whole(cell)))
     carried = any(outcome == report.outcome for _, watched, outcome, _ in found if not watched)
     if not found or not (carried or report.outcome == "pass"):
         found.append((WHOLE, False, report.outcome, words.first(report)))

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import accel
 from accel.evidence import BASELINE, CANDIDATE, EXIT_CODES, Cell, Report
 from accel.report import _words as words
 
 Labels = Mapping[str, str]
 Samples = tuple[tuple[Labels, float | None], ...]
-UNITS = {"p50": "seconds", "p99": "seconds", "cold_start": "seconds", "peak_memory": "bytes", "size": "bytes"}  # fmt: skip
+UNITS = {
+    "p50": "seconds", "p99": "seconds", "throughput": "seconds", "cold_start": "seconds",
+    "peak_memory": "bytes", "size": "bytes",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def _whole(report: Report) -> Iterator[Family]:
         "baseline": words.clean(report.baseline.digest),
         "machine_class": words.clean(report.machine_class),
         "commit": words.clean(report.commit),
-        "version": accel.__version__,
+        "version": words.clean(report.versions.get("accel", "")),
     }
     fitness = report.judgement.fitness
     yield Family("accel_gate", "info", "", "What was gated.", (({**gate, **facts}, 1),))

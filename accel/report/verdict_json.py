@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import accel
 from accel import manifest, store
-from accel.evidence import EXIT_CODES, Budget, Cell, Report, Subject
+from accel.evidence import EXIT_CODES, Cell, Report, Subject
 from accel.report import _words as words
 
 SCHEMA = Path(__file__).with_name("verdict.schema.json")
@@ -22,7 +21,7 @@ def data(report: Report) -> dict[str, Any]:
     """What stands under "data". Every epoch's logs are there: any figure can be computed again."""
     judgement = report.judgement
     return {
-        "tool": {"name": "accel", "version": accel.__version__},
+        "tool": {"name": "accel", "version": report.versions.get("accel", "")},
         "name": report.name,
         "outcome": report.outcome,
         "exit_code": EXIT_CODES[report.outcome],
@@ -39,8 +38,11 @@ def data(report: Report) -> dict[str, Any]:
         "epochs": report.epochs,
         "new_epochs": report.new_epochs,
         "seconds": report.seconds,
-        "evidence": report.evidence,
-        "evidence_head": report.evidence_head,
+        "evidence": {
+            "folder": report.evidence,
+            "epochs": len(report.epochs),
+            "head": report.evidence_head,
+        },
         "machine": report.machine,
         "machine_class": report.machine_class,
         "versions": report.versions,
@@ -59,15 +61,8 @@ def config_digest(report: Report) -> str:
 
 
 def _cells(cells: tuple[Cell, ...]) -> list[dict[str, Any]]:
-    found = []
-    for name, cell in zip(words.names(cells), cells, strict=True):
-        plain = manifest.dump(cell)
-        found.append({"cell": name, **plain, "budget": _budget(cell.budget)})
-    return found
-
-
-def _budget(budget: Budget) -> dict[str, Any]:
-    return {**manifest.dump(budget), "text": words.limit(budget)}
+    named = zip(words.names(cells), cells, strict=True)
+    return [{"cell": name, **manifest.dump(cell)} for name, cell in named]
 
 
 def _subject(subject: Subject) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from accel import arrays
 from accel.evidence import Report, Subject
 from accel.gating import sampler
 from accel.measure import machine
+from accel.version import VERSION
 
 COMMITS = ("GITHUB_SHA", "CI_COMMIT_SHA")  # GitHub's and GitLab's predefined variables
 GIT_S = 10.0
@@ -61,9 +62,7 @@ def notes(ours: Subject, base: Subject) -> tuple[str, ...]:
 
 
 def _versions(*sides: Subject) -> Mapping[str, str]:
-    from accel import __version__
-
-    found = {"accel": __version__}
+    found = {"accel": VERSION}
     for side in sides:
         if side.plan is not None:
             found |= side.plan.versions

@@ -34,7 +34,7 @@ from accel.evidence import (
 )
 from accel.gating import accuracy, chain, changes, decision, exact, sampler, writing
 from accel.steps import _circumstances as circumstances
-from accel.steps._asked import Asked, asked
+from accel.steps._question import Question, question
 from accel.steps._subject import subject
 
 Progress = Callable[[str], None]
@@ -69,7 +69,7 @@ def gate(
     machine refuses."""
     began, say = time.monotonic(), progress or (lambda _: None)
     try:
-        wish = asked(candidate, baseline, name, reference, workload, budgets, rules, config)
+        wish = question(candidate, baseline, name, reference, workload, budgets, rules, config)
     except NoBaseline as error:
         report = _missing(candidate, baseline, name, str(error))
     else:
@@ -85,7 +85,7 @@ def gate(
 
 
 def _draft(
-    wish: Asked, scratch: Path, engine: str | None, data: str | None, baseline: str
+    wish: Question, scratch: Path, engine: str | None, data: str | None, baseline: str
 ) -> Report:
     """Both sides, read and built, and where this runs; nothing is judged yet."""
     base = subject(wish.baseline, scratch / BASELINE, engine=engine, data=data)
@@ -146,7 +146,7 @@ def _ended(draft: Report, outcome: Outcome, reason: str) -> Report:
 
 def _measured(
     draft: Report,
-    wish: Asked,
+    wish: Question,
     work: Path,
     witnesses: Sequence[tuple[int, str]],
     say: Progress,

@@ -161,9 +161,13 @@ def test_what_is_wrong_in_the_file_is_named_with_the_file(
     """One error of code 2, that begins with the path."""
     path = tmp_path / settings.FILE
     path.write_text(toml)
-    with pytest.raises(UsageError) as error:
+
+    def both() -> None:
         budgets.load(path, "minilm")
         settings.rules(path, "minilm")
+
+    with pytest.raises(UsageError) as error:
+        both()
     assert str(error.value).startswith(str(path))
     assert named in str(error.value)
 

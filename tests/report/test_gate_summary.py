@@ -48,7 +48,7 @@ def test_names_show_and_do_not_act(hostile) -> None:
     assert not re.search(r"(?<!\\)([`*_@]|\]\()", outside)
     rows = [line for line in outside.splitlines() if line.startswith("|")]
     widths = {len(re.findall(r"(?<!\\)\|", row)) for row in rows}
-    assert widths <= {10, 3, 5}  # cells, facts, epochs
+    assert widths <= {9, 3, 5}  # cells, facts, epochs
     assert "\x1b" not in found
     assert "\r" not in found
 

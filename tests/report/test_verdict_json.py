@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from accel.evidence import EXIT_CODES, METRICS, Budget, Cell, Epoch, Fitness, Report, Rules
+from accel.gating import verdicts
 from accel.report import verdict_json
 
 SCHEMA = json.loads(verdict_json.SCHEMA.read_text(encoding="utf-8"))
@@ -59,9 +60,9 @@ def test_every_figure_of_a_cell_and_every_log_is_there(make) -> None:
     for field in dataclasses.fields(Cell):
         if field.name != "budget":
             assert told[field.name] == getattr(seen, field.name)
-    assert told["budget"]["text"] == "3 %"
     assert [e["logs"] for e in found["epochs"]] == [dict(e.logs) for e in report.epochs]
-    assert found["evidence_head"] == report.evidence_head
+    assert found["evidence"] == {"folder": str(report.evidence), "epochs": 14, "head": "e" * 64}
+    assert found["tool"] == {"name": "accel", "version": "0.1.0"}
     assert found["candidate"]["engine"] == "onnxruntime_cpu"
 
 
@@ -69,14 +70,15 @@ def test_every_field_of_the_report_is_in_the_document() -> None:
     """A new field that is forgotten here, or in the schema, is found."""
     data = SCHEMA["properties"]["data"]["properties"]
     flat = {"cells", "fitness", "done", "reasons", "tool", "exit_code", "config_digest"}
-    assert set(data) == {f.name for f in dataclasses.fields(Report)} - {"judgement"} | flat
+    inside = {"judgement", "evidence_head"}  # in flat, and in evidence
+    assert set(data) == {f.name for f in dataclasses.fields(Report)} - inside | flat
     for kind, name in ((Cell, "cell"), (Epoch, "epoch"), (Rules, "rules"), (Fitness, "fitness")):
         extra = {"cell"} if kind is Cell else set()
         assert set(SCHEMA["$defs"][name]["properties"]) - extra == {
             f.name for f in dataclasses.fields(kind)
         }
     budget = SCHEMA["$defs"]["budget"]["properties"]
-    assert set(budget) - {"text"} == {f.name for f in dataclasses.fields(Budget)}
+    assert set(budget) == {f.name for f in dataclasses.fields(Budget)}
     assert set(budget["metric"]["enum"]) == set(METRICS)
     assert set(SCHEMA["$defs"]["outcome"]["enum"]) == set(EXIT_CODES)
 
@@ -91,6 +93,16 @@ def test_the_schema_refuses_what_it_does_not_know(make, place) -> None:
     part["surprise"] = 1
     with pytest.raises(jsonschema.ValidationError, match="surprise"):
         jsonschema.Draft202012Validator(SCHEMA).validate(document)
+
+
+def test_who_blesses_reads_it(make, tmp_path) -> None:
+    """A release becomes the baseline on the grounds of this file."""
+    path = tmp_path / "verdict.json"
+    path.write_text(verdict_json.text(make()), encoding="utf-8")
+    found = verdicts.read(path)
+    assert (found.outcome, found.candidate, found.baseline) == ("fail", "c" * 64, "b" * 64)
+    assert found.budgets == (Budget("p50", 0.03),)
+    assert found.ratio == {"p50": 1.052}
 
 
 def test_the_same_report_gives_the_same_bytes(make) -> None:

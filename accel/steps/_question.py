@@ -14,7 +14,7 @@ from accel.gating import budgets as limits
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """Everything that is known before anything is read or run."""
 
     name: str
@@ -26,7 +26,7 @@ class Asked:
     rules: Rules
 
 
-def asked(
+def question(
     candidate: str | Path,
     baseline: str | Path,
     name: str | None,
@@ -35,7 +35,7 @@ def asked(
     budgets: Sequence[Budget] | None,
     rules: Rules | Mapping[str, Any] | None,
     config: Path | None,
-) -> Asked:
+) -> Question:
     """What is not given comes from the baselines file, where `baseline` is one, then from accel.toml.
 
     Raises NoBaseline where a baselines file leads to none, UsageError for what cannot be meant."""
@@ -45,7 +45,7 @@ def asked(
     if entry is not None:
         workload = workload or baselines.workload(entry)
         reference = reference or baselines.resolve_reference(entry)
-    return Asked(
+    return Question(
         name=told,
         candidate=Path(candidate),
         baseline=baselines.resolve(entry) if entry else Path(baseline),
