@@ -25,7 +25,7 @@ PREFIX = (
 )
 SKIPPED = "a performance gate, which measures: run it with --accel-gate"
 CROWDED = (
-    "--accel-gate measures, and {told} would time the gates beside other tests: refused. "
+    "--accel-gate measures, and pytest-xdist's workers ({told}) would run tests beside the gates. "
     "Run the gates by themselves: pytest -m accel_gate --accel-gate -n 0"
 )
 # what is wrong, yet shows no regression: an error, as a broken fixture is one, not a failure
@@ -84,7 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_REPORTS] = []
     workers = config.getoption("tx", None) or []  # pytest-xdist's; -n is counted in it by now
     if config.getoption("accel_gate") and (len(workers) > 1 or any("*" in w for w in workers)):
-        raise pytest.UsageError(CROWDED.format(told=f"workers of pytest-xdist ({len(workers)})"))
+        raise pytest.UsageError(CROWDED.format(told=" ".join(workers)))
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
