@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from accel.evidence import TIMED, Budget, Cell, Epoch, Judgement, Outcome, Rules
 from accel.gating import fitness, timed, wording
 
-# what stands above what, when cells differ: the exit codes 6 > 5 > 4 > 1 > 3 > 0
+# What stands above what, when cells differ: the exit codes 6 > 5 > 1 > 4 > 3 > 0. A FAIL holds
+# however noisy other cells are; one that was timed does not hold on an unfit instrument, see `_whole`.
 PRECEDENCE: tuple[Outcome, ...] = (
-    "broken", "no baseline", "unfit", "fail", "cannot tell", "pass",
+    "broken", "no baseline", "fail", "unfit", "cannot tell", "pass",
 )  # fmt: skip
 SETTLED = ("pass", "fail")
 
@@ -28,12 +29,13 @@ def judge(
 
     `fixed`: cells that need no epochs, counted or scored, already with their outcome. A gating
     budget that nobody answered is "cannot tell", never a pass. `done` tells that no further epoch
-    is worth its time: each gating cell has its verdict, or its statistic is in no epoch, and there
-    are enough epochs for an interval; or the instrument is unfit, or an arm broken."""
+    is worth its time: a timed cell failed, or each has its verdict or a statistic that is in no
+    epoch, and there are enough epochs for an interval; or the instrument is unfit, or an arm
+    broken."""
     fit = fitness.judged(epochs, budgets, rules)
     cells = _cells(epochs, budgets, rules, fixed)
     gating = [c for c in cells if c.budget.mode == "gate"]
-    outcome = _whole([c.outcome for c in gating], fit.fit)
+    outcome = _whole(gating, fit.fit)
     stopped = not fit.fit or outcome in ("broken", "no baseline")
     return Judgement(
         outcome=outcome,
@@ -76,17 +78,22 @@ def _unanswered(budget: Budget) -> Cell:
     return Cell(budget, "cannot tell", "not measured: nothing told its value")
 
 
-def _whole(outcomes: Sequence[Outcome], fit: bool) -> Outcome:
-    """The outcome that stands above the others; nothing gated never passes."""
-    seen = {*outcomes, *(() if fit else ("unfit",))} or {"cannot tell"}
+def _whole(gating: Sequence[Cell], fit: bool) -> Outcome:
+    """The outcome that stands above the others; nothing gated never passes.
+
+    What was timed on an unfit instrument counts as unfit, whatever it seemed to be."""
+    seen = {c.outcome if fit or c.budget.metric not in TIMED else "unfit" for c in gating}
+    seen = (seen if fit else {*seen, "unfit"}) or {"cannot tell"}
     return next(o for o in PRECEDENCE if o in seen)
 
 
 def _settled(gating: Sequence[Cell], epochs: int, any_timed: bool) -> bool:
     if not any_timed:
         return True
-    timed_cells = [c for c in gating if c.budget.metric in TIMED]
-    return epochs >= timed.LEAST and all(c.outcome in SETTLED or not c.epochs for c in timed_cells)
+    found = [c for c in gating if c.budget.metric in TIMED]
+    failed = any(c.outcome == "fail" for c in found)  # nothing that comes takes it back
+    settled = failed or all(c.outcome in SETTLED or not c.epochs for c in found)
+    return epochs >= timed.LEAST and settled
 
 
 def _reasons(gating: Sequence[Cell], unfit: Sequence[str]) -> tuple[str, ...]:

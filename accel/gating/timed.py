@@ -71,8 +71,11 @@ def _outcome(cell: Cell, rules: Rules, p_fail: float) -> Outcome:
 
 
 def _capability(cell: Cell, rules: Rules) -> tuple[int, float]:
-    """Epochs of a run, or those had where re-runs made them more; the smallest budget with them."""
-    n_max = max(rules.max_epochs, cell.epochs)
+    """Epochs that a gate may well take, and the smallest budget with them.
+
+    Of a run, or those had where re-runs made them more; and never fewer than a run usually may:
+    who asks for less is short of epochs, not of a quiet machine."""
+    n_max = max(rules.max_epochs, Rules().max_epochs, cell.epochs)
     return n_max, smallest_budget(cell.sigma or 0.0, n_max, rules.alpha_pass)
 
 

@@ -316,9 +316,29 @@ def test_the_worse_outcome_stands_above_the_other(first: Outcome, second: Outcom
         assert found.reasons[0] == ("size: one" if one == first else "drop: two")
 
 
-def test_precedence_follows_the_exit_codes() -> None:
-    """6 > 5 > 4 > 1 > 3 > 0."""
-    assert [EXIT_CODES[o] for o in decision.PRECEDENCE] == [6, 5, 4, 1, 3, 0]
+def test_precedence_of_cells_in_exit_codes() -> None:
+    """6 > 5 > 1 > 4 > 3 > 0: a cell that is too noisy hides no other cell's FAIL."""
+    assert [EXIT_CODES[o] for o in decision.PRECEDENCE] == [6, 5, 1, 4, 3, 0]
+
+
+def test_a_count_fails_on_an_unfit_instrument_and_a_time_does_not() -> None:
+    """A larger file is larger on any machine; a time that was taken with a bent rule is none."""
+    bent = [
+        Epoch(e.number, {**e.logs, SHADOW: {"p50": 0.05 + 0.001 * (e.number % 3)}})
+        for e in epochs(15, 1.2)
+    ]
+    assert judge(bent, [P50], RULES).outcome == "unfit"
+    grown = Cell(SIZE, "fail", "8 % larger")
+    assert judge(bent, [SIZE, P50], RULES, [grown]).outcome == "fail"
+
+
+def test_a_timed_fail_ends_the_run() -> None:
+    """Nothing that comes takes it back, so that no minutes are spent on the other cells."""
+    noisy = Budget("throughput", 0.03)
+    seen = with_logs(epochs(14, 1.2), throughput=[0.5, -0.5] * 7)
+    found = judge(seen, [P50, noisy], RULES)
+    assert [c.outcome for c in found.cells] == ["fail", "unfit"]
+    assert (found.outcome, found.done) == ("fail", True)
 
 
 def test_what_needs_no_epochs_is_part_of_the_whole() -> None:
