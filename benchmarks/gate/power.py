@@ -3,7 +3,7 @@
     python benchmarks/gate/power.py benchmarks/gate/traces/minilm-idle-power.csv
 
 Lines with "recorded" are arms that really ran slower: `lag5` stretches each call by 5 % with a spin,
-`nodes` has more nodes in its graph, `one_thread` a thread fewer, `unfused` no fused operators. The
+`nodes` has more nodes in its graph, `one_thread` a thread fewer, `unfused` no graph optimization. The
 shadow is `lag0`, a copy that nothing was done to. Lines with "shifted" are an unslowed candidate
 whose times were multiplied afterwards: exact in size, but no real slowdown. `ratio` is the median
 over all epochs. Minutes are a gate's with its own arms: an epoch's wall clock is shared out evenly
