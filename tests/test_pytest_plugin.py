@@ -405,7 +405,7 @@ def test_a_real_gate_continues_and_ends(
         told = json.loads(verdict.read_text(encoding="utf-8"))["data"]
         assert (told["outcome"], len(told["epochs"])) == ("cannot tell", epochs)
         found = dict(properties(pytester.path / "report.xml"))
-        assert found["accel_gate.net.evidence_head"] == told["evidence_head"]
-        heads.append(told["evidence_head"])
+        assert found["accel_gate.net.evidence_head"] == told["evidence"]["head"]
+        heads.append(told["evidence"]["head"])
     assert len(set(heads)) == 2
     assert (pytester.path / ".accel" / "gate").is_dir()
