@@ -66,6 +66,7 @@ ENDINGS: dict[str, type[AccelError]] = {
     type=Path,
     help="a folder for verdict.json, junit.xml, summary.md, metrics.txt, bench.json",
 )
+@click.option("--history", type=Path, help="accel.history.jsonl: lines for accel creep are added")
 @click.option(
     "--witness",
     "witnesses",
@@ -86,11 +87,13 @@ def gate(candidate: Path, baseline: Path, **words: Any) -> None:
 
     Exit 0 pass, 1 worse, 3 cannot tell, 4 the machine is unfit, 5 no baseline, 6 broken. The same
     command goes on from the evidence that is there: it never starts over."""
-    from accel.gating import writing
+    from accel.gating import history, writing
     from accel.report import gate_line, verdict_json
     from accel.steps import gate as step
 
     report = step.gate(candidate, baseline, **_asked(words))
+    if words["history"] is not None:
+        history.append(words["history"], history.entries(report))
     if words["as_json"]:
         click.echo(verdict_json.text(report))
     for line in (*gate_line.lines(report), *writing.publish(report, os.environ)):

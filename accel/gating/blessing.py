@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +29,6 @@ from accel.gating import baselines, budgets, pointers, settings, verdicts
 from accel.gating.baselines import Baseline, Blessing
 from accel.gating.pointers import Pointer
 from accel.gating.verdicts import Judged
-
-GATE = "accel gate {release} --baseline {file} --name {name}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,8 @@ def _next(
 ) -> Baseline:
     if wish.init:
         raise UsageError(f"{file} has a baseline {wish.name!r} already: leave out --init.")
-    again = GATE.format(release=wish.release, file=file, name=wish.name)
+    words = ("accel", "gate", str(wish.release), "--baseline", str(file), "--name", wish.name)
+    again = shlex.join(words)
     grounds = _grounds(wish, old.blessed or Blessing("", ""))
     if pointer.digest != old.release.digest:
         if judged is None:

@@ -21,7 +21,9 @@ def judged(epochs: Sequence[Epoch], budgets: Sequence[Budget], rules: Rules) -> 
     """What the epochs so far say of the machine that they were taken on.
 
     The shadow arm is tested both ways by the mean of two e-values, itself one, at
-    rules.alpha_unfit. Too few shadow epochs to refute anything leave it fit, and say so."""
+    rules.alpha_unfit. Too few shadow epochs to refute anything leave it fit, and say so. The runs
+    test is one for a single look: looked at after each of 40 epochs, it condemns a quiet machine in
+    about 0.5 % of runs (benchmarks/gate/zoo.py)."""
     logs = _p50(epochs, SHADOW)
     reach = SHARE * _tightest(budgets)
     e_shadow = _two_sided(logs, reach)

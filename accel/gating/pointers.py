@@ -68,7 +68,9 @@ def follow(pointer: Pointer, root: Path, what: str) -> Path:
 def _local(pointer: Pointer, root: Path, what: str) -> Path:
     place = pointer.place
     if place.startswith("file://"):
-        folder = Path(unquote(urlsplit(place).path))
+        parts = urlsplit(place)
+        here = parts.netloc in ("", "localhost")  # RFC 8089: any other host is another machine
+        folder = Path(unquote(parts.path) if here else place)
     elif _REMOTE.match(place):
         folder = root / FETCHED / pointer.digest[:12]
     else:

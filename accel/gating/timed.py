@@ -26,7 +26,7 @@ def measured(budget: Budget, epochs: Sequence[Epoch], rules: Rules, alpha_detect
     limit = math.log1p(budget.limit)
     seen = signs.run(logs, limit)
     low, high = signs.interval(logs, 1 - LEVEL)
-    found = detectable(logs, limit, rules.max_epochs, alpha_detect)
+    found = detectable(logs, limit, rules.max_epochs, alpha_detect) if seen.n >= LEAST else None
     return Cell(
         budget=budget,
         outcome="cannot tell",

@@ -8,6 +8,7 @@ from accel.evidence import REFERENCE, Budget, Cell, Epoch
 from accel.gating.readings import P99_CALLS
 
 BYTES = ("peak_memory", "size")
+SPEED = ("slower", "faster", "fast")
 
 
 def name(budget: Budget) -> str:
@@ -18,9 +19,10 @@ def name(budget: Budget) -> str:
 
 
 def change(metric: str, ratio: float) -> str:
-    """How a ratio of candidate over baseline reads: "5.2 % slower", "1.0 % smaller"."""
-    worse, better = ("larger", "smaller") if metric in BYTES else ("slower", "faster")
-    return f"{abs(100 * (ratio - 1)):.1f} % {worse if ratio >= 1 else better}"
+    """How a ratio of candidate over baseline reads: "5.2 % slower", "1.0 % smaller", "as fast"."""
+    worse, better, same = ("larger", "smaller", "large") if metric in BYTES else SPEED
+    percent = f"{abs(100 * (ratio - 1)):.1f}"
+    return f"as {same}" if percent == "0.0" else f"{percent} % {worse if ratio > 1 else better}"
 
 
 def amount(metric: str, value: float) -> str:
@@ -34,11 +36,11 @@ def verdict(cell: Cell) -> str:
     """Why a cell that has epochs came out as it did."""
     budget = f"a budget of {100 * cell.budget.limit:g} %"
     said = {
-        "fail": f"{budget} is broken in {cell.worse} of {cell.epochs} epochs",
-        "pass": f"{budget} is kept in {cell.better} of {cell.epochs} epochs",
+        "fail": f"{budget} was exceeded in {cell.worse} of {cell.epochs} epochs",
+        "pass": f"{budget} was kept in {cell.better} of {cell.epochs} epochs",
     }.get(
         cell.outcome,
-        f"{budget} is broken in {cell.worse} and kept in {cell.better} of {cell.epochs} epochs, "
+        f"{budget} was exceeded in {cell.worse} and kept in {cell.better} of {cell.epochs} epochs, "
         "which settles nothing yet",
     )
     return f"{_measured(cell)}; {said}"

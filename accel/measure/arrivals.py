@@ -19,17 +19,22 @@ def poisson_ns(qps: float, seconds: float, seed: int, least: int = 0) -> NDArray
     They fill `seconds`, and more until `least` have come. Raises UsageError beyond MOST of them."""
     import numpy as np
 
+    require(qps, seconds)
     expected = max(qps * seconds, float(least))
-    if not 0 < expected <= MOST:
-        raise UsageError(
-            f"{qps:g} queries a second for {seconds:g} s are {expected:g}; "
-            f"above 0 and at most {MOST} are allowed. Choose other --qps or --seconds."
-        )
     draw = np.random.default_rng(seed)
     size = int(expected + 10 * expected**0.5 + 10)  # ten standard deviations above the mean
     times = np.cumsum(draw.exponential(1e9 / qps, size))
     count = max(int(np.searchsorted(times, seconds * 1e9)), least, 1)
     return times[:count].astype(np.int64)
+
+
+def require(qps: float, seconds: float) -> None:
+    """Raise UsageError unless so many arrivals can be drawn."""
+    if not 0 < qps * seconds <= MOST:
+        raise UsageError(
+            f"{qps:g} queries a second for {seconds:g} s are {qps * seconds:g}; "
+            f"above 0 and at most {MOST} are allowed. Choose other --qps or --seconds."
+        )
 
 
 def picks(weights: Sequence[float], queries: int, samples: int, seed: int) -> NDArray[Any]:

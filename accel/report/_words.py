@@ -92,30 +92,29 @@ def difference(cell: Cell) -> str:
     if seen is None:
         return "not measured"
     more, less = WORDS.get(cell.budget.metric, ("more", "less"))
-    sign = -1.0 if seen < 0 and more != less else 1.0
-    word = less if sign < 0 else more
+    word = less if seen < 0 else more
     if counted(cell):
-        return f"{sign * seen:.6g} {word} ({cell.baseline:.6g} -> {cell.value:.6g})"
-    figure = _figure(cell, sign * seen)
-    if float(figure) == 0:
-        sign, word = 1.0, "flipped" if more == less else "difference"
-    unit = cell.budget.unit or "%"
-    return f"{figure} {unit} {word}{_interval(cell, sign)}"
+        return f"{abs(seen):.6g} {word} ({cell.baseline:.6g} -> {cell.value:.6g})"
+    figure = _figure(cell, abs(seen))
+    word = word if float(figure) or more == less else "difference"
+    return f"{figure} {cell.budget.unit or '%'} {word}{_interval(cell)}"
 
 
 def _figure(cell: Cell, value: float) -> str:
     """Percent of a ratio with one digit behind the point, of a score or in points with two."""
-    scale = 1 if cell.budget.unit == "pt" else 100
-    return f"{scale * value:.{2 if scored(cell) else 1}f}"
+    digits = 2 if scored(cell) else 1
+    scaled = value if cell.budget.unit == "pt" else 100 * value
+    return f"{round(scaled, digits) + 0.0:.{digits}f}"  # + 0.0: there is no -0.0
 
 
-def _interval(cell: Cell, sign: float) -> str:
+def _interval(cell: Cell) -> str:
+    """Positive is worse, whatever the word before it: the upper end stands against the budget."""
     low, high = known(cell.low), known(cell.high)
     if low is None and high is None:
         return ""
     start = 0.0 if scored(cell) else 1.0
-    ends = ["-" if x is None else _figure(cell, sign * (x - start)) for x in (low, high)]
-    return f" [{', '.join(ends if sign > 0 else reversed(ends))}]".replace("-0.0,", "0.0,")
+    ends = ("-" if x is None else _figure(cell, x - start) for x in (low, high))
+    return f" [{', '.join(ends)}]"
 
 
 def sample(cell: Cell) -> str:

@@ -18,7 +18,7 @@ LIMIT_BYTES = 900_000  # the rest is for what else a step writes
 LEFT_OUT = "{count} lines were left out here ({limit} kB at most): verdict.json has all of it.\n"
 # what begins markup in GitHub's Markdown inside a line, at its start, or ends the text of a link;
 # a figure in brackets stays as it is
-MARKUP = re.compile(r"[\\`*_|~@$]|^[-+#\[]|\](?=[\[(:])|(?<=:)/(?=/)")
+MARKUP = re.compile(r"[\\`*_|~@$]|^[-+#\[]|\](?=[\[(])|(?<=:)/(?=/)")
 
 
 def text(report: Report, limit_bytes: int = LIMIT_BYTES) -> str:

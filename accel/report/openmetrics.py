@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from accel.evidence import BASELINE, CANDIDATE, EXIT_CODES, Cell, Report
 from accel.report import _words as words
+from accel.version import VERSION
 
 Labels = Mapping[str, str]
 Samples = tuple[tuple[Labels, float | None], ...]
@@ -52,7 +53,7 @@ def _whole(report: Report) -> Iterator[Family]:
         "baseline": words.clean(report.baseline.digest),
         "machine_class": words.clean(report.machine_class),
         "commit": words.clean(report.commit),
-        "version": words.clean(report.versions.get("accel", "")),
+        "version": VERSION,
     }
     fitness = report.judgement.fitness
     yield Family("accel_gate", "info", "", "What was gated.", (({**gate, **facts}, 1),))

@@ -8,6 +8,7 @@ from typing import Any
 from accel import manifest, store
 from accel.evidence import EXIT_CODES, Cell, Report, Subject
 from accel.report import _words as words
+from accel.version import VERSION
 
 SCHEMA = Path(__file__).with_name("verdict.schema.json")
 
@@ -21,7 +22,7 @@ def data(report: Report) -> dict[str, Any]:
     """What stands under "data". Every epoch's logs are there: any figure can be computed again."""
     judgement = report.judgement
     return {
-        "tool": {"name": "accel", "version": report.versions.get("accel", "")},
+        "tool": {"name": "accel", "version": VERSION},
         "name": report.name,
         "outcome": report.outcome,
         "exit_code": EXIT_CODES[report.outcome],

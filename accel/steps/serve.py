@@ -9,8 +9,8 @@ from pathlib import Path
 
 from accel import quantiles
 from accel.errors import AccelError, UsageError, concerns_all
+from accel.measure import arrivals, rates, scenarios
 from accel.measure import loadgen as lg
-from accel.measure import rates, scenarios
 from accel.measure.instrument import Arm, Progress
 from accel.measure.rates import Rate
 from accel.measure.scenarios import Load, Place, Run, Scenario
@@ -143,5 +143,7 @@ def _together(
     for name, value in (("seconds", seconds), ("qps", qps), ("latency bound", bound_s)):
         if value is not None and not 0 < value < math.inf:
             raise UsageError(f"{name}: {value:g} was given; above 0 is needed.")
+    if qps is not None:
+        arrivals.require(qps, seconds)
     if samples < 1:
         raise UsageError(f"samples per query: {samples} was given; 1 is the least.")

@@ -127,6 +127,7 @@ def header(
         "requests": len(requests),
         "rules": {"rounds": rules.rounds, "block_s": rules.block_s, "seed": rules.seed,
                   "warmup_calls": rules.warmup_calls},
+        "harness": sampler.harness(),
         "machine_class": here["machine_class"],
         "machine": here["machine"],
         "versions": here["versions"],

@@ -165,6 +165,9 @@ def test_power_finds_what_was_planted() -> None:
     assert (slow["gates"], slow["fail"], slow["epochs_mean"]) == (4, 4, 9.0)
     assert slow["ratio"] == pytest.approx(0.10, abs=0.002)
     assert (same["gates"], same["pass"]) == (5, 5)
+    parts = {arm: set(epochs[0].logs) for how, arm, epochs in power.candidates(recorded)}
+    assert parts["lag10"] == {"candidate", "shadow"}
+    assert parts["lag0"] == {"candidate"}
     shifted = found["shifted", "+10 %", 0.03]
     assert (shifted["fail"], shifted["gates"]) == (4, 4)
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from accel import release
@@ -68,7 +69,7 @@ def test_the_text_is_one_for_the_same_entries(entry: Baseline) -> None:
 
 
 def test_the_published_schema_takes_what_is_written(entry: Baseline) -> None:
-    """Its properties are the fields of the values, so none can be added in one place alone."""
+    """And its properties are the fields of the values, so none is added in one place alone."""
     schema = json.loads(Path(baselines.__file__).with_name("baselines.schema.json").read_text())
     kinds = schema["$defs"]
     for kind, value in (("pointer", Pointer), ("blessing", Blessing), ("baseline", Baseline)):
@@ -77,9 +78,6 @@ def test_the_published_schema_takes_what_is_written(entry: Baseline) -> None:
         assert kinds[kind]["additionalProperties"] is False
     text = json.loads(baselines.text({"minilm": dataclasses.replace(entry, blessed=FULL)}))
     assert text.keys() == set(schema["required"])
-    jsonschema = pytest.importorskip(
-        "jsonschema", reason="jsonschema is not installed; fields were compared by name above"
-    )
     jsonschema.validate(text, schema)
 
 
@@ -89,6 +87,8 @@ def test_a_relative_an_absolute_and_a_file_place_lead_to_the_release(
     """A relative one from the folder of the file, wherever the process stands."""
     folder = tmp_path / "minilm"
     assert entry.release.place == "minilm"
+    with pytest.raises(NoBaseline, match="is not at"):
+        baselines.resolve(at(entry, f"file://elsewhere{folder}"))
     spaced = tmp_path / "a b"
     shutil.copytree(folder, spaced)
     for place, wanted in (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import math
 import multiprocessing
 import resource
+import threading
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,23 @@ def test_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
     found = history.read(path)
     assert len(found) == 160
     assert {e.evidence for e in found} == {f"{n}-{i}" for n in range(4) for i in range(20)}
+
+
+def test_an_append_waits_for_who_holds_the_file(tmp_path: Path) -> None:
+    """What another left half written is its own affair until it lets go."""
+    path = tmp_path / history.FILE
+    history.append(path, (ONE,))
+    half = path.read_bytes()[:20]
+    with path.open("a+b", buffering=0) as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write(half)
+        waiting = threading.Thread(target=history.append, args=(path, (ONE,)))
+        waiting.start()
+        waiting.join(timeout=0.3)
+        assert waiting.is_alive()
+        other.write(path.read_bytes()[20 : -len(half)])
+    waiting.join()
+    assert history.read(path) == (ONE, ONE, ONE)
 
 
 def _append_in_little_room(path: Path, room: int) -> None:

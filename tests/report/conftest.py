@@ -23,7 +23,7 @@ from accel.evidence import (
 from accel.report import gate_line
 from accel.values import Model, Plan
 
-HOSTILE = "a\"b'c`d\n::error::x\r\n%0A##[error] | <script>alert(1)</script> [x](y) \x1b[31m\x00 \ud800 🚀 \\n"
+HOSTILE = "a\"b'c`d\n::error::x\r\n%0A##[error] | <script>alert(1)</script> [x](y) \x1b[31m\x00 \ud800 🚀,file=x.py,line=1 \\n"
 REASON = (
     "5.2 % slower [3.6, 6.9]: 12 ms against 11.4 ms; a budget of 3 % is broken in 14 of 14 epochs"
 )

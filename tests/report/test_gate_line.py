@@ -23,12 +23,12 @@ def test_a_failure_says_how_much_how_sure_and_how_fit(make) -> None:
     )
 
 
-def test_a_faster_candidate_is_told_in_the_direction_of_its_word(make) -> None:
-    """The interval of "faster" is how much faster, lower end first."""
+def test_the_interval_of_a_faster_candidate_stands_against_the_budget(make) -> None:
+    """Positive is worse, whatever the word: the upper end is what the budget bounds."""
     quick = dataclasses.replace(
         make().judgement.cells[0], outcome="pass", ratio=0.952, low=0.931, high=0.969
     )
-    assert _line(make("pass", [quick])).startswith("PASS minilm p50: 4.8 % faster [3.1, 6.9], ")
+    assert _line(make("pass", [quick])).startswith("PASS minilm p50: 4.8 % faster [-6.9, -3.1], ")
 
 
 def test_no_difference_has_no_direction(make) -> None:

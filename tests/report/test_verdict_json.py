@@ -9,6 +9,7 @@ import math
 import jsonschema
 import pytest
 
+import accel
 from accel.evidence import EXIT_CODES, METRICS, Budget, Cell, Epoch, Fitness, Report, Rules
 from accel.gating import verdicts
 from accel.report import verdict_json
@@ -62,7 +63,7 @@ def test_every_figure_of_a_cell_and_every_log_is_there(make) -> None:
             assert told[field.name] == getattr(seen, field.name)
     assert [e["logs"] for e in found["epochs"]] == [dict(e.logs) for e in report.epochs]
     assert found["evidence"] == {"folder": str(report.evidence), "epochs": 14, "head": "e" * 64}
-    assert found["tool"] == {"name": "accel", "version": "0.1.0"}
+    assert found["tool"] == {"name": "accel", "version": accel.__version__}
     assert found["candidate"]["engine"] == "onnxruntime_cpu"
 
 
