@@ -131,7 +131,7 @@ def test_what_is_uploaded_is_what_accel_writes() -> None:
     github = _using("upload-artifact")["with"]["path"].splitlines()
     gitlab = JOB["artifacts"]["paths"]
     assert _files(github) == _files(gitlab) == set(writing.FILES)
-    assert [path.endswith("/work/gate") for path in (github[-1], gitlab[-1])] == [True, True]
+    assert [path.endswith("/evidence/gate") for path in (github[-1], gitlab[-1])] == [True, True]
     reports = JOB["artifacts"]["reports"]
     assert set(reports.values()) <= set(gitlab)
 
@@ -190,7 +190,7 @@ def test_the_script_passes_on_what_was_said(tmp_path: Path, fake: dict[str, str]
     assert done.returncode == 0, done.stderr
     words = json.loads((tmp_path / "asked.json").read_text(encoding="utf-8"))
     out = "accel-gate/12"
-    wanted = ["gate", CANDIDATE, "--baseline", "b.json", "--work", f"{out}/work"]
+    wanted = ["gate", CANDIDATE, "--baseline", "b.json", "--work", f"{out}/evidence"]
     wanted += ["--out", f"{out}/out", "--on-inconclusive", "warn", "--name", "a b"]
     assert words == [*wanted, "--workload", "w.py", "--budget", "p50/a b=3%"]
     assert not (tmp_path / "pwned").exists()
@@ -245,7 +245,14 @@ def test_gitlabs_job_calls_accel_and_ends_as_it_does(
     words = json.loads((tmp_path / "asked.json").read_text(encoding="utf-8"))
     wanted = ["gate", CANDIDATE, "--baseline", "accel.baselines.json"]
     wanted += ["--name", "a b", "--workload", "w x.py"] if named else []
-    wanted += ["--on-inconclusive", "fail", "--work", "accel-gate/work", "--out", "accel-gate/out"]
+    wanted += [
+        "--on-inconclusive",
+        "fail",
+        "--work",
+        "accel-gate/evidence",
+        "--out",
+        "accel-gate/out",
+    ]
     assert words == wanted
     assert not (tmp_path / "pwned").exists()
     assert done.returncode in JOB["allow_failure"]["exit_codes"] == [EXIT_CODES["cannot tell"]]
@@ -263,7 +270,7 @@ def test_a_second_try_goes_on_from_the_cache(tmp_path: Path) -> None:
     more = {"ACCEL_ARGS": "--budget p50=3% --epochs 1 --shadow-every 0"}
     summary = {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"), "GITHUB_ACTIONS": "true"}
     _, named = _script(first, "key", gated)
-    cached = Path(named["folder"]) / "work"
+    cached = Path(named["folder"]) / "evidence"
     for place, epochs in ((first, 1), (second, 2)):
         if place is second:
             shutil.copytree(first / cached, second / cached)

@@ -69,7 +69,7 @@ def run() -> int:
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)  # a verdict that is there at the end is of this run
     words = ["gate", asked("CANDIDATE"), "--baseline", asked("BASELINE")]
-    words += ["--work", str(folder / "work"), "--out", str(out)]
+    words += ["--work", str(folder / "evidence"), "--out", str(out)]
     words += ["--on-inconclusive", asked("ON_INCONCLUSIVE")]
     words += ["--name", asked("NAME")] if asked("NAME") else []
     words += ["--workload", asked("WORKLOAD")] if asked("WORKLOAD") else []
