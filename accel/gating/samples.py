@@ -23,7 +23,8 @@ TAIL_SD = 9.0  # of a binomial, on either side: what lies beyond is under 1e-17
 def chances(
     n: int, margin: float, discordance: float, drop: float = 0.0, alpha: float = ALPHA
 ) -> tuple[float, float]:
-    """P(PASS), P(FAIL): that the upper limit is at most the margin, that the lower one is above it.
+    """P(PASS), P(FAIL): that the upper limit is at most the margin; that the lower one is above it,
+    with one answer fewer lost (`drops`).
 
     Raises UsageError for shares that cannot be."""
     _possible(margin, discordance, drop)
@@ -38,7 +39,7 @@ def chances(
     weight = binom.pmf(won, n, won_p)
     rest, share = n - np.array(won), lost_p / (1 - won_p)
     passes = weight @ binom.cdf(most, rest, share)
-    fails = weight @ binom.sf(least, rest, share)
+    fails = weight @ binom.sf(least + 1, rest, share)
     return float(passes), float(fails)
 
 

@@ -11,6 +11,7 @@ from scipy.stats import binom
 from accel.evidence import Budget
 from accel.gating import drops
 from accel.gating.drops import Rows
+from accel.intervals import tango_counts
 
 POINT = Budget("drop", 1.0, "pt")
 
@@ -63,6 +64,14 @@ def test_what_a_cell_holds() -> None:
     assert "12 lost, 5 won, McNemar p 0.14" in found.reason
 
 
+def test_one_lost_answer_is_forgiven_before_a_fail() -> None:
+    """The lower limit is that of the table with one fewer; the drop and the upper limit are not."""
+    found, fewer = drops.cell(POINT, swapped(500, 9, 0)), tango_counts(500, 8, 0, 0.9)
+    assert found.low == pytest.approx(100 * fewer.low)
+    assert found.high == pytest.approx(100 * tango_counts(500, 9, 0, 0.9).high)
+    assert found.ratio == pytest.approx(1.8)
+
+
 def test_mcnemar_is_the_sign_test_of_what_changed() -> None:
     """Twice the smaller tail of a fair coin; nothing changed is no evidence."""
     assert drops.mcnemar(12, 5) == pytest.approx(2 * binom.cdf(5, 17, 0.5))
@@ -102,10 +111,10 @@ def test_more_errors_are_worse() -> None:
 
 
 def test_rows_in_clusters_are_judged_by_cluster() -> None:
-    """Sixty clips that each lose all or nothing tell less than their 1,200 frames seem to."""
-    ids = np.repeat(np.arange(60), 20)
-    a, b = np.ones(1200), np.where(ids < 2, 0.0, 1.0)
-    budget = Budget("drop", 5.0, "pt")
+    """Clips that each lose all or nothing tell less than their 2,400 frames seem to."""
+    ids = np.repeat(np.arange(120), 20)
+    a, b = np.ones(2400), np.where(ids < 3, 0.0, 1.0)
+    budget = Budget("drop", 4.0, "pt")
     alone = drops.cell(budget, Rows(a, b, mean))
     together = drops.cell(budget, Rows(a, b, mean, clusters=ids))
     assert (alone.outcome, together.outcome) == ("pass", "cannot tell")
@@ -117,8 +126,10 @@ def test_a_bootstrap_of_a_few_rows_proves_nothing() -> None:
     """Twenty cosines, all alike, leave no width: it is said that they are too few."""
     few, many = (Rows(np.ones(n), np.full(n, 0.9999), mean) for n in (20, 200))
     assert drops.cell(POINT, few).outcome == "cannot tell"
-    assert f"{drops.LEAST_ROWS} are the least" in drops.cell(POINT, few).reason
+    assert f"{drops.LEAST_TO_PASS} are the least" in drops.cell(POINT, few).reason
     assert drops.cell(POINT, many).outcome == "pass"
+    lost = Rows(np.ones(20), np.linspace(0.5, 0.6, 20), mean)
+    assert drops.cell(POINT, lost).outcome == "fail"
 
 
 def test_a_score_that_is_no_number_breaks_the_candidate() -> None:

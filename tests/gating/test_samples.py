@@ -7,7 +7,7 @@ import pytest
 
 from accel.errors import UsageError
 from accel.gating import samples
-from accel.intervals import tango
+from accel.intervals import tango, tango_counts
 
 
 def _drawn(n: int, margin: float, discordance: float, drop: float) -> tuple[float, float]:
@@ -20,8 +20,8 @@ def _drawn(n: int, margin: float, discordance: float, drop: float) -> tuple[floa
     for same, x, y in kinds:
         a = np.repeat([True, True, False], [same, x, y])
         b = np.repeat([True, False, True], [same, x, y])
-        found = tango(a, b, 0.9)
-        limits.append((found.high <= margin, found.low > margin))
+        forgiven = tango_counts(n, max(0, int(x) - 1), int(y), 0.9)
+        limits.append((tango(a, b, 0.9).high <= margin, forgiven.low > margin))
     passes, fails = np.average(limits, axis=0, weights=counts)
     return float(passes), float(fails)
 
@@ -39,12 +39,13 @@ def test_chances_are_those_of_the_interval(
     assert exact == pytest.approx(_drawn(n, margin, discordance, drop), abs=0.025)
 
 
-@pytest.mark.parametrize(("n", "discordance"), [(1000, 0.01), (1000, 0.08), (5000, 0.03)])
+@pytest.mark.parametrize("n", [200, 1000, 5000])
+@pytest.mark.parametrize("discordance", [0.005, 0.01, 0.08])
 def test_a_candidate_at_the_margin_rarely_passes_or_fails(n: int, discordance: float) -> None:
-    """With a true drop of just the margin either error is near 5 % at most."""
+    """With a true drop of just the margin: a PASS in little more than 5 %, a FAIL in 5 % at most."""
     passes, fails = samples.chances(n, 0.005, discordance, drop=0.005)
-    assert passes < 0.055
-    assert fails < 0.06
+    assert passes < 0.052
+    assert fails <= 0.05
 
 
 def test_a_thousand_samples_cannot_prove_half_a_point() -> None:
