@@ -16,7 +16,8 @@ from accel import arrays, testing
 from accel.errors import CandidateBroken, UsageError
 from accel.measure import child
 from accel.measure import worker as worker_module
-from accel.measure.worker import CAPACITY, Worker, timed
+from accel.measure.process import CAPACITY, timed
+from accel.measure.worker import Worker
 
 pytestmark = pytest.mark.alone
 INSIDE = """
