@@ -28,7 +28,7 @@ from accel.measure import process
 def story(warmups: int) -> dict:
     seen = []
     calls = [lambda i=i: seen.append((i, gc.isenabled())) for i in (0, 1)]
-    state = process._State(calls=calls, out=np.zeros(worker.CAPACITY, np.int64))
+    state = process._State(calls=calls, out=np.zeros(process.CAPACITY, np.int64))
     assert gc.isenabled()
     process.VERBS["warm"](state, count=warmups)
     warm, frozen = len(seen), gc.get_freeze_count()
