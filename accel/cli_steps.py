@@ -1,4 +1,4 @@
-"""The verbs as commands, each on a file of its own: export, quantize, build, check, bench, evaluate."""
+"""The verbs as commands, each on a file of its own: export, quantize, build, check, evaluate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from accel.errors import AccelError, UsageError
+from accel.errors import UsageError
 from accel.shell import emit, output_options
 
 
@@ -111,7 +111,8 @@ def _first(variants: Any, make: Any) -> Any:
     return make(variants[-1])
 
 
-def _plan(model: Path, engine: str, target: str, out: Path, data: str | None) -> tuple[Any, Any]:
+def plan_of(model: Path, engine: str, target: str, out: Path, data: str | None) -> tuple[Any, Any]:
+    """The plan of an .onnx, and the requests of its data."""
     from accel import catalog, graph, workload
     from accel import target as targets
     from accel.measure import here
@@ -133,7 +134,7 @@ def _plan(model: Path, engine: str, target: str, out: Path, data: str | None) ->
 @output_options
 def build(model: Path, engine: str, target: str, data: str | None, out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
     """Build MODEL (.onnx) for an engine."""
-    plan, _requests = _plan(model, engine, target, out, data)
+    plan, _requests = plan_of(model, engine, target, out, data)
     lines = [f"{plan.engine}: {dict(plan.facts)}", *_where(plan), str(plan.path)]
     emit("plan", plan, lines, as_json)
 
@@ -159,8 +160,8 @@ def check(
     from accel.steps import check as step
 
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:
-        yardstick, requests = _plan(against, "reference", "cpu-local", Path(folder, "a"), data)
-        plan, _requests = _plan(model, engine, "cpu-local", Path(folder, "b"), data)
+        yardstick, requests = plan_of(against, "reference", "cpu-local", Path(folder, "a"), data)
+        plan, _requests = plan_of(model, engine, "cpu-local", Path(folder, "b"), data)
         feeds = [r.inputs for r in requests]
         expected = outputs(yardstick, feeds, Path(folder, "c"))
         found = step.check(plan, expected, feeds, Path(folder, "d"))
@@ -168,75 +169,6 @@ def check(
     lines += _where(plan)
     bad = CandidateBroken("; ".join(found.reasons)) if found.gross else None
     emit("check", found, lines, as_json, bad)
-
-
-@click.command()
-@click.argument("models", nargs=-1, required=True, type=Path)
-@click.option("--engine", default="onnxruntime_cpu", show_default=True)
-@click.option("--data", help=".npz of feeds")
-@click.option("--epochs", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--out", type=Path, help="a folder for every sample; without it they are dropped")
-@output_options
-def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, out: Path | None, as_json: bool, **_: Any) -> None:  # fmt: skip
-    """Time MODELS (.onnx or releases) side by side: interleaved, in fresh processes; exit 6 when
-    one breaks."""
-    from accel import store
-    from accel.report import timing
-    from accel.steps import bench as step
-
-    if out is not None:
-        with store.disk(out):
-            out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
-        plans, requests = {}, ()
-        for i, model in enumerate(models):
-            plan, asked = _arm(model, engine, data, Path(folder, str(i)))
-            again = f" ({i + 1})" if str(model) in plans else ""  # a model beside itself: A/A
-            plans[f"{model}{again}"] = plan
-            requests = requests or asked
-        timed = step.bench(plans, requests, out or Path(folder, "bench"), epochs=epochs)
-        found = timing.arms(timed, kept=out is not None)
-    emit("bench", found, timing.table(found), as_json, trouble(found))
-
-
-def _arm(model: Path, engine: str, data: str | None, out: Path) -> tuple[Any, Any]:
-    """The plan of a release's winner, or of an .onnx; and the requests that belong to it."""
-    from accel import release as releases
-
-    if not model.is_dir():
-        return _plan(model, engine, "cpu-local", out, data)
-    return releases.intact(model), releases.requests(model)
-
-
-def beside_fp32(release: Any, work: Path) -> Any:
-    """The release timed beside its fp32 baseline, which lies in the store of finished steps."""
-    from accel import release as releases
-    from accel.report import timing
-    from accel.steps import bench as step
-
-    fp32 = [b for b in release.baselines if b.plan is not None and b.engine != "torch_eager"]
-    plans = {b.name: _stored(b.plan, work.absolute() / "store") for b in fp32[-1:]}
-    plans["release"] = release.winner.plan
-    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
-        timed = step.bench(plans, releases.requests(release.path), Path(folder))
-        return timing.arms(timed, kept=False)
-
-
-def _stored(plan: Any, root: Path) -> Any:
-    """A release names what it does not hold by its step and file: the plan, at that place."""
-    import dataclasses
-
-    model = dataclasses.replace(plan.model, path=root / plan.model.path)
-    return dataclasses.replace(plan, path=root / plan.path, model=model)
-
-
-def trouble(found: Any) -> AccelError | None:
-    """What ends a command whose arms broke."""
-    from accel.errors import CandidateBroken
-    from accel.report import timing
-
-    reasons = timing.broken(found)
-    return CandidateBroken(reasons) if reasons else None
 
 
 @click.command()
@@ -254,6 +186,6 @@ def evaluate(model: Path, source: str, split: Any, engine: str, as_json: bool, *
 
     problem = workload.load(source)
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:
-        plan, _requests = _plan(model, engine, "cpu-local", Path(folder, "plan"), None)
+        plan, _requests = plan_of(model, engine, "cpu-local", Path(folder, "plan"), None)
         score = step.evaluate(plan, problem, split, Path(folder))
     emit("score", score, [f"{score.metric}: {score.value:.4f} {score.unit} ({split})"], as_json)

@@ -82,6 +82,13 @@ def group_quantile(measurement: Measurement, group: str, q: float) -> float | No
     return quantile_if_carried(data["seconds"][_in_group(measurement, data["request"], group)], q)
 
 
+def group_seconds(measurement: Measurement, group: str) -> NDArray[Any]:
+    """Every call of a request group [N], seconds."""
+    data = _columns(measurement)
+    found: NDArray[Any] = data["seconds"][_in_group(measurement, data["request"], group)]
+    return found
+
+
 def group_medians(measurement: Measurement) -> dict[str, float]:
     """Median latency (s) of each request group, over all of its calls."""
     import numpy as np

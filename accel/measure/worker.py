@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import select
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TIMEOUT_S = 900.0  # for one order; a block of the slowest sane model ends long before
+CUT_S = 10.0  # for an order that is to end early: its last call, and the writing
 DEATH_S = 10.0  # for a worker that hung up to be gone
 CAPACITY = 1 << 18  # timed calls in a block, at most: 2 MiB of int64
 WAKE_CALLS, WAKE_NS = 3, 20_000_000  # dropped after SIGCONT: max(3 calls, 20 ms)
@@ -95,6 +97,12 @@ class Worker:
         `awake`: the process ran just now, so that one dropped call is enough."""
         found = self.ask("block", indexes=list(indexes), seconds=seconds, awake=awake)
         return Block(tuple(indexes), found["durations_ns"], found["own_s"])
+
+    def cut_short(self) -> None:
+        """Have the running order end early, and wait for it: what it has done is then on disk."""
+        self._signal(signal.SIGINT)
+        with contextlib.suppress(CandidateBroken):
+            self._line(CUT_S, "an order that was cut short")
 
     def stop(self) -> None:
         """Freeze the process; its guardian stays awake."""
@@ -200,6 +208,31 @@ def _pin(threads: int) -> None:
         os.sched_setaffinity(0, allowed[-threads:])
 
 
+def _prepare(_: _State, engine: str) -> None:
+    """Import the engine: afterwards `load` costs what the plan costs, and no import beside it."""
+    catalog.load("engines", engine)
+
+
+def _lag(state: _State, share: float) -> None:
+    """Stretch every call by a share of its own time, by spinning: a slowdown of known size."""
+    state.calls = [_stretched(one, share) for one in state.calls]
+
+
+def _stretched(call: Callable[[], Any], share: float) -> Callable[[], Any]:
+    clock = time.perf_counter_ns
+
+    def slower() -> Any:
+        start = clock()
+        answer = call()
+        end = clock()
+        until = end + int(share * (end - start))
+        while clock() < until:
+            pass
+        return answer
+
+    return slower
+
+
 def _warm(state: _State, count: int) -> None:
     for _ in range(count):
         for one in state.calls:
@@ -230,12 +263,21 @@ def _memory(_: _State) -> int:
     return next(int(x.split()[1]) * 1024 for x in text.splitlines() if x.startswith("VmHWM"))
 
 
+def _apply(state: _State, function: str, words: Mapping[str, Any]) -> Any:
+    """ "package.module:function" of the bound calls: a loop that is too particular to stand here."""
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)(state.calls, **words)
+
+
 VERBS: Mapping[str, Callable[..., Any]] = {
+    "prepare": _prepare,
+    "lag": _lag,
     "load": _load,
     "warm": _warm,
     "block": _block,
     "run": _run,
     "memory": _memory,
+    "apply": _apply,
 }
 
 

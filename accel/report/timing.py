@@ -1,4 +1,4 @@
-"""Arms that were timed side by side: p50, p99 where the sample carries one, ratio to the first."""
+"""Arms that were timed side by side: quantiles where the sample carries them, ratio to the first."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from accel import stats
+from accel import quantiles, stats
+from accel.quantiles import Quantile
 from accel.values import Measurement, Options, Refusal
 
-HEAD = ("arm", "requests", "p50 ms", "p99 ms", "times as fast as the first [95 %]")
+HEAD = (
+    "arm",
+    "requests",
+    "p50 ms [95 %]",
+    *(f"{name} ms" for name in quantiles.NAMED if name != "p50"),
+    "times as fast as the first [95 %]",
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,7 @@ class Group:
     p50_s: float
     p99_s: float | None  # None: the sample does not carry it
     ratio: Ratio | None  # None: the first arm broke
+    quantiles: Mapping[str, Quantile | None] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ def arms(timed: Sequence[Measurement | Refusal], kept: bool) -> tuple[Arm, ...]:
 
 def _arm(m: Measurement, base: Measurement | None, kept: bool) -> Arm:
     groups = {
-        name: Group(median_s, stats.group_quantile(m, name, 0.99), _ratio(base, m, name))
+        name: _group(median_s, stats.group_seconds(m, name), _ratio(base, m, name))
         for name, median_s in stats.group_medians(m).items()
     }
     return Arm(
@@ -74,6 +83,12 @@ def _arm(m: Measurement, base: Measurement | None, kept: bool) -> Arm:
     )
 
 
+def _group(median_s: float, seconds: Any, ratio: Ratio | None) -> Group:
+    found = quantiles.named(seconds)
+    p99 = found["p99"]
+    return Group(median_s, None if p99 is None else p99.value_s, ratio, found)
+
+
 def _ratio(base: Measurement | None, m: Measurement, group: str | None) -> Ratio | None:
     if base is None:
         return None
@@ -83,8 +98,12 @@ def _ratio(base: Measurement | None, m: Measurement, group: str | None) -> Ratio
 
 def table(found: Sequence[Arm]) -> list[str]:
     """A line a request group of an arm, below a head, in columns."""
-    rows = [HEAD, *(row for arm in found for row in _rows(arm))]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
+    return columns([HEAD, *(row for arm in found for row in _rows(arm))])
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of one length as lines, their columns below each other."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(x.ljust(w) for x, w in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
@@ -92,18 +111,32 @@ def table(found: Sequence[Arm]) -> list[str]:
 
 def _rows(arm: Arm) -> list[tuple[str, ...]]:
     if arm.reason:
-        return [(arm.arm, "broke", "", "", arm.reason.partition("\n")[0])]
-    return [
-        (arm.arm, name, f"{g.p50_s * 1e3:.3f}", _tail(g.p99_s), _times(g.ratio))
-        for name, g in arm.groups.items()
-    ]
+        blank = ("",) * (len(HEAD) - 3)
+        return [(arm.arm, "broke", *blank, arm.reason.partition("\n")[0])]
+    return [(arm.arm, name, *_latencies(g), times(g.ratio)) for name, g in arm.groups.items()]
 
 
-def _tail(p99_s: float | None) -> str:
-    return "not carried" if p99_s is None else f"{p99_s * 1e3:.3f}"
+def _latencies(group: Group) -> tuple[str, ...]:
+    p50 = group.quantiles.get("p50")
+    middle = interval(p50) if p50 is not None else f"{group.p50_s * 1e3:.3f} [-]"
+    tails = (group.quantiles.get(name) for name in quantiles.NAMED if name != "p50")
+    return middle, *(ms(tail) for tail in tails)
 
 
-def _times(ratio: Ratio | None) -> str:
+def ms(found: Quantile | None) -> str:
+    """In milliseconds, or that the sample does not carry it."""
+    return "not carried" if found is None else f"{found.value_s * 1e3:.3f}"
+
+
+def interval(found: Quantile | None) -> str:
+    """In milliseconds, with the interval."""
+    if found is None:
+        return ms(found)
+    return f"{ms(found)} [{found.low_s * 1e3:.3f}, {found.high_s * 1e3:.3f}]"
+
+
+def times(ratio: Ratio | None) -> str:
+    """A ratio with its interval; "-": no limit."""
     if ratio is None:
         return ""
     high = "-" if ratio.high is None else f"{ratio.high:.2f}"

@@ -33,7 +33,7 @@ def bench(
             f" at least one of each is needed."
         )
     return instrument.compare(
-        _arms(plans),
+        arms_of(plans),
         requests,
         out,
         epochs=epochs,
@@ -45,7 +45,8 @@ def bench(
     )
 
 
-def _arms(plans: Sequence[Plan] | Mapping[str, Plan]) -> tuple[Arm, ...]:
+def arms_of(plans: Sequence[Plan] | Mapping[str, Plan]) -> tuple[Arm, ...]:
+    """Plans given by name are called so, others by their engine."""
     if isinstance(plans, Mapping):
         return tuple(Arm(name, plan) for name, plan in plans.items())
     engines = [plan.engine for plan in plans]

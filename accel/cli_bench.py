@@ -1,0 +1,164 @@
+"""accel bench: models side by side, or under the load of an MLPerf scenario."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from accel.cli_steps import plan_of
+from accel.errors import AccelError, UsageError
+from accel.shell import Amount, emit, output_options
+
+SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, type=Path)
+@click.option("--engine", default="onnxruntime_cpu", show_default=True)
+@click.option("--data", help=".npz of feeds")
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="fresh processes of each model",
+)
+@click.option("--out", type=Path, help="a folder for every sample; without it they are dropped")
+@click.option(
+    "--scenario",
+    type=click.Choice(SCENARIOS),
+    help="of MLPerf; without it: call after call, interleaved",
+)
+@click.option("--qps", type=float, help="Server: mean rate of the Poisson arrivals")
+@click.option(
+    "--seconds", type=float, default=10.0, show_default=True, help="a scenario's run, each"
+)
+@click.option(
+    "--latency-bound",
+    type=Amount(ms=1e-3, s=1.0),
+    help="Server: on p99; without --qps, finds the largest rate",
+)
+@click.option(
+    "--samples-per-query", type=click.IntRange(1), default=8, show_default=True, help="MultiStream"
+)
+@click.option("--loadgen", is_flag=True, help="run the scenario through MLPerf's LoadGen, too")
+@click.option("--seed", type=int, default=0, help="of arrivals and of the order")
+@output_options
+def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, out: Path | None, as_json: bool, quiet: bool, debug: bool, **words: Any) -> None:  # fmt: skip
+    """Time MODELS (.onnx or releases) side by side: interleaved, in fresh processes; with --scenario,
+    under a load of MLPerf's, latency from the scheduled arrival. Exit 6 when one breaks, 1 when no rate keeps a bound."""
+    from accel import store
+
+    del debug
+    if words["scenario"] is None:
+        _without_scenario(words)
+    if out is not None:
+        with store.disk(out):
+            out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
+        plans, requests = _arms(models, engine, data, Path(folder))
+        place, kept = out or Path(folder, "bench"), out is not None
+        if words["scenario"] is None:
+            value, lines, bad = _side_by_side(plans, requests, place, epochs, words["seed"], kept)
+        else:
+            progress = None if quiet else lambda text: click.echo(text, err=True)
+            value, lines, bad = _loaded(plans, requests, place, epochs, kept, progress, words)
+    emit("bench" if words["scenario"] is None else "scenario", value, lines, as_json, bad)
+
+
+def _without_scenario(words: dict[str, Any]) -> None:
+    """Raise UsageError for words that only a scenario takes."""
+    given = [f"--{n.replace('_', '-')}" for n in ("qps", "latency_bound", "loadgen") if words[n]]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)}: a scenario takes them, and none was named. "
+            f"Add: --scenario {'SingleStream' if given == ['--loadgen'] else 'Server'}"
+        )
+
+
+def _arms(models: tuple[Path, ...], engine: str, data: str | None, folder: Path) -> tuple[Any, Any]:
+    """The plans by name, and the requests of the first model."""
+    plans, requests = {}, ()
+    for i, model in enumerate(models):
+        plan, asked = _arm(model, engine, data, folder / str(i))
+        again = f" ({i + 1})" if str(model) in plans else ""  # a model beside itself: A/A
+        plans[f"{model}{again}"] = plan
+        requests = requests or asked
+    return plans, requests
+
+
+def _side_by_side(plans: Any, requests: Any, out: Path, epochs: int, seed: int, kept: bool) -> Any:
+    from accel.report import timing
+    from accel.steps import bench as step
+
+    timed = step.bench(plans, requests, out, epochs=epochs, seed=seed)
+    found = timing.arms(timed, kept=kept)
+    return found, timing.table(found), trouble(found)
+
+
+def _loaded(plans: Any, requests: Any, out: Path, epochs: int, kept: bool, progress: Callable[[str], None] | None, words: dict[str, Any]) -> Any:  # fmt: skip
+    from accel.report import scenario, scenario_table
+    from accel.steps import serve as step
+
+    bound = words["latency_bound"]
+    served = step.serve(
+        plans,
+        requests,
+        out,
+        scenario=words["scenario"],
+        seconds=words["seconds"],
+        qps=words["qps"],
+        latency_bound_s=bound and bound[0],
+        samples_per_query=words["samples_per_query"],
+        epochs=epochs,
+        seed=words["seed"],
+        loadgen=words["loadgen"],
+        kept=kept,
+        progress=progress,
+    )
+    found = tuple(scenario.arm(one, served[0], kept) for one in served)
+    return found, scenario_table.lines(found), scenario_table.trouble(found)
+
+
+def _arm(model: Path, engine: str, data: str | None, out: Path) -> tuple[Any, Any]:
+    """The plan of a release's winner, or of an .onnx; and the requests that belong to it."""
+    from accel import release as releases
+
+    if not model.is_dir():
+        return plan_of(model, engine, "cpu-local", out, data)
+    return releases.intact(model), releases.requests(model)
+
+
+def beside_fp32(release: Any, work: Path) -> Any:
+    """The release timed beside its fp32 baseline, which lies in the store of finished steps."""
+    from accel import release as releases
+    from accel.report import timing
+    from accel.steps import bench as step
+
+    fp32 = [b for b in release.baselines if b.plan is not None and b.engine != "torch_eager"]
+    plans = {b.name: _stored(b.plan, work.absolute() / "store") for b in fp32[-1:]}
+    plans["release"] = release.winner.plan
+    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
+        timed = step.bench(plans, releases.requests(release.path), Path(folder))
+        return timing.arms(timed, kept=False)
+
+
+def _stored(plan: Any, root: Path) -> Any:
+    """A release names what it does not hold by its step and file: the plan, at that place."""
+    import dataclasses
+
+    model = dataclasses.replace(plan.model, path=root / plan.model.path)
+    return dataclasses.replace(plan, path=root / plan.path, model=model)
+
+
+def trouble(found: Any) -> AccelError | None:
+    """What ends a command whose arms broke."""
+    from accel.errors import CandidateBroken
+    from accel.report import timing
+
+    reasons = timing.broken(found)
+    return CandidateBroken(reasons) if reasons else None
