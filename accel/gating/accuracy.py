@@ -45,7 +45,7 @@ def cells(
 ) -> tuple[Cell, ...]:
     """A cell for each budget of SCORED, all against this baseline; one that is watched where there
     is none; "broken" where the candidate does not run, or gives NaN or Inf and the baseline does
-    not. Rows go to out/"rows.npz", steps to out/"store".
+    not. Rows go to `rows_file`, steps to out/"store".
 
     Raises UsageError for a broken workload and for subjects whose ports differ, EnvironmentProblem
     for a machine that lacks something."""
@@ -105,6 +105,12 @@ def beforehand(asks: Asked, budgets: Sequence[Budget]) -> list[str]:
     return [line for line in told if line]
 
 
+def rows_file(candidate: Subject, baseline: Subject, out: Path) -> Path:
+    """Where the rows of this pair are kept, "baseline" and "candidate" in one .npz."""
+    pair = store.digest_json([baseline.digest, candidate.digest])
+    return out / "rows" / f"{pair[:20]}.npz"
+
+
 def apart(seen: Sequence[closeness.OutputCheck]) -> str:
     """How far the outputs are from the baseline's, the worst one by its signal to noise."""
     if not seen:
@@ -133,8 +139,9 @@ def _judged(
     rows = _rows(candidate, baseline, asks, *units)
     if isinstance(rows, str):
         return Cell(budget, "cannot tell", rows)
-    out.mkdir(parents=True, exist_ok=True)
-    arrays.save(out / "rows.npz", [{"baseline": rows.baseline, "candidate": rows.candidate}])
+    path = rows_file(candidate, baseline, out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays.save(path, [{"baseline": rows.baseline, "candidate": rows.candidate}])
     return drops.cell(budget, rows)
 
 

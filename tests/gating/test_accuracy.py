@@ -124,7 +124,7 @@ def test_a_worse_graph_fails_and_its_rows_are_kept(tmp_path: Path, baseline: Sub
     assert (drop.outcome, flips.outcome) == ("fail", "fail")
     assert drop.worse == flips.worse > 30
     assert "certify split" in drop.reason
-    (rows,) = arrays.load(tmp_path / "out" / "rows.npz")
+    (rows,) = arrays.load(accuracy.rows_file(worse, baseline, tmp_path / "out"))
     found = 100 * (rows["baseline"].mean() - rows["candidate"].mean())
     assert drop.ratio == pytest.approx(found)
     assert "SQNR" in flips.reason
