@@ -25,6 +25,7 @@ from accel.values import Feed, Plan, Port
 
 Say = Callable[[str], None]
 WATCHED = Budget("flips", 1.0, "%", "watch")  # where no budget is set: told, decides nothing
+NO_DATA = "the inputs are random numbers, not data; add --data FILE.npz or --workload FILE.py"
 ADD = "add --workload FILE.py with samples, row and metric"
 
 
@@ -133,7 +134,7 @@ def _judged(
     out: Path,
 ) -> Cell:
     if budget.metric == "flips":
-        found = flips.changed(*units)
+        found = NO_DATA if asks.drawn and not asks.samples else flips.changed(*units)
         outcome: Outcome = "pass" if budget == WATCHED else "cannot tell"
         return Cell(budget, outcome, found) if isinstance(found, str) else flips.cell(budget, found)
     rows = _rows(candidate, baseline, asks, *units)
@@ -159,7 +160,7 @@ def _rows(
         found = packed.rows(candidate, baseline)
         return f"{found}; {ADD}" if isinstance(found, str) else found
     if not asks.samples:
-        return _fidelity(want, got)
+        return NO_DATA if asks.drawn else _fidelity(want, got)
     if workload.metric is None:
         raise UsageError(f"{workload.source} has samples but no metric(rows). Add it.")
     metric, labels = workload.metric, [label for _, label in asks.samples]

@@ -18,8 +18,8 @@ LIMIT_S = 300.0
 
 
 def slower(candidate: Subject, baseline: Subject, log: Path) -> tuple[str, ...]:
-    """At most five lines, the node that lost the most time first; or one that says why there are
-    none. Both plans run in fresh processes, at the baseline's requests, under the profiler."""
+    """Five lines or fewer, the node that lost the most time first, and what is gone; or one line that
+    says why there are none. Both plans run in fresh processes, at the baseline's requests, under the profiler."""
     plans = (baseline.plan, candidate.plan)
     if any(plan is None or plan.engine != ENGINE for plan in plans):
         return (f"which nodes are slower is told between two plans of {ENGINE} only",)
@@ -33,7 +33,8 @@ def slower(candidate: Subject, baseline: Subject, log: Path) -> tuple[str, ...]:
 def ranked(there: Mapping[str, float], here: Mapping[str, float]) -> tuple[str, ...]:
     """ "operator name" -> seconds, of the baseline and of the candidate.
 
-    Nodes of one name are compared; those that only one side has, by operator."""
+    Nodes of one name are compared; those that only one side has, by operator. A last line tells of
+    operators that are no longer there."""
     lost = {
         f"{node}: {1e3 * there[node]:.3f} -> {1e3 * here[node]:.3f} ms": here[node] - there[node]
         for node in here
@@ -48,7 +49,12 @@ def ranked(there: Mapping[str, float], here: Mapping[str, float]) -> tuple[str, 
         )
         lost[told] = sum(times) - sum(before)
     first = sorted((text for text in lost if lost[text] > 0), key=lambda text: -lost[text])
-    return tuple(first[:TOP])
+    gone = [
+        f"{operator} {len(times)} ({1e3 * sum(times):.3f} ms)"
+        for operator, times in had.items()
+        if operator not in has
+    ]
+    return (*first[:TOP], *([f"no longer there: {', '.join(gone[:TOP])}"] if gone else []))
 
 
 def _alone(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, list[float]]:

@@ -30,6 +30,7 @@ def test_nodes_of_other_names_are_compared_by_operator() -> None:
     assert nodes.ranked(there, here) == (
         "Conv, nodes of other names: 2 -> 2, 2.000 -> 5.000 ms",
         "Cast, nodes of other names: 0 -> 1, 0.000 -> 1.000 ms",
+        "no longer there: Relu 1 (1.000 ms)",
     )
 
 
