@@ -25,6 +25,7 @@ from accel.values import Feed, Plan, Port
 
 Say = Callable[[str], None]
 WATCHED = Budget("flips", 1.0, "%", "watch")  # where no budget is set: told, decides nothing
+NO_DATA = "the inputs are random numbers, not data; add --data FILE.npz or --workload FILE.py"
 ADD = "add --workload FILE.py with samples, row and metric"
 
 
@@ -45,7 +46,7 @@ def cells(
 ) -> tuple[Cell, ...]:
     """A cell for each budget of SCORED, all against this baseline; one that is watched where there
     is none; "broken" where the candidate does not run, or gives NaN or Inf and the baseline does
-    not. Rows go to out/"rows.npz", steps to out/"store".
+    not. Rows go to `rows_file`, steps to out/"store".
 
     Raises UsageError for a broken workload and for subjects whose ports differ, EnvironmentProblem
     for a machine that lacks something."""
@@ -105,6 +106,12 @@ def beforehand(asks: Asked, budgets: Sequence[Budget]) -> list[str]:
     return [line for line in told if line]
 
 
+def rows_file(candidate: Subject, baseline: Subject, out: Path) -> Path:
+    """Where the rows of this pair are kept, "baseline" and "candidate" in one .npz."""
+    pair = store.digest_json([baseline.digest, candidate.digest])
+    return out / "rows" / f"{pair[:20]}.npz"
+
+
 def apart(seen: Sequence[closeness.OutputCheck]) -> str:
     """How far the outputs are from the baseline's, the worst one by its signal to noise."""
     if not seen:
@@ -127,14 +134,15 @@ def _judged(
     out: Path,
 ) -> Cell:
     if budget.metric == "flips":
-        found = flips.changed(*units)
+        found = NO_DATA if asks.drawn and not asks.samples else flips.changed(*units)
         outcome: Outcome = "pass" if budget == WATCHED else "cannot tell"
         return Cell(budget, outcome, found) if isinstance(found, str) else flips.cell(budget, found)
     rows = _rows(candidate, baseline, asks, *units)
     if isinstance(rows, str):
         return Cell(budget, "cannot tell", rows)
-    out.mkdir(parents=True, exist_ok=True)
-    arrays.save(out / "rows.npz", [{"baseline": rows.baseline, "candidate": rows.candidate}])
+    path = rows_file(candidate, baseline, out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays.save(path, [{"baseline": rows.baseline, "candidate": rows.candidate}])
     return drops.cell(budget, rows)
 
 
@@ -152,7 +160,7 @@ def _rows(
         found = packed.rows(candidate, baseline)
         return f"{found}; {ADD}" if isinstance(found, str) else found
     if not asks.samples:
-        return _fidelity(want, got)
+        return NO_DATA if asks.drawn else _fidelity(want, got)
     if workload.metric is None:
         raise UsageError(f"{workload.source} has samples but no metric(rows). Add it.")
     metric, labels = workload.metric, [label for _, label in asks.samples]

@@ -9,7 +9,9 @@ from accel import golden
 from accel import workload as workloads
 from accel.errors import UsageError
 from accel.evidence import Subject
-from accel.values import Feed, Split, Workload
+from accel.values import Feed, Request, Split, Workload
+
+DRAWN = "random"  # the group of what `accel.workload` draws for a graph without data
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Asked:
     samples: tuple[tuple[tuple[Feed, ...], Any], ...]  # (calls, label); empty: no labels
     others: tuple[Feed, ...]
     note: str = ""
+    drawn: bool = False  # the requests are random numbers, of which nothing follows for real inputs
 
     @property
     def feeds(self) -> list[Feed]:
@@ -45,13 +48,16 @@ def gather(candidate: Subject, baseline: Subject, source: str | None) -> Asked:
     Raises UsageError for a workload that is broken, and where there is nothing to run at all."""
     workload = None if source is None else workloads.load(source)
     split, samples, note = _samples(workload)
-    others = [*_requests(workload, candidate, baseline), *_golden(baseline)]
+    requests, held = _requests(workload, candidate, baseline), _golden(baseline)
+    others = [*(r.inputs for r in requests), *held]
     if not samples and not others:
         raise UsageError(
             f"There is nothing to run {candidate.name} and {baseline.name} on: no samples, no "
             "requests, no golden inputs. Add --workload FILE.py, or gate releases."
         )
-    return Asked(workload, split, tuple(samples), tuple(others), note)
+    own = workload is not None and not workload.source.endswith(".onnx")
+    drawn = not own and not held and all(r.group == DRAWN for r in requests)
+    return Asked(workload, split, tuple(samples), tuple(others), note, drawn)
 
 
 def paired(feeds: Asked, outputs: list[Feed]) -> list[tuple[Feed, ...]]:
@@ -72,10 +78,12 @@ def _samples(workload: Workload | None) -> tuple[Split, list[Any], str]:
     return "search", found, " (there is no certify split)"
 
 
-def _requests(workload: Workload | None, candidate: Subject, baseline: Subject) -> list[Feed]:
+def _requests(
+    workload: Workload | None, candidate: Subject, baseline: Subject
+) -> tuple[Request, ...]:
     own = workload is not None and (workload.requests or workload.inputs)
     found = workloads.requests(workload) if own and workload else ()
-    return [r.inputs for r in found or baseline.requests or candidate.requests]
+    return found or baseline.requests or candidate.requests
 
 
 def _golden(baseline: Subject) -> list[Feed]:

@@ -81,7 +81,10 @@ def _kinds(there: Any, here: Any) -> list[str]:
 
 
 def _opsets(proto: Any) -> dict[str, int]:
-    return {o.domain or "ai.onnx": o.version for o in proto.opset_import}
+    """Of those domains of which a node is there."""
+    used = {node.domain or "ai.onnx" for node in graph.walk(proto)}
+    named = {o.domain or "ai.onnx": o.version for o in proto.opset_import}
+    return {domain: version for domain, version in named.items() if domain in used}
 
 
 def _quantized(proto: Any) -> dict[str, int]:

@@ -153,6 +153,11 @@ def _wanted(budget: Budget, rows: Rows, found: tuple[float, float, float], exact
     what = "samples" if rows.clusters is None else "clusters"
     if not exact and units < LEAST_TO_PASS:
         return f"{units} {what} are too few for a bootstrap: {LEAST_TO_PASS} are the least to pass"
+    if budget.limit <= 0:
+        return "no number of samples proves a drop of 0; only a gain would pass"
+    if exact and (rows.baseline == rows.candidate).all():
+        enough = samples.unchanged(units, budget.limit / found[2])
+        return f"{samples.rounded(enough)} equal answers would do"
     wanted = samples.more(units, *found, budget.limit)
     return (
         ""

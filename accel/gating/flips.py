@@ -15,6 +15,7 @@ from accel.gating import samples
 from accel.measure import closeness
 from accel.values import Feed
 
+LEAST_TO_FAIL = 20  # one request that flips is beyond 2 %, and yet no sample of anything
 NO_CLASSES = (
     "flips need an output [batch, classes] of floats that is named like logits ("
     + ", ".join(closeness.LOGITS)
@@ -52,13 +53,19 @@ def cell(budget: Budget, flipped: Any) -> Cell:
     it FAIL, else cannot tell. `flipped`: booleans [N]."""
     n, count = len(flipped), int(flipped.sum())
     low, high = clopper_pearson(count, n)
-    limit = budget.limit
-    outcome: Outcome = "pass" if high <= limit else "fail" if low > limit else "cannot tell"
+    limit, enough = budget.limit, n >= LEAST_TO_FAIL
+    outcome: Outcome = "cannot tell"
+    if high <= limit:
+        outcome = "pass"
+    elif low > limit and enough:
+        outcome = "fail"
     reason = (
         f"{count:,} of {n:,} samples changed their first class: {100 * count / n:.2f} % "
         f"[{100 * low:.2f}, {100 * high:.2f}], budget {100 * limit:g} % (Clopper-Pearson)"
     )
-    if outcome == "cannot tell":
+    if outcome == "cannot tell" and low > limit:
+        reason += f"; {LEAST_TO_FAIL} samples are the least to FAIL on"
+    elif outcome == "cannot tell":
         reason += _more(n, count, low, high, limit)
     return Cell(
         budget,

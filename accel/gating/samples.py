@@ -93,6 +93,15 @@ def more(n: int, value: float, low: float, high: float, margin: float) -> int | 
     return math.ceil(n * ((z + float(norm.ppf(POWER))) * sigma / away) ** 2)
 
 
+def unchanged(n: int, part: float) -> int:
+    """Equal answers that prove this part of the limit that n of them prove, which is z2 / (n + z2)."""
+    from scipy.stats import norm
+
+    z2 = float(norm.ppf(1 - ALPHA)) ** 2
+    share = part * z2 / (n + z2)
+    return math.ceil(z2 * (1 - share) / share - 1e-9) if share > 0 else n
+
+
 def rounded(n: int) -> str:
     """A number of samples with two digits that count: "about 3,400"."""
     digits = max(0, len(str(n)) - 2)

@@ -124,7 +124,7 @@ def test_a_worse_graph_fails_and_its_rows_are_kept(tmp_path: Path, baseline: Sub
     assert (drop.outcome, flips.outcome) == ("fail", "fail")
     assert drop.worse == flips.worse > 30
     assert "certify split" in drop.reason
-    (rows,) = arrays.load(tmp_path / "out" / "rows.npz")
+    (rows,) = arrays.load(accuracy.rows_file(worse, baseline, tmp_path / "out"))
     found = 100 * (rows["baseline"].mean() - rows["candidate"].mean())
     assert drop.ratio == pytest.approx(found)
     assert "SQNR" in flips.reason
@@ -152,7 +152,7 @@ def test_too_few_samples_are_told_before_anything_runs(tmp_path: Path, baseline:
     assert "40 samples cannot prove a drop of at most 2 pt" in said[0]
     assert "flip rate of at most 2 %" in said[1]
     assert said[2].startswith("accuracy:")
-    assert "would tell" in cells[0].reason
+    assert "140 equal answers would do" in cells[0].reason
 
 
 def test_without_a_certify_split_the_search_split_serves(tmp_path: Path, baseline: Subject) -> None:
@@ -247,6 +247,19 @@ def test_other_ports_are_a_usage_error(tmp_path: Path, baseline: Subject, which:
     named = {"outputs": "scores against logits", "inputs": "image", "shapes": r"\(1, 7\)"}[which]
     with pytest.raises(UsageError, match=named):
         judged(other, baseline, None, tmp_path / "out")
+
+
+@pytest.mark.parametrize("as_workload", [False, True])
+def test_random_numbers_prove_nothing(tmp_path: Path, baseline: Subject, as_workload: bool) -> None:
+    """What accel draws for a graph without data: neither a drop nor flips, but NaN all the same."""
+    asked = tuple(dataclasses.replace(r, group="random") for r in baseline.requests)
+    drawn = dataclasses.replace(baseline, requests=asked)
+    source = str(baseline.path) if as_workload else None
+    drop, flips = judged(drawn, drawn, source, tmp_path / "out")
+    assert (drop.outcome, flips.outcome) == ("cannot tell", "cannot tell")
+    assert "random numbers" in flips.reason
+    broken = subject(tmp_path / "broken.onnx", nan=True)
+    assert judged(broken, drawn, source, tmp_path / "out")[0].outcome == "broken"
 
 
 def test_nothing_to_run_is_a_usage_error(tmp_path: Path, baseline: Subject) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from onnx import helper
 
 from accel import catalog, graph, testing
 from accel import target as targets
@@ -66,10 +67,11 @@ def test_ports_and_opset_that_changed(tmp_path: Path) -> None:
     testing.mlp(tmp_path / "a.onnx")
     proto = onnx.load(tmp_path / "a.onnx")
     proto.opset_import[0].version = 18
+    proto.opset_import.append(helper.make_opsetid("unused", 3))
     proto.graph.node[-1].output[0] = proto.graph.output[0].name = "logits"
     onnx.save(proto, tmp_path / "b.onnx")
     told = changes.lines(subject(tmp_path / "b.onnx"), subject(tmp_path / "a.onnx"))
-    assert "opset: ai.onnx 17 -> 18" in told
+    assert "opset: ai.onnx 17 -> 18" in told  # and nothing of a domain that no node is of
     assert "outputs: y float32 [batch, 4] -> logits float32 [batch, 4]" in told
 
 

@@ -47,7 +47,7 @@ def test_three_outcomes(rows: Rows, outcome: str) -> None:
     assert {"pass": found.high <= 1, "fail": found.low > 1}.get(
         outcome, found.low <= 1 < found.high
     )
-    assert ("would tell" in found.reason) == (outcome == "cannot tell")
+    assert ("would " in found.reason) == (outcome == "cannot tell")
 
 
 def test_what_a_cell_holds() -> None:
@@ -108,6 +108,15 @@ def test_more_errors_are_worse() -> None:
     found = drops.cell(POINT, errors)
     assert (found.outcome, found.worse, found.better) == ("fail", 60, 10)
     assert found.ratio == pytest.approx(2.5)
+
+
+def test_equal_answers_say_how_many_of_them_would_do() -> None:
+    """That number passes and one less does not: z2 (1 - m) / m, z2 being 1.6449 squared."""
+    assert "270 equal answers would do" in drops.cell(POINT, swapped(100, 0, 0)).reason
+    assert drops.cell(POINT, swapped(268, 0, 0)).outcome == "pass"
+    assert drops.cell(POINT, swapped(267, 0, 0)).outcome == "cannot tell"
+    none = drops.cell(Budget("drop", 0.0, "pt"), swapped(267, 0, 0))
+    assert "no number of samples" in none.reason
 
 
 def test_rows_in_clusters_are_judged_by_cluster() -> None:

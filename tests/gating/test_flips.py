@@ -72,6 +72,13 @@ def test_at_the_budget_itself_either_error_is_under_five_percent(n: int) -> None
         assert weights @ np.array([o == wrong for o in outcomes]) <= 0.05
 
 
+def test_a_single_request_fails_nothing() -> None:
+    """Nineteen that all flip cannot tell, and it is said why; twenty do."""
+    few = flips.cell(TWO, _flipped(19, 19))
+    assert (few.outcome, "20 samples are the least" in few.reason) == ("cannot tell", True)
+    assert flips.cell(TWO, _flipped(20, 20)).outcome == "fail"
+
+
 def test_the_least_number_is_the_least_that_passes_without_a_flip() -> None:
     """One fewer cannot tell; it is said beforehand; a budget of 0 is never proved."""
     n = flips.least(TWO.limit)
