@@ -32,12 +32,13 @@ from accel.evidence import (
     Rules,
     Subject,
 )
-from accel.gating import accuracy, chain, changes, decision, exact, sampler, writing
+from accel.gating import accuracy, chain, changes, decision, exact, nodes, sampler, writing
 from accel.steps import _circumstances as circumstances
 from accel.steps._question import Question, question
 from accel.steps._subject import subject
 
 Progress = Callable[[str], None]
+SPEEDS = ("p50", "p99", "throughput")
 
 
 def gate(
@@ -176,6 +177,7 @@ def _measured(
         draft,
         outcome=judgement.outcome,
         judgement=judgement,
+        changes=(*draft.changes, *_slower(judgement, ours, base, folder, say)),
         epochs=epochs,
         new_epochs=len(epochs) - len(before),
         evidence=folder,
@@ -205,6 +207,17 @@ def _epochs(
         judgement = decision.judge(epochs, budgets, rules, fixed)
         say(_progress(epochs, judgement, rules, len(before)))
     return epochs, judgement
+
+
+def _slower(
+    judgement: Judgement, ours: Subject, base: Subject, folder: Path, say: Progress
+) -> tuple[str, ...]:
+    """Where the time went, when it was shown that some went."""
+    shown = any(c.outcome == "fail" and c.budget.metric in SPEEDS for c in judgement.cells)
+    if not shown:
+        return ()
+    say("profiling both, for the nodes that are slower")
+    return nodes.slower(ours, base, folder / "profile.log")
 
 
 def _arms(draft: Report, number: int) -> dict[str, Subject]:
