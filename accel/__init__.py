@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from accel.version import VERSION
+
 if TYPE_CHECKING:
     from accel.constraints import Constraints
     from accel.errors import AccelError
@@ -30,11 +32,12 @@ if TYPE_CHECKING:
     from accel.steps.check import check
     from accel.steps.evaluate import evaluate
     from accel.steps.export import export
+    from accel.steps.gate import gate
     from accel.steps.quantize import quantize
     from accel.steps.swap import swap
     from accel.values import Release
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [
     "AccelError",
     "Constraints",
@@ -45,6 +48,7 @@ __all__ = [
     "evaluate",
     "export",
     "finish",
+    "gate",
     "inspect",
     "load",
     "optimize",

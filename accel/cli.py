@@ -10,16 +10,19 @@ from typing import Any, NoReturn
 import click
 
 from accel.cli_bench import bench, beside_fp32, trouble
+from accel.cli_bless import bless, creep
+from accel.cli_gate import gate
 from accel.cli_inspect import inspect
 from accel.cli_kernels import swap
 from accel.cli_ledger import kernels
 from accel.cli_steps import build, check, evaluate, export, quantize
 from accel.errors import ConstraintError, Unmeasured
 from accel.shell import Amount, emit, output_options, run
+from accel.version import VERSION
 
 
 @click.group()
-@click.version_option("0.1.0", prog_name="accel")
+@click.version_option(VERSION, prog_name="accel")
 def cli() -> None:
     """Turn a model into the fastest engine that provably keeps its accuracy on a device."""
 
@@ -208,7 +211,20 @@ def doctor(as_json: bool, **_: Any) -> None:
     emit("doctor", found, lines, as_json, bad)
 
 
-for verb in (export, quantize, swap, build, check, bench, evaluate, inspect, kernels):
+for verb in (
+    export,
+    quantize,
+    swap,
+    build,
+    check,
+    bench,
+    evaluate,
+    inspect,
+    kernels,
+    gate,
+    bless,
+    creep,
+):
     cli.add_command(verb)
 
 

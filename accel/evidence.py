@@ -42,6 +42,7 @@ class Rules:
     """How a gate measures and when it decides; declared before the first epoch."""
 
     max_epochs: int = 40  # of one run; a re-run goes on from there
+    max_s: float = 0.0  # wall clock of one run's epochs; 0: no limit
     rounds: int = 8
     block_s: float = 0.05
     warmup_calls: int = 10  # passes over all requests in each epoch, the same for every arm
@@ -58,7 +59,7 @@ class Subject:
 
     name: str
     path: Path
-    digest: str  # of the bytes that run
+    digest: str  # a release's own (its manifest's), else of the .onnx and how it was built
     plan: Plan | None = None  # None: it could not be read; `trouble` says why
     requests: tuple[Request, ...] = ()
     size_bytes: int = 0

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 SEED = 20_261  # any fixed number
 RESAMPLES = 2000  # Efron & Tibshirani 1993, section 12.5: 1000 or more for a percentile interval
+LEFT_OUT = 1000  # groups of a jackknife at most; each costs two calls of the metric
 LEVEL = 0.95
 
 
@@ -23,6 +24,42 @@ class Drop(NamedTuple):
     upper: float
 
 
+def paired(
+    metric: Callable[[Any], float],
+    rows_a: Any,
+    rows_b: Any,
+    clusters: Any = None,
+    higher_is_better: bool = True,
+    level: float = LEVEL,
+    corrected: bool = False,
+) -> tuple[str, Drop]:
+    """The method that fits the rows, by name, and the drop of the metric that it gives.
+
+    Right/wrong rows: Tango's score interval of the paired difference. Anything else: the paired
+    bootstrap of the metric itself, by cluster where rows come in groups; `corrected` as there."""
+    factor = right_or_wrong(rows_a, metric) if clusters is None else None
+    if factor is not None and right_or_wrong(rows_b, metric) is not None:
+        pair = (rows_a, rows_b) if higher_is_better else (rows_b, rows_a)
+        return "Tango score interval", Drop(*(factor * x for x in tango(*pair, level)))
+    kind = "paired bootstrap" if clusters is None else "paired cluster bootstrap"
+    found = paired_bootstrap_drop(
+        metric, rows_a, rows_b, clusters, higher_is_better, level=level, corrected=corrected
+    )
+    return kind + (", BCa" if corrected else ""), found
+
+
+def right_or_wrong(rows: Any, metric: Callable[[Any], float]) -> float | None:
+    """The factor k when rows are 0 or 1 and the metric is k times their mean, else None."""
+    import numpy as np
+
+    if rows.ndim != 1 or not np.isin(rows, (0, 1)).all():
+        return None
+    factor = float(metric(np.ones_like(rows)))
+    half = np.arange(len(rows)) % 2
+    same = np.isclose(metric(half.astype(rows.dtype)), factor * half.mean())
+    return factor if same and np.isclose(metric(rows), factor * rows.mean()) else None
+
+
 def paired_bootstrap_drop(
     metric: Callable[[Any], float],
     rows_a: Any,
@@ -31,12 +68,15 @@ def paired_bootstrap_drop(
     higher_is_better: bool = True,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
+    corrected: bool = False,
 ) -> Drop:
     """Drop of a metric from rows a (baseline) to rows b, [N] or [N, K], paired by row.
 
     Rows, or whole clusters where rows are not independent, are drawn with replacement, the same
     for both (percentile bootstrap: Efron & Tibshirani 1993, chapter 13; clusters: Davison & Hinkley
-    1997, section 3.8). Draws on which the metric is not finite are left out."""
+    1997, section 3.8). Draws on which the metric is not finite are left out. `corrected`: the limits
+    of Efron's BCa (Efron & Tibshirani 1993, section 14.3), which are nearer to their level where a
+    few rows make most of the drop."""
     import numpy as np
 
     a, b = np.asarray(rows_a), np.asarray(rows_b)
@@ -47,14 +87,22 @@ def paired_bootstrap_drop(
     ids = np.arange(len(a)) if clusters is None else np.asarray(clusters)
     members = _members(ids)
     drops = np.empty(resamples)
+
+    def drop_on(rows: Any) -> float:
+        return sign * (metric(a[rows]) - metric(b[rows]))
+
     for k in range(resamples):
-        rows = np.concatenate([members[i] for i in draw.integers(len(members), size=len(members))])
-        drops[k] = sign * (metric(a[rows]) - metric(b[rows]))
+        chosen = draw.integers(len(members), size=len(members))
+        alone = clusters is None
+        drops[k] = drop_on(chosen if alone else np.concatenate([members[i] for i in chosen]))
     drops = drops[np.isfinite(drops)]
     drop = sign * (metric(a) - metric(b))
     if not len(drops):
         return Drop(drop, math.nan, math.nan, math.nan)
-    low, high, upper = np.quantile(drops, [(1 - level) / 2, (1 + level) / 2, level])
+    levels = [(1 - level) / 2, (1 + level) / 2, level]
+    if corrected:
+        levels = _bca(levels, drops, drop, _left_out(drop_on, members))
+    low, high, upper = np.quantile(drops, levels)
     return Drop(drop, float(low), float(high), float(upper))
 
 
@@ -64,12 +112,17 @@ def tango(right_a: Any, right_b: Any, level: float = LEVEL) -> Drop:
     Score interval of Tango, Statistics in Medicine 17:891 (1998): it keeps its level where the two
     hardly ever disagree, and never collapses to a point when they never do."""
     import numpy as np
-    from scipy.stats import norm
 
     a, b = np.asarray(right_a, bool), np.asarray(right_b, bool)
     if a.shape != b.shape or not a.size:
         raise ValueError(f"rows must be paired: {a.shape} and {b.shape} were given")
-    n, lost, won = a.size, int((a & ~b).sum()), int((b & ~a).sum())
+    return tango_counts(a.size, int((a & ~b).sum()), int((b & ~a).sum()), level)
+
+
+def tango_counts(n: int, lost: int, won: int, level: float = LEVEL) -> Drop:
+    """The same of n pairs, by how many answers were lost and how many won."""
+    from scipy.stats import norm
+
     two, one = float(norm.ppf((1 + level) / 2)), float(norm.ppf(level))
     return Drop(
         (lost - won) / n,
@@ -89,7 +142,7 @@ def _tango_limit(n: int, lost: int, won: int, z: float) -> float:
     from scipy.optimize import brentq
 
     def gap(difference: float) -> float:
-        return _tango_score(n, lost, won, difference) - z
+        return tango_score(n, lost, won, difference) - z
 
     edge = 1 - 1e-9
     if gap(-edge) <= 0:
@@ -97,7 +150,7 @@ def _tango_limit(n: int, lost: int, won: int, z: float) -> float:
     return 1.0 if gap(edge) >= 0 else float(brentq(gap, -edge, edge, xtol=1e-10))
 
 
-def _tango_score(n: int, lost: int, won: int, d: float) -> float:
+def tango_score(n: int, lost: int, won: int, d: float) -> float:
     """Tango's (1998) T at difference d; `p` is the restricted estimate of P(won)."""
     a, b = 2 * n, -lost - won + (2 * n - lost + won) * d
     c = -won * d * (1 - d)
@@ -107,6 +160,37 @@ def _tango_score(n: int, lost: int, won: int, d: float) -> float:
     if variance <= 0:
         return math.copysign(math.inf, excess) if excess else 0.0
     return excess / math.sqrt(variance)
+
+
+def _bca(levels: list[float], drops: Any, drop: float, left_out: Any) -> list[float]:
+    """The quantiles of the draws that are BCa's limits at these levels: Efron & Tibshirani 1993,
+    equations 14.10, 14.14 and 14.15."""
+    import numpy as np
+    from scipy.stats import norm
+
+    below = float(np.mean(drops < drop) + np.mean(drops == drop) / 2)
+    edge = 1 / (2 * len(drops))
+    bias = float(norm.ppf(min(1 - edge, max(edge, below))))
+    off = np.mean(left_out) - left_out
+    spread = float((off**2).sum()) ** 1.5
+    pull = float((off**3).sum()) / (6 * spread) if spread > 0 else 0.0
+    shifted = [bias + float(norm.ppf(level)) for level in levels]
+    return [float(norm.cdf(bias + z / (1 - pull * z))) for z in shifted]
+
+
+def _left_out(drop_on: Callable[[Any], float], members: list[Any]) -> Any:
+    """The drop without each cluster in turn; of very many, without each of LEFT_OUT groups."""
+    import numpy as np
+
+    groups = np.array_split(np.random.default_rng(SEED).permutation(len(members)), LEFT_OUT)
+    rows = np.concatenate(members)
+    without = [
+        np.setdiff1d(rows, np.concatenate([members[i] for i in group]))
+        for group in groups
+        if len(group)
+    ]
+    found = np.array([drop_on(kept) for kept in without if len(kept)])
+    return found[np.isfinite(found)] if np.isfinite(found).any() else np.zeros(1)
 
 
 def _members(ids: Any) -> list[Any]:

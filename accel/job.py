@@ -16,10 +16,6 @@ from accel.protocols import Quantized
 from accel.values import Feed, Options, Refusal, Request, Split, Target, Workload
 
 T = TypeVar("T")
-LIBRARIES = (
-    *("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "numpy"),
-    "tensorrt",
-)
 READ_LIMIT_S = 900.0
 EPOCHS, LEAST_EPOCHS = 8, 2  # one epoch cannot tell what another would differ by
 
@@ -123,7 +119,7 @@ def prepare(
         requests=requests,
         calibration_file=file,
         digests=digests,
-        versions=versions(),
+        versions=machine.versions(),
         machine_class=machine.machine_class(machine.fingerprint()),
         work=work.absolute(),
         seed=seed,
@@ -131,19 +127,6 @@ def prepare(
         given=given,
     )
     return dataclasses.replace(job, digests={**digests, "weights": weights or _weights(job)})
-
-
-def versions() -> dict[str, str]:
-    """The libraries that a graph, a plan or a time depends on, as installed; absent ones too."""
-    from importlib import metadata
-
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = ""
-    return found
 
 
 def _samples_digest(problem: Workload, split: Split) -> str | None:

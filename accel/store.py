@@ -30,6 +30,8 @@ T = TypeVar("T")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABOVE_THE_STEPS = {
     "cli.py",
+    "cli_bless.py",
+    "cli_gate.py",
     "cli_bench.py",
     "cli_inspect.py",
     "cli_kernels.py",
@@ -49,6 +51,8 @@ ABOVE_THE_STEPS = {
     "roofline",
     "constraints.py",
     "testing.py",
+    "pytest_plugin.py",
+    "pytest_gate.py",
 }
 
 

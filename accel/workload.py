@@ -234,6 +234,19 @@ def rows(workload: Workload, outputs: Sequence[Sequence[Feed]], labels: Sequence
     return found
 
 
+def clusters(workload: Workload, split: Split, count: int) -> list[int] | None:
+    """An id for each of `count` samples, the same for those that belong together; None: all apart."""
+    named = workload.clusters
+    if named is None:
+        return None
+    ids = guarded("clusters()", lambda: list(named(split)))
+    if len(ids) != count:
+        raise UsageError(
+            f"{workload.source}: clusters({split!r}) gives {len(ids)} ids for {count} samples."
+        )
+    return ids
+
+
 def call(module: Any, feed: Mapping[str, Any]) -> Any:
     """module(**feed) where its forward has those parameters, else by position."""
     names = inspect.signature(module.forward).parameters

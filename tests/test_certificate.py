@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from accel.certificate import certificate, right_or_wrong
+from accel.certificate import certificate
+from accel.intervals import right_or_wrong
 from accel.values import Certificate, Score
 
 

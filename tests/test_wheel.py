@@ -31,6 +31,7 @@ def test_the_wheel_holds_the_families_and_no_tests(wheel: Path) -> None:
         *(f"accel/{p.relative_to(source / 'accel')}" for p in (source / "accel").rglob("*.py")),
         *(f"accel/profiles/{p.name}" for p in (source / "profiles").glob("*.toml")),
         *(f"accel/kernels/{p.name}" for p in (source / "kernels").glob("*.py")),
+        *(f"accel/{p.relative_to(source / 'accel')}" for p in (source / "accel").rglob("*.json")),
         "accel/py.typed",
     }
     assert expected <= set(names)

@@ -20,6 +20,10 @@ KNOWN_ISA = {  # /proc/cpuinfo's flags (x86) or features (Arm) that decide which
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
     "asimddp", "i8mm", "bf16",
 }  # fmt: skip
+LIBRARIES = (
+    *("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "numpy"),
+    "tensorrt",
+)
 CLASS_KEYS = ("cpu", "isa", "cores", "smt", "hypervisor", "architecture", GPUS)
 
 
@@ -93,6 +97,19 @@ def machine_class(seen: Mapping[str, Any]) -> str:
     A machine without a GPU has the name that it had before GPUs were looked for."""
     parts = repr([(k, seen.get(k)) for k in CLASS_KEYS if k != GPUS or seen.get(k)])
     return hashlib.sha256(parts.encode()).hexdigest()[:12]
+
+
+def versions() -> dict[str, str]:
+    """The libraries that a graph, a plan or a time depends on, as installed; absent ones too."""
+    from importlib import metadata
+
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = ""
+    return found
 
 
 def _read(path: str) -> str | None:

@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from accel import arrays
-from accel.errors import NoBaseline
+from accel.measure.closeness import CheckResult, OutputCheck, comparable, compare, cosine
 from accel.measure.outputs import outputs
 from accel.values import Feed, Plan
 
-GROSS_SQNR_DB = 0.0  # the error is as large as the signal
-GROSS_COSINE = 0.5  # the outputs point more than 60 degrees away
-
-
-@dataclass(frozen=True)
-class OutputCheck:
-    """One output over all feeds. Where the reference itself is not finite nothing is compared."""
-
-    name: str
-    max_abs: float
-    cosine_min: float  # over feeds
-    sqnr_db: float  # 10 log10(sum of squares of reference / of error); inf: identical
-    non_finite: int  # NaN or Inf where the reference is finite
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """`gross`: broken beyond what any budget allows; `reasons` says how."""
-
-    outputs: tuple[OutputCheck, ...]
-    gross: bool
-    reasons: tuple[str, ...] = ()
+__all__ = ["CheckResult", "OutputCheck", "check", "comparable", "compare", "cosine"]
 
 
 def check(plan: Plan, expected: Path, feeds: Sequence[Feed], out: Path) -> CheckResult:
@@ -43,90 +19,3 @@ def check(plan: Plan, expected: Path, feeds: Sequence[Feed], out: Path) -> Check
     Raises CandidateBroken when the plan does not load or run, UsageError for a broken .npz,
     NoBaseline where that holds no finite value."""
     return compare(arrays.load(expected), arrays.load(outputs(plan, feeds, out)))
-
-
-def compare(reference: Sequence[Feed], actual: Sequence[Feed]) -> CheckResult:
-    """The same on outputs already at hand, one mapping per feed.
-
-    Raises NoBaseline like `comparable`."""
-    comparable(reference)
-    reasons = _shape_reasons(reference, actual)
-    if reasons:
-        return CheckResult((), True, reasons)
-    names = list(reference[0]) if reference else []
-    found = tuple(
-        _one(name, [r[name] for r in reference], [a[name] for a in actual]) for name in names
-    )
-    reasons = tuple(reason for one in found for reason in _reasons(one))
-    return CheckResult(found, bool(reasons), reasons)
-
-
-def comparable(reference: Sequence[Feed]) -> None:
-    """Raise NoBaseline where the reference holds no finite value at all: anything would pass."""
-    import numpy as np
-
-    values = [array for feed in reference for array in feed.values()]
-    if values and not any(np.isfinite(np.asarray(v, np.float64)).any() for v in values):
-        seen = "only NaN or Inf" if any(v.size for v in values) else "no values"
-        raise NoBaseline(
-            f"The reference's outputs hold {seen}, so nothing can be compared with them. Look for "
-            f"NaN among the model's weights, and for empty or huge values among its inputs."
-        )
-
-
-def _shape_reasons(reference: Sequence[Feed], actual: Sequence[Feed]) -> tuple[str, ...]:
-    if len(reference) != len(actual):
-        return (f"{len(actual)} outputs for {len(reference)} feeds",)
-    for i, (want, got) in enumerate(zip(reference, actual, strict=True)):
-        missing = sorted(set(want) - set(got))
-        if missing:
-            return (f"feed {i}: no output {', '.join(missing)}; there are {', '.join(got)}",)
-        for name in want:
-            if want[name].shape != got[name].shape:
-                return (f"feed {i}: {name} is {got[name].shape}, expected {want[name].shape}",)
-    return ()
-
-
-def _one(name: str, reference: list[Any], actual: list[Any]) -> OutputCheck:
-    import numpy as np
-
-    want = [np.asarray(x, np.float64).ravel() for x in reference]
-    got = [np.asarray(x, np.float64).ravel() for x in actual]
-    usable = [np.isfinite(x) for x in want]
-    bad = sum(int((~np.isfinite(y[k])).sum()) for y, k in zip(got, usable, strict=True))
-    keep = [k & np.isfinite(y) for y, k in zip(got, usable, strict=True)]
-    pairs = [(x[k], y[k]) for x, y, k in zip(want, got, keep, strict=True) if k.any()]
-    errors = [y - x for x, y in pairs]
-    return OutputCheck(
-        name,
-        max_abs=max((float(np.abs(e).max()) for e in errors), default=math.nan),
-        cosine_min=min((cosine(x, y) for x, y in pairs), default=math.nan),
-        sqnr_db=_decibel(sum(float(x @ x) for x, _ in pairs), sum(float(e @ e) for e in errors)),
-        non_finite=bad,
-    )
-
-
-def cosine(x: Any, y: Any) -> float:
-    """Of two vectors; 1 where both are zero, 0 where one is."""
-    import numpy as np
-
-    norm = float(np.linalg.norm(x)) * float(np.linalg.norm(y))
-    if norm == 0:
-        return float(not np.any(x) and not np.any(y))
-    return min(1.0, max(-1.0, float(x @ y) / norm))
-
-
-def _decibel(signal: float, noise: float) -> float:
-    if noise == 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
-
-
-def _reasons(one: OutputCheck) -> list[str]:
-    if one.non_finite:
-        return [f"{one.name}: {one.non_finite} values are NaN or Inf, finite in the reference"]
-    if one.cosine_min < GROSS_COSINE:
-        return [f"{one.name}: cosine {one.cosine_min:.3f}, at least {GROSS_COSINE} expected"]
-    if one.sqnr_db < GROSS_SQNR_DB:
-        return [f"{one.name}: SQNR {one.sqnr_db:.1f} dB, at least {GROSS_SQNR_DB} expected"]
-    return []

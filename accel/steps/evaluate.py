@@ -9,12 +9,12 @@ from typing import Any
 from accel import arrays
 from accel import workload as workloads
 from accel.errors import CandidateBroken, UsageError
+from accel.measure import closeness
+from accel.measure.closeness import fidelity_metric
 from accel.measure.outputs import outputs
 from accel.values import Feed, Plan, Score, Split, Workload
 
 __all__ = ["evaluate", "fidelity_metric", "outputs"]
-COSINE, AGREEMENT = "cosine similarity to the reference", "top-1 agreement with the reference"
-LOGITS = ("logit", "prob", "score", "class")  # an embedding is [N, D] too, but has no top-1
 
 
 def evaluate(
@@ -59,13 +59,6 @@ def default_feeds(workload: Workload) -> list[Feed]:
     return [request.inputs for request in workloads.requests(workload)]
 
 
-def fidelity_metric(rows: Any) -> float:
-    """Mean of rows [N] in 0..1, in points of a hundred."""
-    import numpy as np
-
-    return 100 * float(np.mean(rows))
-
-
 def _fidelity(
     plan: Plan, feeds: Sequence[Feed], reference: Path | None, split: Split, out: Path
 ) -> Score:
@@ -77,45 +70,16 @@ def _fidelity(
     want, got = arrays.load(reference), arrays.load(outputs(plan, feeds, out))
     if len(want) != len(got):
         raise UsageError(f"{reference} holds outputs of {len(want)} feeds, not of {len(got)}.")
-    name = next((n for n, x in want[0].items() if _are_logits(n, x)), None)
-    cosines = [_cosine(w, g) for w, g in zip(want, got, strict=True)]
-    _saved(out / "cosine.npy", cosines)
-    rows = cosines if name is None else _agreement(name, want, got)
+    _saved(out / "cosine.npy", closeness.cosines(want, got))
+    metric, rows = closeness.fidelity(want, got)
     return Score(
-        metric=COSINE if name is None else AGREEMENT,
+        metric=metric,
         unit="pt",
         value=fidelity_metric(rows),
         rows=_saved(out / "rows.npy", rows),
         split=split,
         fidelity=True,
     )
-
-
-def _are_logits(name: str, array: Any) -> bool:
-    return array.ndim == 2 and array.dtype.kind == "f" and any(x in name.lower() for x in LOGITS)
-
-
-def _agreement(name: str, want: Sequence[Feed], got: Sequence[Feed]) -> list[float]:
-    """One row per item of each batch: 1 where both put the same class first."""
-    return [
-        float(same)
-        for w, g in zip(want, got, strict=True)
-        for same in w[name].argmax(axis=-1) == g[name].argmax(axis=-1)
-    ]
-
-
-def _cosine(want: Feed, got: Feed) -> float:
-    """Of all floating outputs of one feed, the lowest; NaN counts as 0."""
-    import numpy as np
-
-    found = []
-    for name, array in want.items():
-        x = np.asarray(array, np.float64).ravel()
-        y = np.asarray(got[name], np.float64).ravel()
-        norm = float(np.linalg.norm(x) * np.linalg.norm(y))
-        same = float(np.array_equal(x, y))
-        found.append(float(x @ y) / norm if norm > 0 and np.isfinite(norm) else same)
-    return min(1.0, *found) if found else 0.0
 
 
 def _value(workload: Workload, rows: Any, plan: Plan) -> float:
@@ -131,15 +95,8 @@ def _value(workload: Workload, rows: Any, plan: Plan) -> float:
 
 
 def _clusters(workload: Workload, split: Split, count: int, out: Path) -> Path | None:
-    clusters = workload.clusters
-    if clusters is None:
-        return None
-    ids = workloads.guarded("clusters()", lambda: list(clusters(split)))
-    if len(ids) != count:
-        raise UsageError(
-            f"{workload.source}: clusters({split!r}) gives {len(ids)} ids for {count} samples."
-        )
-    return _saved(out / "clusters.npy", ids)
+    ids = workloads.clusters(workload, split, count)
+    return None if ids is None else _saved(out / "clusters.npy", ids)
 
 
 def _saved(path: Path, rows: Any) -> Path:

@@ -1,0 +1,241 @@
+"""Is the candidate as accurate as the baseline? Both answer the same samples, in fresh processes.
+
+Answers are deterministic and slow to get, so each subject's are kept as a finished step: a re-run
+judges the same rows again and can say nothing new of them. What no label is needed for is always
+asked: NaN or Inf where the baseline has none, and how far the outputs are apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from accel import arrays, store
+from accel import workload as workloads
+from accel.errors import CandidateBroken, NoBaseline, UsageError
+from accel.evidence import SCORED, Budget, Cell, Outcome, Subject
+from accel.gating import asked, drops, flips, packed, samples
+from accel.gating.asked import Asked
+from accel.gating.drops import Rows
+from accel.measure import closeness, machine
+from accel.measure.outputs import outputs
+from accel.values import Feed, Plan, Port
+
+Say = Callable[[str], None]
+WATCHED = Budget("flips", 1.0, "%", "watch")  # where no budget is set: told, decides nothing
+ADD = "add --workload FILE.py with samples, row and metric"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """An .npz of outputs, as a step's value."""
+
+    path: Path
+
+
+def cells(
+    candidate: Subject,
+    baseline: Subject,
+    budgets: Sequence[Budget],
+    workload_source: str | None,
+    out: Path,
+    progress: Say | None = None,
+) -> tuple[Cell, ...]:
+    """A cell for each budget of SCORED, all against this baseline; one that is watched where there
+    is none; "broken" where the candidate does not run, or gives NaN or Inf and the baseline does
+    not. Rows go to out/"rows.npz", steps to out/"store".
+
+    Raises UsageError for a broken workload and for subjects whose ports differ, EnvironmentProblem
+    for a machine that lacks something."""
+    wanted = tuple(b for b in budgets if b.metric in SCORED)
+    say = progress or (lambda _: None)
+    try:
+        return _cells(candidate, baseline, wanted, workload_source, out.absolute(), say)
+    except NoBaseline as error:
+        return _all(wanted, "no baseline", str(error))
+    except CandidateBroken as error:
+        return _all(wanted, "broken", str(error))
+
+
+def _cells(
+    candidate: Subject,
+    baseline: Subject,
+    wanted: Sequence[Budget],
+    source: str | None,
+    out: Path,
+    say: Say,
+) -> tuple[Cell, ...]:
+    if baseline.plan is None:
+        raise NoBaseline(f"{baseline.name}: {baseline.trouble or 'there is no plan to run'}")
+    _require_alike(_plan(candidate), baseline.plan)
+    asks = asked.gather(candidate, baseline, source)
+    for line in beforehand(asks, wanted):
+        say(line)
+    try:
+        want = _answers(baseline, asks, out, say)
+    except CandidateBroken as error:
+        raise NoBaseline(f"The baseline does not run: {error}") from None
+    got = _answers(candidate, asks, out, say)
+    seen = closeness.compare(want, got)
+    if not seen.outputs and seen.reasons:
+        raise UsageError(
+            f"{candidate.name} and {baseline.name} cannot be compared: {seen.reasons[0]}"
+        )
+    bad = [f"output {o.name}: {o.non_finite} values" for o in seen.outputs if o.non_finite]
+    if bad:
+        raise CandidateBroken(f"NaN or Inf where the baseline has none: {', '.join(bad)}")
+    units = asked.paired(asks, want), asked.paired(asks, got)
+    judged = [_judged(b, candidate, baseline, asks, units, out) for b in wanted or (WATCHED,)]
+    return (*judged[:-1], _with(judged[-1], apart(seen.outputs)))
+
+
+def beforehand(asks: Asked, budgets: Sequence[Budget]) -> list[str]:
+    """What is to be said before anything is run: budgets for which the samples are too few."""
+    n = len(asks.units)
+    apart = bool(asks.workload and asks.workload.clusters)  # its clusters count, not its rows
+    told = []
+    for budget in budgets:
+        if budget.metric == "flips":
+            told.append(flips.beforehand(n, budget.limit))
+        elif asks.samples and not apart:
+            share = budget.limit if budget.unit == "%" else budget.limit / 100
+            told.append(samples.beforehand(n, share))
+    return [line for line in told if line]
+
+
+def apart(seen: Sequence[closeness.OutputCheck]) -> str:
+    """How far the outputs are from the baseline's, the worst one by its signal to noise."""
+    if not seen:
+        return ""
+    worst = min(seen, key=lambda o: o.sqnr_db)
+    if all(o.max_abs == 0 for o in seen):
+        return "the outputs are the same, bit for bit"
+    return (
+        f"output {worst.name}: SQNR {worst.sqnr_db:.1f} dB, largest error {worst.max_abs:.3g}, "
+        f"cosine {worst.cosine_min:.6f}"
+    )
+
+
+def _judged(
+    budget: Budget,
+    candidate: Subject,
+    baseline: Subject,
+    asks: Asked,
+    units: tuple[list[tuple[Feed, ...]], list[tuple[Feed, ...]]],
+    out: Path,
+) -> Cell:
+    if budget.metric == "flips":
+        found = flips.changed(*units)
+        outcome: Outcome = "pass" if budget == WATCHED else "cannot tell"
+        return Cell(budget, outcome, found) if isinstance(found, str) else flips.cell(budget, found)
+    rows = _rows(candidate, baseline, asks, *units)
+    if isinstance(rows, str):
+        return Cell(budget, "cannot tell", rows)
+    out.mkdir(parents=True, exist_ok=True)
+    arrays.save(out / "rows.npz", [{"baseline": rows.baseline, "candidate": rows.candidate}])
+    return drops.cell(budget, rows)
+
+
+def _rows(
+    candidate: Subject,
+    baseline: Subject,
+    asks: Asked,
+    want: list[tuple[Feed, ...]],
+    got: list[tuple[Feed, ...]],
+) -> Rows | str:
+    """Of the workload's labels; without labels, of the baseline's own answers; without a workload,
+    those that both releases hold."""
+    workload = asks.workload
+    if workload is None:
+        found = packed.rows(candidate, baseline)
+        return f"{found}; {ADD}" if isinstance(found, str) else found
+    if not asks.samples:
+        return _fidelity(want, got)
+    if workload.metric is None:
+        raise UsageError(f"{workload.source} has samples but no metric(rows). Add it.")
+    metric, labels = workload.metric, [label for _, label in asks.samples]
+    a, b = (workloads.rows(workload, answers, labels) for answers in (want, got))
+    return Rows(
+        a,
+        b,
+        lambda rows: workloads.guarded("metric()", lambda: float(metric(rows))),
+        workload.metric_name,
+        workload.metric_unit,
+        workload.higher_is_better,
+        workloads.clusters(workload, asks.split, len(labels)),
+        asks.origin,
+    )
+
+
+def _fidelity(want: list[tuple[Feed, ...]], got: list[tuple[Feed, ...]]) -> Rows:
+    """Closeness to the baseline, which is 1 for the baseline itself."""
+    import numpy as np
+
+    name, rows = closeness.fidelity(*([call for unit in u for call in unit] for u in (want, got)))
+    told = name.replace("the reference", "the baseline")
+    origin = "requests: there are no labels, so that a change counts as a loss"
+    return Rows(np.ones(len(rows)), np.array(rows), closeness.fidelity_metric, told, origin=origin)
+
+
+def _answers(subject: Subject, asks: Asked, out: Path, say: Say) -> list[Feed]:
+    """The subject's outputs on every feed, by a finished step where there is one."""
+    plan, feeds = _plan(subject), asks.feeds
+    key = {
+        "subject": subject.digest,
+        "plan": [plan.engine, plan.options, plan.versions],
+        "feeds": arrays.digest(feeds),
+        "libraries": machine.versions(),
+        "machine": machine.machine_class(machine.fingerprint()),
+    }
+
+    def make(folder: Path) -> Answers:
+        say(f"accuracy: {len(asks.units):,} samples ({asks.origin}) in {subject.name}")
+        return Answers(outputs(plan, feeds, folder, name=subject.name))
+
+    try:
+        return arrays.load(store.run(out / "store", "answers", key, Answers, make).value.path)
+    except UsageError as error:
+        raise UsageError(f"{subject.name}: {error}") from None
+
+
+def _plan(subject: Subject) -> Plan:
+    if subject.plan is None:
+        raise CandidateBroken(f"{subject.name}: {subject.trouble or 'there is no plan to run'}")
+    return subject.plan
+
+
+def _require_alike(candidate: Plan, baseline: Plan) -> None:
+    """Both must take the same inputs and give outputs of the same names, else nothing is paired."""
+    pairs = (
+        ("inputs", _taken(candidate.model.inputs), _taken(baseline.model.inputs)),
+        ("outputs", _names(candidate.model.outputs), _names(baseline.model.outputs)),
+    )
+    for what, here, there in pairs:
+        if here != there:
+            raise UsageError(
+                f"Candidate and baseline have different {what}: {', '.join(here) or 'none'} against "
+                f"{', '.join(there) or 'none'}. Export both with the same {what}; see: accel inspect"
+            )
+
+
+def _taken(ports: Sequence[Port]) -> list[str]:
+    return sorted(f"{p.name} {p.dtype}" for p in ports)
+
+
+def _names(ports: Sequence[Port]) -> list[str]:
+    return sorted(p.name for p in ports)
+
+
+def _all(budgets: Sequence[Budget], outcome: Outcome, reason: str) -> tuple[Cell, ...]:
+    """The same of every budget, at least one of which gates: a wreck never passes."""
+    first, *rest = budgets or (Budget("drop", 0.0, "pt"),)
+    if not any(b.mode == "gate" for b in budgets):
+        first = dataclasses.replace(first, mode="gate")
+    return tuple(Cell(b, outcome, reason) for b in (first, *rest))
+
+
+def _with(cell: Cell, more: str) -> Cell:
+    told = "; ".join(t for t in (cell.reason, more) if t)
+    return dataclasses.replace(cell, reason=told)

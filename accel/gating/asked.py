@@ -1,0 +1,83 @@
+"""What both subjects are asked for the sake of accuracy: labelled samples, requests, golden inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from accel import golden
+from accel import workload as workloads
+from accel.errors import UsageError
+from accel.evidence import Subject
+from accel.values import Feed, Split, Workload
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The feeds, in the order in which they are run: the samples' calls, then the others."""
+
+    workload: Workload | None
+    split: Split
+    samples: tuple[tuple[tuple[Feed, ...], Any], ...]  # (calls, label); empty: no labels
+    others: tuple[Feed, ...]
+    note: str = ""
+
+    @property
+    def feeds(self) -> list[Feed]:
+        """All of them."""
+        return [call for calls, _ in self.samples for call in calls] + list(self.others)
+
+    @property
+    def units(self) -> list[tuple[Feed, ...]]:
+        """What is counted as one: a sample's calls, or a feed alone where there are no labels."""
+        return [calls for calls, _ in self.samples] or [(feed,) for feed in self.others]
+
+    @property
+    def origin(self) -> str:
+        """Of `units`, for people."""
+        return f"{self.split} split{self.note}" if self.samples else "requests, without labels"
+
+
+def gather(candidate: Subject, baseline: Subject, source: str | None) -> Asked:
+    """Samples of the workload's certify split (the search split where there is none); the requests,
+    the workload's own before those that were packed; and the baseline's golden inputs.
+
+    Raises UsageError for a workload that is broken, and where there is nothing to run at all."""
+    workload = None if source is None else workloads.load(source)
+    split, samples, note = _samples(workload)
+    others = [*_requests(workload, candidate, baseline), *_golden(baseline)]
+    if not samples and not others:
+        raise UsageError(
+            f"There is nothing to run {candidate.name} and {baseline.name} on: no samples, no "
+            "requests, no golden inputs. Add --workload FILE.py, or gate releases."
+        )
+    return Asked(workload, split, tuple(samples), tuple(others), note)
+
+
+def paired(feeds: Asked, outputs: list[Feed]) -> list[tuple[Feed, ...]]:
+    """The outputs of each unit's calls."""
+    answers = iter(outputs)
+    return [tuple(next(answers) for _ in unit) for unit in feeds.units]
+
+
+def _samples(workload: Workload | None) -> tuple[Split, list[Any], str]:
+    if workload is None or workload.samples is None:
+        return "certify", [], ""
+    found = workloads.samples(workload, "certify")
+    if found:
+        return "certify", found, ""
+    found = workloads.samples(workload, "search")
+    if not found:
+        raise UsageError(f"{workload.source}: samples() yields nothing for either split.")
+    return "search", found, " (there is no certify split)"
+
+
+def _requests(workload: Workload | None, candidate: Subject, baseline: Subject) -> list[Feed]:
+    own = workload is not None and (workload.requests or workload.inputs)
+    found = workloads.requests(workload) if own and workload else ()
+    return [r.inputs for r in found or baseline.requests or candidate.requests]
+
+
+def _golden(baseline: Subject) -> list[Feed]:
+    held = (baseline.path / "golden.npz").is_file()
+    return golden.read(baseline.path)[0] if held else []

@@ -1,0 +1,60 @@
+"""What a verdict.json says, as far as it matters to who blesses on its grounds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accel import manifest, store
+from accel.errors import UsageError
+from accel.evidence import Budget
+from accel.gating import budgets
+
+KIND = "accel/verdict"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a verdict.json says, as far as it matters here."""
+
+    outcome: str
+    line: str
+    candidate: str  # digest
+    baseline: str  # digest
+    budgets: tuple[Budget, ...]
+    ratio: Mapping[str, float]  # of gating cells
+    digest: str  # of the file itself
+    evidence: tuple[int, str]  # epochs, and the last hash of their chain
+
+
+def read(path: Path) -> Judged:
+    """Raises UsageError for a file that is not the verdict of a gate."""
+    data = manifest.read(path)
+    if not isinstance(data, dict) or data.get("schema") != KIND:
+        raise UsageError(f"{path} is not a verdict: it does not have the schema {KIND!r}.")
+    try:
+        told: Mapping[str, Any] = data["data"]
+        cells = [(_budget(c["budget"]), c.get("ratio")) for c in told["cells"]]
+        gating = {budgets.label(b): r for b, r in cells if b.mode == "gate" and r is not None}
+        return Judged(
+            outcome=str(told["outcome"]),
+            line=str(told.get("line", "")),
+            candidate=str(told["candidate"]["digest"]),
+            baseline=str(told["baseline"]["digest"]),
+            budgets=tuple(b for b, _ in cells),
+            ratio={k: float(f"{r:.6g}") for k, r in gating.items()},
+            digest=store.digest_file(path),
+            evidence=(int(told["evidence"]["epochs"]), str(told["evidence"]["head"])),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"{type(error).__name__} {error}"
+        raise UsageError(f"{path} is not a whole verdict: {what}. Gate again.") from None
+
+
+def _budget(told: Mapping[str, Any]) -> Budget:
+    """A cell's budget; what else stands beside it there is for people."""
+    names = {f.name for f in dataclasses.fields(Budget)}
+    return manifest.load(Budget, {k: v for k, v in told.items() if k in names})

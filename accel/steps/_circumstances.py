@@ -1,0 +1,113 @@
+"""Where and when a gate runs, and what must be the same for epochs to be added together."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from accel import arrays
+from accel.evidence import Budget, Report, Rules, Subject
+from accel.gating import budgets as limits
+from accel.gating import sampler
+from accel.measure import machine
+from accel.version import VERSION
+
+COMMITS = ("GITHUB_SHA", "CI_COMMIT_SHA")  # GitHub's and GitLab's predefined variables
+GIT_S = 10.0
+WORK = Path(".accel")
+OPTIONS = {  # rule -> its option, and the unit behind its value
+    "max_epochs": ("--epochs", ""),
+    "max_s": ("--limit", "s"),
+    "shadow_every": ("--shadow-every", ""),
+    "seed": ("--seed", ""),
+}
+
+
+def seen(*sides: Subject) -> dict[str, Any]:
+    """The fields of a Report that tell of the machine, the libraries, the commit and the time."""
+    found = machine.fingerprint()
+    return {
+        "machine": found,
+        "machine_class": machine.machine_class(found),
+        "versions": _versions(*sides),
+        "commit": _commit(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def header(draft: Report) -> dict[str, Any]:
+    """What must be the same for epochs to be added together."""
+    return {
+        "candidate": draft.candidate.digest,
+        "baseline": draft.baseline.digest,
+        "reference": draft.reference.digest if draft.reference else None,
+        "requests": [
+            [r.group, r.weight, arrays.digest([r.inputs])] for r in draft.baseline.requests
+        ],
+        "rounds": draft.rules.rounds,
+        "block_s": draft.rules.block_s,
+        "warmup_calls": draft.rules.warmup_calls,
+        "machine_class": draft.machine_class,
+        "harness": sampler.harness(),
+    }
+
+
+def notes(ours: Subject, base: Subject) -> tuple[str, ...]:
+    """What a reader should know of the pair."""
+    told = []
+    if ours.digest == base.digest:
+        told.append("candidate and baseline are the same artefact: this is an A/A run")
+    same = [arrays.digest([r.inputs for r in side.requests]) for side in (ours, base)]
+    if ours.requests and same[0] != same[1]:
+        told.append("the two were packed with different requests: the baseline's are used")
+    return tuple(told)
+
+
+def _versions(*sides: Subject) -> Mapping[str, str]:
+    found = {"accel": VERSION}
+    for side in sides:
+        if side.plan is not None:
+            found |= side.plan.versions
+    return found
+
+
+def command(
+    candidate: str | Path,
+    baseline: str | Path,
+    options: Mapping[str, Any],
+    budgets: Sequence[Budget] | None,
+    rules: Rules | Mapping[str, Any] | None,
+) -> str:
+    """The line that runs this gate again, and goes on from its evidence.
+
+    `options` by their names on the command line; those that are None, and a work folder that is the
+    usual one, are left out. Rules that have no option there stand in accel.toml."""
+    words = ["accel", "gate", str(candidate), "--baseline", str(baseline)]
+    for name, value in options.items():
+        if value is not None and (name, value) != ("work", WORK):
+            words += [f"--{name}", str(value)]
+    for budget in budgets or ():
+        words += ["--budget", limits.text(budget)]
+    given = rules if isinstance(rules, Mapping) else {}
+    for rule, (option, unit) in OPTIONS.items():
+        words += [option, f"{given[rule]}{unit}"] if rule in given else []
+    return shlex.join(words)
+
+
+def _commit() -> str:
+    """What CI says is being built, else the repository's head; empty where there is none."""
+    for variable in COMMITS:
+        if os.environ.get(variable):
+            return os.environ[variable]
+    with suppress(OSError, subprocess.SubprocessError):
+        told = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=GIT_S, check=True
+        )
+        return told.stdout.strip()
+    return ""

@@ -1,0 +1,92 @@
+"""What is gated: a release, or an .onnx that is built as the baseline was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from accel import catalog, graph, release, store, target, workload
+from accel.errors import AccelError, UsageError
+from accel.evidence import Subject
+from accel.steps import build
+from accel.values import Options, Plan, Request
+
+
+def subject(
+    path: str | Path,
+    scratch: Path,
+    *,
+    engine: str | None = None,
+    like: Subject | None = None,
+    data: str | None = None,
+) -> Subject:
+    """A release folder, or an .onnx built into `scratch`: by `engine`, else by the engine and with
+    the options of `like`, else by ONNX Runtime.
+
+    What is wrong with it stands in `trouble`: whose fault it is, the caller knows. Raises
+    UsageError for a path that is neither."""
+    place = Path(path)
+    if place.is_dir():
+        return _release(place)
+    if place.suffix != ".onnx" or not place.is_file():
+        raise UsageError(
+            f"{place} is neither a release nor an .onnx. Make one with: accel optimize"
+        )
+    return _graph(place, scratch, engine, like, data)
+
+
+def _release(place: Path) -> Subject:
+    data = release.document(place)
+    digest = str(data.get("digest", ""))
+    try:
+        plan, asked = release.intact(place), release.requests(place)
+    except AccelError as error:
+        return Subject(place.name, place, digest, trouble=str(error))
+    return Subject(place.name, place, digest, plan, asked, size(plan))
+
+
+def _graph(
+    place: Path, scratch: Path, engine: str | None, like: Subject | None, data: str | None
+) -> Subject:
+    scratch.mkdir(parents=True, exist_ok=True)
+    digest = _digest(place)
+    try:
+        asked = like.requests if like else workload.requests(workload.load(str(place), data))
+        plan = _built(place, scratch, engine, like, asked)
+    except UsageError:
+        raise
+    except AccelError as error:
+        return Subject(place.stem, place, digest, trouble=str(error))
+    told = store.digest_json(
+        {"graph": digest, "engine": plan.engine, "options": dict(plan.options)}
+    )
+    return Subject(place.stem, place, told, plan, asked, size(plan))
+
+
+def _built(
+    place: Path, scratch: Path, engine: str | None, like: Subject | None, asked: Sequence[Request]
+) -> Plan:
+    device = target.load("cpu-local")
+    plan = like.plan if like else None
+    name = engine or (plan.engine if plan else "onnxruntime_cpu")
+    module = catalog.load("engines", name)
+    options: Options
+    if plan is not None and plan.engine == name:
+        options = plan.options
+    else:
+        options = module.options("fp32", device, asked, {})[-1]
+    described = graph.describe(place)
+    return build.build(described, name, device, options, asked, scratch)
+
+
+def _digest(place: Path) -> str:
+    files = (place, *(place.parent / name for name in graph.external_data(place)))
+    return store.digest_json([store.digest_file(file) for file in files])
+
+
+def size(plan: Plan) -> int:
+    """Bytes of what the engine loads."""
+    if plan.path.is_dir():
+        return sum(p.stat().st_size for p in plan.path.rglob("*") if p.is_file())
+    beside = graph.external_data(plan.path) if plan.path.suffix == ".onnx" else ()
+    return sum(p.stat().st_size for p in (plan.path, *(plan.path.parent / n for n in beside)))

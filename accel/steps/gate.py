@@ -1,0 +1,222 @@
+"""The gate: is the candidate worse than the baseline by more than its budgets allow?
+
+Exact things first (size, placement), then accuracy, then time: epochs of fresh processes until
+every gating cell has its verdict. What was measured is evidence, kept under `work`: the same
+command goes on from there, and a verdict that was reached stays reached.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accel import catalog
+from accel.errors import CandidateBroken, NoBaseline
+from accel.evidence import (
+    BASELINE,
+    CANDIDATE,
+    REFERENCE,
+    SHADOW,
+    TIMED,
+    Budget,
+    Cell,
+    Epoch,
+    Fitness,
+    Judgement,
+    Outcome,
+    Report,
+    Rules,
+    Subject,
+)
+from accel.gating import accuracy, chain, changes, decision, exact, sampler, writing
+from accel.steps import _circumstances as circumstances
+from accel.steps._question import Question, question
+from accel.steps._subject import subject
+
+Progress = Callable[[str], None]
+
+
+def gate(
+    candidate: str | Path,
+    baseline: str | Path,
+    *,
+    name: str | None = None,
+    budgets: Sequence[Budget] | None = None,
+    reference: str | Path | None = None,
+    workload: str | None = None,
+    engine: str | None = None,
+    data: str | None = None,
+    rules: Rules | Mapping[str, Any] | None = None,
+    config: Path | None = None,
+    work: Path = circumstances.WORK,
+    out: Path | None = None,
+    witnesses: Sequence[tuple[int, str]] = (),
+    progress: Progress | None = None,
+) -> Report:
+    """Judge `candidate` against `baseline`: release folders, .onnx files that are built alike, or
+    for the baseline an accel.baselines.json, which holds it under `name`.
+
+    `budgets` and `rules` default to those of `config` (accel.toml where there is one), then to
+    accel's own; a mapping changes single rules of those. `reference`: the last release, for budgets against it. `workload`: its labelled
+    samples give the accuracy. `out`: the folder for verdict.json and the other files that CI
+    reads. `witnesses`: (epochs, hash) of earlier verdicts on the same evidence. A broken candidate,
+    a baseline that is missing or does not run and an unfit machine are outcomes of the Report.
+    Raises UsageError for bad input and evidence that was altered, EnvironmentProblem for what the
+    machine refuses."""
+    began, say = time.monotonic(), progress or (lambda _: None)
+    try:
+        wish = question(candidate, baseline, name, reference, workload, budgets, rules, config)
+    except NoBaseline as error:
+        report = _missing(candidate, baseline, name, str(error))
+    else:
+        with tempfile.TemporaryDirectory(prefix="accel-gate-") as place:
+            draft = _draft(wish, Path(place), engine, data)
+            report = _guarded(draft, lambda: _measured(draft, wish, work, witnesses, say))
+    options = {
+        "name": name, "reference": reference, "workload": workload, "engine": engine,
+        "data": data, "config": config, "work": work, "out": out,
+    }  # fmt: skip
+    report = dataclasses.replace(
+        report,
+        seconds=time.monotonic() - began,
+        line=catalog.load("report", "gate_line").line(report.name, report.judgement),
+        command=circumstances.command(candidate, baseline, options, budgets, rules),
+    )
+    if out is not None:
+        writing.write(report, out)
+    return report
+
+
+def _draft(wish: Question, scratch: Path, engine: str | None, data: str | None) -> Report:
+    """Both sides, read and built, and where this runs; nothing is judged yet."""
+    base = subject(wish.baseline, scratch / BASELINE, engine=engine, data=data)
+    ours = subject(wish.candidate, scratch / CANDIDATE, engine=engine, like=base, data=data)
+    last = None
+    if wish.reference is not None:
+        last = subject(wish.reference, scratch / REFERENCE, engine=engine, like=base, data=data)
+    return Report(
+        name=wish.name,
+        outcome="broken",
+        line="",
+        judgement=Judgement("broken", (), Fitness(True), True),
+        candidate=ours,
+        baseline=base,
+        reference=last,
+        rules=wish.rules,
+        **circumstances.seen(ours, base),
+    )
+
+
+def _missing(candidate: str | Path, baseline: str | Path, name: str | None, why: str) -> Report:
+    """There is nothing to compare with: the candidate is not even read."""
+    ours, base = (Subject(Path(p).name, Path(p), "") for p in (candidate, baseline))
+    draft = Report(
+        name=name or ours.name,
+        outcome="no baseline",
+        line="",
+        judgement=Judgement("no baseline", (), Fitness(True), True),
+        candidate=ours,
+        baseline=base,
+        rules=Rules(),
+        **circumstances.seen(),
+    )
+    return _ended(draft, "no baseline", why)
+
+
+def _guarded(draft: Report, measured: Callable[[], Report]) -> Report:
+    """Whose fault a failure is, as an outcome."""
+    for side in (draft.baseline, draft.reference):
+        if side is not None and side.trouble:
+            return _ended(draft, "no baseline", side.trouble)
+    if draft.candidate.trouble:
+        return _ended(draft, "broken", draft.candidate.trouble)
+    try:
+        return measured()
+    except NoBaseline as error:
+        return _ended(draft, "no baseline", str(error))
+    except CandidateBroken as error:
+        return _ended(draft, "broken", str(error))
+
+
+def _ended(draft: Report, outcome: Outcome, reason: str) -> Report:
+    judgement = Judgement(outcome, (), Fitness(True), True, (reason,))
+    return dataclasses.replace(draft, outcome=outcome, judgement=judgement)
+
+
+def _measured(
+    draft: Report,
+    wish: Question,
+    work: Path,
+    witnesses: Sequence[tuple[int, str]],
+    say: Progress,
+) -> Report:
+    ours, base, budgets = draft.candidate, draft.baseline, wish.budgets
+    fixed = (
+        *exact.cells(ours, base, budgets),
+        *accuracy.cells(ours, base, budgets, wish.workload, work, say),
+    )
+    draft = dataclasses.replace(
+        draft, changes=changes.lines(ours, base), notes=circumstances.notes(ours, base)
+    )
+    if any(cell.outcome == "broken" for cell in fixed):
+        judgement = decision.judge((), budgets, draft.rules, fixed)
+        return dataclasses.replace(draft, outcome=judgement.outcome, judgement=judgement)
+    header = circumstances.header(draft)
+    folder = work.absolute() / "gate" / chain.key(header)
+    with chain.alone(folder):
+        chain.create(folder, header)
+        _, before, _ = chain.read(folder, witnesses)
+        epochs, judgement = _epochs(draft, budgets, fixed, folder, before, say)
+        _, _, head = chain.read(folder)
+    return dataclasses.replace(
+        draft,
+        outcome=judgement.outcome,
+        judgement=judgement,
+        epochs=epochs,
+        new_epochs=len(epochs) - len(before),
+        evidence=folder,
+        evidence_head=head,
+    )
+
+
+def _epochs(
+    draft: Report,
+    budgets: Sequence[Budget],
+    fixed: Sequence[Cell],
+    folder: Path,
+    before: tuple[Epoch, ...],
+    say: Progress,
+) -> tuple[tuple[Epoch, ...], Judgement]:
+    """Add epochs until the judgement is done, or this run's allowance is used up."""
+    rules, epochs, began = draft.rules, before, time.monotonic()
+    judgement = decision.judge(epochs, budgets, rules, fixed)
+    while not judgement.done and len(epochs) - len(before) < rules.max_epochs:
+        if rules.max_s and time.monotonic() - began > rules.max_s:
+            break
+        number = len(epochs)
+        arms = _arms(draft, number)
+        found = sampler.epoch(number, arms, draft.baseline.requests, rules, folder)
+        chain.append(folder, found)
+        epochs = (*epochs, found)
+        judgement = decision.judge(epochs, budgets, rules, fixed)
+        say(_progress(epochs, judgement, rules, len(before)))
+    return epochs, judgement
+
+
+def _arms(draft: Report, number: int) -> dict[str, Subject]:
+    arms = {BASELINE: draft.baseline, CANDIDATE: draft.candidate}
+    if draft.rules.shadow_every and number % draft.rules.shadow_every == 0:
+        arms[SHADOW] = draft.baseline
+    if draft.reference is not None:
+        arms[REFERENCE] = draft.reference
+    return arms
+
+
+def _progress(epochs: Sequence[Epoch], judgement: Judgement, rules: Rules, before: int) -> str:
+    cells = [c for c in judgement.cells if c.budget.metric in TIMED and c.budget.mode == "gate"]
+    told = [f"{c.budget.metric} {c.outcome}" for c in cells]
+    return f"epoch {len(epochs)} of at most {before + rules.max_epochs}: {', '.join(told)}"
