@@ -49,6 +49,8 @@ gpu-bench: $(OWN)
 
 .venv/.dev: .venv/.demo
 	$(BIN)/pip install -q -c constraints.txt -e '.[cpu,torch,openvino,kernels,examples,dev]'
+	# MLPerf's load generator comes as wheels for some platforms; absent, its tests skip
+	-$(BIN)/pip install -q -c constraints.txt --only-binary mlcommons-loadgen -e '.[loadgen]'
 	# TensorRT's Python code, a folder a version, with none of its libraries; absent, its tests skip
 	-for v in $(TENSORRT); do $(BIN)/pip install -q --no-deps --target .venv/.tensorrt-$$v tensorrt-cu13-bindings==$$v; done
 	touch $@

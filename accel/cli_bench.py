@@ -52,6 +52,8 @@ def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, 
     """Time MODELS (.onnx or releases) side by side: interleaved, in fresh processes; with --scenario,
     under a load of MLPerf's, latency from the scheduled arrival. Exit 6 when one breaks, 1 when no rate keeps a bound."""
     from accel import store
+    from accel.report import timing
+    from accel.steps import bench as step
 
     del debug
     if words["scenario"] is None:
@@ -62,10 +64,14 @@ def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, 
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:
         plans, requests = _arms(models, engine, data, Path(folder))
         place, kept = out or Path(folder, "bench"), out is not None
+        progress = None if quiet else lambda text: click.echo(text, err=True)
         if words["scenario"] is None:
-            value, lines, bad = _side_by_side(plans, requests, place, epochs, words["seed"], kept)
+            timed = step.bench(
+                plans, requests, place, epochs=epochs, seed=words["seed"], progress=progress
+            )
+            value = timing.arms(timed, kept=kept)
+            lines, bad = timing.table(value), trouble(value)
         else:
-            progress = None if quiet else lambda text: click.echo(text, err=True)
             value, lines, bad = _loaded(plans, requests, place, epochs, kept, progress, words)
     emit("bench" if words["scenario"] is None else "scenario", value, lines, as_json, bad)
 
@@ -89,15 +95,6 @@ def _arms(models: tuple[Path, ...], engine: str, data: str | None, folder: Path)
         plans[f"{model}{again}"] = plan
         requests = requests or asked
     return plans, requests
-
-
-def _side_by_side(plans: Any, requests: Any, out: Path, epochs: int, seed: int, kept: bool) -> Any:
-    from accel.report import timing
-    from accel.steps import bench as step
-
-    timed = step.bench(plans, requests, out, epochs=epochs, seed=seed)
-    found = timing.arms(timed, kept=kept)
-    return found, timing.table(found), trouble(found)
 
 
 def _loaded(plans: Any, requests: Any, out: Path, epochs: int, kept: bool, progress: Callable[[str], None] | None, words: dict[str, Any]) -> Any:  # fmt: skip

@@ -292,7 +292,7 @@ def test_bench_tells_tails_ratios_and_keeps_samples_when_asked(
     """A model beside itself: two arms, p99 from 1000 calls on, ratio 1 of the first to itself."""
     monkeypatch.chdir(files)
     words = ["bench", "good.onnx", "good.onnx", "--epochs", "1", "--out", str(tmp_path / "kept")]
-    found = invoke(*words, "--json")
+    found = invoke(*words, "--json", "--quiet")
     first, second = document(found.stdout, "bench")
     assert (first["arm"], second["arm"]) == ("good.onnx", "good.onnx (2)")
     group = first["groups"]["random"]

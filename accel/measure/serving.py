@@ -131,7 +131,8 @@ def serve(
     columns["request"] = picks[np.arange(total) % len(picks)]
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **columns)
-    store.write(Path(out), buffer.getvalue())
+    with store.disk(Path(out)):
+        store.write(Path(out), buffer.getvalue())
     return {"served": count, "own_s": own_s, "interrupted": stopped()}
 
 

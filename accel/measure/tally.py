@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from accel import store
 from accel.measure import machine
 from accel.measure.worker import Block
 from accel.values import Measurement, Request
@@ -64,4 +66,8 @@ def _save(path: Path, tally: Tally) -> None:
 
     whole = {k: np.asarray(v, np.int64) for k, v in tally.columns.items() if k != "seconds"}
     seconds = np.asarray(tally.columns["seconds"], np.float64)
-    np.savez(path, allow_pickle=False, seconds=seconds, **whole)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, seconds=seconds, **whole)
+    store.write(
+        path, buffer.getvalue()
+    )  # whole or not at all: an interrupt leaves the last epoch's

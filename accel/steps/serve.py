@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,7 +129,7 @@ def _together(
     scenario: str, seconds: float, qps: float | None, bound_s: float | None, samples: int
 ) -> None:
     """Raise UsageError for words that do not go together."""
-    known = ("SingleStream", "MultiStream", "Server", "Offline")
+    known = typing.get_args(Scenario)
     if scenario not in known:
         raise UsageError(f"No scenario {scenario!r}. Known: {', '.join(known)}.")
     if scenario == "Server" and qps is None and bound_s is None:
