@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from accel import catalog, testing
-from accel.measure.worker import timed
+from accel.measure.process import timed
 
 CALLS, ROUNDS = 2_000, 50
 READS = 100_000

@@ -13,6 +13,7 @@ from accel.evidence import Subject
 from accel.values import Model, Plan
 
 WORKER_BYTES = 250 << 20  # interpreter, runtime and arena of a small model
+PREFIX = "copies-"  # of the folder that holds an epoch's
 SHARE = 0.8  # of the free memory, that all arms together may take
 
 
@@ -39,6 +40,12 @@ def _model(plan: Plan, path: Path) -> Model:
     if root.is_dir() and old.is_relative_to(root):
         return dataclasses.replace(plan.model, path=path / old.relative_to(root))
     return plan.model
+
+
+def sweep(folder: Path) -> None:
+    """Remove what an epoch left that was killed; who calls this holds the evidence."""
+    for left in folder.glob(f"{PREFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def fit_together(subjects: Iterable[Subject]) -> bool:

@@ -26,7 +26,10 @@ from accel.measure import load
 from accel.measure.worker import Worker
 from accel.values import Plan, Request
 
-HARNESS = ("gating/sampler.py", "gating/readings.py", "gating/copies.py", "measure/worker.py")
+HARNESS = (
+    "gating/sampler.py", "gating/readings.py", "gating/copies.py",
+    "measure/worker.py", "measure/process.py",
+)  # fmt: skip
 THEIRS = (BASELINE, SHADOW, REFERENCE)  # arms whose failure is no fault of the candidate
 
 
@@ -58,7 +61,8 @@ def epoch(
     order = coin.sample(list(arms), len(arms))
     taken = {arm: Taken() for arm in arms}
     teams = [order] if copies.fit_together(arms.values()) else [[arm] for arm in order]
-    with tempfile.TemporaryDirectory(prefix="epoch-", dir=folder) as place:
+    copies.sweep(folder)
+    with tempfile.TemporaryDirectory(prefix=copies.PREFIX, dir=folder) as place:
         feeds = Path(place, "requests.npz")
         arrays.save(feeds, (r.inputs for r in requests))
         for team in teams:

@@ -5,20 +5,28 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from accel import arrays
-from accel.evidence import Report, Subject
+from accel.evidence import Budget, Report, Rules, Subject
+from accel.gating import budgets as limits
 from accel.gating import sampler
 from accel.measure import machine
 from accel.version import VERSION
 
 COMMITS = ("GITHUB_SHA", "CI_COMMIT_SHA")  # GitHub's and GitLab's predefined variables
 GIT_S = 10.0
+WORK = Path(".accel")
+OPTIONS = {  # rule -> its option, and the unit behind its value
+    "max_epochs": ("--epochs", ""),
+    "max_s": ("--limit", "s"),
+    "shadow_every": ("--shadow-every", ""),
+    "seed": ("--seed", ""),
+}
 
 
 def seen(*sides: Subject) -> dict[str, Any]:
@@ -70,12 +78,25 @@ def _versions(*sides: Subject) -> Mapping[str, str]:
 
 
 def command(
-    candidate: str | Path, baseline: str | Path, name: str | None, workload: str | None
+    candidate: str | Path,
+    baseline: str | Path,
+    options: Mapping[str, Any],
+    budgets: Sequence[Budget] | None,
+    rules: Rules | Mapping[str, Any] | None,
 ) -> str:
-    """The line that runs this gate again."""
+    """The line that runs this gate again, and goes on from its evidence.
+
+    `options` by their names on the command line; those that are None, and a work folder that is the
+    usual one, are left out. Rules that have no option there stand in accel.toml."""
     words = ["accel", "gate", str(candidate), "--baseline", str(baseline)]
-    words += ["--name", name] if name else []
-    words += ["--workload", workload] if workload else []
+    for name, value in options.items():
+        if value is not None and (name, value) != ("work", WORK):
+            words += [f"--{name}", str(value)]
+    for budget in budgets or ():
+        words += ["--budget", limits.text(budget)]
+    given = rules if isinstance(rules, Mapping) else {}
+    for rule, (option, unit) in OPTIONS.items():
+        words += [option, f"{given[rule]}{unit}"] if rule in given else []
     return shlex.join(words)
 
 

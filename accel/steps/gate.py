@@ -32,12 +32,13 @@ from accel.evidence import (
     Rules,
     Subject,
 )
-from accel.gating import accuracy, chain, changes, decision, exact, sampler, writing
+from accel.gating import accuracy, chain, changes, decision, exact, nodes, sampler, writing
 from accel.steps import _circumstances as circumstances
 from accel.steps._question import Question, question
 from accel.steps._subject import subject
 
 Progress = Callable[[str], None]
+SPEEDS = ("p50", "p99", "throughput")
 
 
 def gate(
@@ -52,7 +53,7 @@ def gate(
     data: str | None = None,
     rules: Rules | Mapping[str, Any] | None = None,
     config: Path | None = None,
-    work: Path = Path(".accel"),
+    work: Path = circumstances.WORK,
     out: Path | None = None,
     witnesses: Sequence[tuple[int, str]] = (),
     progress: Progress | None = None,
@@ -74,19 +75,24 @@ def gate(
         report = _missing(candidate, baseline, name, str(error))
     else:
         with tempfile.TemporaryDirectory(prefix="accel-gate-") as place:
-            draft = _draft(wish, Path(place), engine, data, str(baseline))
+            draft = _draft(wish, Path(place), engine, data)
             report = _guarded(draft, lambda: _measured(draft, wish, work, witnesses, say))
-    report = dataclasses.replace(report, seconds=time.monotonic() - began)
-    line = catalog.load("report", "gate_line").line(report.name, report.judgement)
-    report = dataclasses.replace(report, line=line)
+    options = {
+        "name": name, "reference": reference, "workload": workload, "engine": engine,
+        "data": data, "config": config, "work": work, "out": out,
+    }  # fmt: skip
+    report = dataclasses.replace(
+        report,
+        seconds=time.monotonic() - began,
+        line=catalog.load("report", "gate_line").line(report.name, report.judgement),
+        command=circumstances.command(candidate, baseline, options, budgets, rules),
+    )
     if out is not None:
         writing.write(report, out)
     return report
 
 
-def _draft(
-    wish: Question, scratch: Path, engine: str | None, data: str | None, baseline: str
-) -> Report:
+def _draft(wish: Question, scratch: Path, engine: str | None, data: str | None) -> Report:
     """Both sides, read and built, and where this runs; nothing is judged yet."""
     base = subject(wish.baseline, scratch / BASELINE, engine=engine, data=data)
     ours = subject(wish.candidate, scratch / CANDIDATE, engine=engine, like=base, data=data)
@@ -102,7 +108,6 @@ def _draft(
         baseline=base,
         reference=last,
         rules=wish.rules,
-        command=circumstances.command(wish.candidate, baseline, wish.name, wish.workload),
         **circumstances.seen(ours, base),
     )
 
@@ -118,7 +123,6 @@ def _missing(candidate: str | Path, baseline: str | Path, name: str | None, why:
         candidate=ours,
         baseline=base,
         rules=Rules(),
-        command=circumstances.command(candidate, baseline, name, None),
         **circumstances.seen(),
     )
     return _ended(draft, "no baseline", why)
@@ -173,6 +177,7 @@ def _measured(
         draft,
         outcome=judgement.outcome,
         judgement=judgement,
+        changes=(*draft.changes, *_slower(judgement, ours, base, folder, say)),
         epochs=epochs,
         new_epochs=len(epochs) - len(before),
         evidence=folder,
@@ -202,6 +207,17 @@ def _epochs(
         judgement = decision.judge(epochs, budgets, rules, fixed)
         say(_progress(epochs, judgement, rules, len(before)))
     return epochs, judgement
+
+
+def _slower(
+    judgement: Judgement, ours: Subject, base: Subject, folder: Path, say: Progress
+) -> tuple[str, ...]:
+    """Where the time went, when it was shown that some went."""
+    shown = any(c.outcome == "fail" and c.budget.metric in SPEEDS for c in judgement.cells)
+    if not shown:
+        return ()
+    say("profiling both, for the nodes that are slower")
+    return nodes.slower(ours, base, folder / "profile.log")
 
 
 def _arms(draft: Report, number: int) -> dict[str, Subject]:

@@ -25,7 +25,7 @@ from told import percent, short
 from accel.evidence import CANDIDATE, SHADOW, Rules
 
 BUDGETS = (0.01, 0.02, 0.03, 0.05)
-BLOCK_WAKE_S = 0.02  # dropped after a stopped worker goes on (accel.measure.worker.WAKE_NS)
+BLOCK_WAKE_S = 0.02  # dropped after a stopped worker goes on (accel.measure.process.WAKE_NS)
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -152,8 +151,6 @@ def record(
     seconds: float,
 ) -> None:
     """Append epochs; what is there already is gone on from."""
-    for left in folder.glob("epoch-*/"):  # of an epoch that was killed: its copies of the models
-        shutil.rmtree(left)
     found = list(chain.read(folder)[1])
     print(f"{folder}: {len(found)} epochs are there", flush=True)
     end = time.monotonic() + seconds

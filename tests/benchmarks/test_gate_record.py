@@ -130,13 +130,13 @@ def test_a_recording_goes_on(tiny: Subject, tmp_path: Path) -> None:
     chain.create(tmp_path, record.header(asked, team, lag, requests, rules))
     record.record(tmp_path, team, lag, requests, rules, 1, 600)
     (first,) = chain.read(tmp_path)[1]
-    (tmp_path / "epoch-killed").mkdir()
+    (tmp_path / "copies-killed").mkdir()
     chain.create(tmp_path, record.header(asked, team, lag, requests, rules))
     record.record(tmp_path, team, lag, requests, rules, 2, 600)
     told, (again, second), head = chain.read(tmp_path)
     assert again == first
     assert second.number == 1
-    assert not (tmp_path / "epoch-killed").exists()
+    assert not (tmp_path / "copies-killed").exists()
     stream.write(tmp_path / "s.csv", {**told, "head": head}, (again, second))
     rebuilt = stream.to_epochs(tmp_path / "s.csv")
     for a, b in zip((again, second), rebuilt, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -180,3 +181,16 @@ def test_an_earlier_verdict_is_held_against_the_evidence(
     fresh = invoke(*words, tmp_path / "elsewhere", *witness)
     assert isinstance(fresh.exception, UsageError)
     assert "altered" in str(fresh.exception)
+
+
+def test_the_command_that_is_printed_goes_on_from_the_same_evidence(
+    gate: Callable[..., Report], quick: Model, work: Path, config: Path
+) -> None:
+    """Run as it stands, it finds the epochs that are there and adds none."""
+    found = gate(quick.path, rules={}, config=config)
+    words = shlex.split(found.command)
+    assert words[0] == "accel"
+    again = invoke(*words[1:], "--json", "--quiet")
+    assert again.exit_code == 0
+    told = json.loads(again.stdout)["data"]
+    assert (told["new_epochs"], told["evidence"]["head"]) == (0, found.evidence_head)

@@ -130,7 +130,7 @@ def test_where_memory_is_short_arms_run_one_after_another(
 
     def block(self: Worker, *rest: Any, **words: Any) -> Any:
         family = psutil.Process().children()
-        alive.append(sum("accel.measure.worker" in " ".join(p.cmdline()) for p in family))
+        alive.append(sum("accel.measure.process" in " ".join(p.cmdline()) for p in family))
         return real(self, *rest, **words)
 
     monkeypatch.setattr(Worker, "block", block)

@@ -112,7 +112,7 @@ def workers() -> list[psutil.Process]:
     alive = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if "accel.measure.worker" in process.cmdline():
+            if "accel.measure.process" in process.cmdline():
                 alive.append(process)
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue

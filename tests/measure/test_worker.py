@@ -16,23 +16,24 @@ from accel import arrays, testing
 from accel.errors import CandidateBroken, UsageError
 from accel.measure import child
 from accel.measure import worker as worker_module
-from accel.measure.worker import CAPACITY, Worker, timed
+from accel.measure.process import CAPACITY, timed
+from accel.measure.worker import Worker
 
 pytestmark = pytest.mark.alone
 INSIDE = """
 import gc
 import numpy as np
-from accel.measure import worker
+from accel.measure import process
 
 def story(warmups: int) -> dict:
     seen = []
     calls = [lambda i=i: seen.append((i, gc.isenabled())) for i in (0, 1)]
-    state = worker._State(calls=calls, out=np.zeros(worker.CAPACITY, np.int64))
+    state = process._State(calls=calls, out=np.zeros(process.CAPACITY, np.int64))
     assert gc.isenabled()
-    worker.VERBS["warm"](state, count=warmups)
+    process.VERBS["warm"](state, count=warmups)
     warm, frozen = len(seen), gc.get_freeze_count()
     seen.clear()
-    found = worker.VERBS["block"](state, indexes=[0, 1], seconds=0.001, awake=False)
+    found = process.VERBS["block"](state, indexes=[0, 1], seconds=0.001, awake=False)
     timed = seen[-len(found["durations_ns"]):]
     return {"warm": warm, "frozen": frozen, "collecting": any(on for _, on in seen),
             "timed": [i for i, _ in timed], "dropped": len(seen) - len(timed)}
