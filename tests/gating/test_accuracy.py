@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from accel import arrays, graph, testing
+from accel import arrays, graph, release, testing
 from accel.errors import UsageError
 from accel.evidence import Budget, Cell, Subject
 from accel.gating import accuracy
-from accel.values import Request
+from accel.values import Release, Request
 
 POINTS = Budget("drop", 2.0, "pt")
 FLIPS = Budget("flips", 0.02, "%")
@@ -247,6 +247,18 @@ def test_other_ports_are_a_usage_error(tmp_path: Path, baseline: Subject, which:
     named = {"outputs": "scores against logits", "inputs": "image", "shapes": r"\(1, 7\)"}[which]
     with pytest.raises(UsageError, match=named):
         judged(other, baseline, None, tmp_path / "out")
+
+
+def test_a_releases_requests_and_golden_inputs_are_asked(
+    tmp_path: Path, packed: Callable[..., Release]
+) -> None:
+    """One request and two golden inputs, and a release agrees with itself on them."""
+    root = packed().path
+    made = Subject("release", root, "d", release.intact(root), release.requests(root), 1)
+    said: list[str] = []
+    (cell,) = judged(made, made, None, tmp_path / "out", (), said)
+    assert said == ["accuracy: 3 samples (requests, without labels) in release"]
+    assert "bit for bit" in cell.reason
 
 
 @pytest.mark.parametrize("as_workload", [False, True])
