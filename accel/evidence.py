@@ -43,10 +43,10 @@ class Rules:
 
     max_epochs: int = 40  # of one run; a re-run goes on from there
     max_s: float = 0.0  # wall clock of one run's epochs; 0: no limit
-    rounds: int = 8
-    block_s: float = 0.05
+    rounds: int = 10
+    block_s: float = 0.03
     warmup_calls: int = 10  # passes over all requests in each epoch, the same for every arm
-    shadow_every: int = 1  # the baseline again, as an arm, in every n-th epoch; 0: never
+    shadow_every: int = 3  # the baseline again, as an arm, in every n-th epoch; 0: never
     alpha_fail: float = 0.01  # of any false FAIL among all gating cells (Holm)
     alpha_pass: float = 0.05  # of a false PASS, a cell
     alpha_unfit: float = 0.001

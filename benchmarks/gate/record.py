@@ -47,7 +47,12 @@ def main() -> None:
     prepared(asked.workload, work)
     variants, requests = arms.load(work)
     team, lag = cast(asked.kind, variants, asked.arms)
-    rules = Rules(rounds=asked.rounds, block_s=asked.block_s, seed=asked.seed)
+    rules = Rules(
+        rounds=asked.rounds,
+        block_s=asked.block_s,
+        shadow_every=asked.shadow_every,
+        seed=asked.seed,
+    )
     folder = asked.out / f"{asked.workload}-{asked.condition}-{asked.kind}"
     chain.create(folder, header(asked, team, lag, requests, rules))
     about(folder)
@@ -77,6 +82,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=Rules().rounds)
     parser.add_argument("--block-s", type=float, default=Rules().block_s)
+    parser.add_argument("--shadow-every", type=int, default=Rules().shadow_every)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=place / "work", help="models, made once")
     parser.add_argument("--out", type=Path, default=place)
@@ -125,7 +131,7 @@ def header(
         "lag": dict(lag),
         "requests": len(requests),
         "rules": {"rounds": rules.rounds, "block_s": rules.block_s, "seed": rules.seed,
-                  "warmup_calls": rules.warmup_calls},
+                  "warmup_calls": rules.warmup_calls, "shadow_every": rules.shadow_every},
         "harness": sampler.harness(),
         "machine_class": here["machine_class"],
         "machine": here["machine"],
@@ -155,10 +161,17 @@ def record(
     print(f"{folder}: {len(found)} epochs are there", flush=True)
     end = time.monotonic() + seconds
     while len(found) < epochs and time.monotonic() < end:
-        found.append(sampler.epoch(len(found), team, requests, rules, folder, lag))
+        arms_now = turn(team, len(found), rules.shadow_every)
+        found.append(sampler.epoch(len(found), arms_now, requests, rules, folder, lag))
         chain.append(folder, found[-1])
         if len(found) % TELL_EVERY == 0 or len(found) == epochs:
             print(_line(found), flush=True)
+
+
+def turn(team: Mapping[str, Subject], number: int, shadow_every: int) -> dict[str, Subject]:
+    """The arms of an epoch: as in a gate, the shadow is not in each of them."""
+    with_shadow = shadow_every and number % shadow_every == 0
+    return {arm: subject for arm, subject in team.items() if arm != SHADOW or with_shadow}
 
 
 def _line(found: list[Epoch]) -> str:

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 
 from accel import graph, target
 from accel.errors import UsageError
-from accel.evidence import Rules, Subject
+from accel.evidence import CANDIDATE, SHADOW, Rules, Subject
 from accel.gating import chain
 from accel.steps import build
 from accel.values import Model, Request
@@ -139,9 +139,10 @@ def test_a_recording_goes_on(tiny: Subject, tmp_path: Path) -> None:
     assert not (tmp_path / "copies-killed").exists()
     stream.write(tmp_path / "s.csv", {**told, "head": head}, (again, second))
     rebuilt = stream.to_epochs(tmp_path / "s.csv")
+    assert [SHADOW in e.logs for e in rebuilt] == [True, False]  # every third epoch has it
     for a, b in zip((again, second), rebuilt, strict=True):
         for metric in ("p50", "cold_start", "peak_memory"):  # 10 ns of a call of some us
-            assert b.logs["shadow"][metric] == pytest.approx(a.logs["shadow"][metric], abs=0.01)
+            assert b.logs[CANDIDATE][metric] == pytest.approx(a.logs[CANDIDATE][metric], abs=0.01)
         assert b.order == a.order
     other = record.header(asked, team, lag, requests, Rules(rounds=3))
     with pytest.raises(UsageError, match="rules"):
