@@ -12,13 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from accel import errors, values
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LANGUAGES = {"sh", "python"}
+LANGUAGES = {"sh", "python", "yaml"}
 # minutes of installing: their Makefile targets are looked up instead
 INSTALL = {"make demo", "make test"}
 # a minute or more each: the same line with one engine and one recipe follows the first
@@ -66,7 +67,7 @@ def test_every_block_runs(digits_run: SimpleNamespace) -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     for block in BLOCKS:
-        if set(block.commands) <= NOT_RUN:
+        if set(block.commands) <= NOT_RUN or block.language == "yaml":
             continue
         found = subprocess.run(
             block.words(folder), cwd=folder, env=environment, capture_output=True, text=True
@@ -83,6 +84,16 @@ def test_every_block_is_of_a_language_that_is_run() -> None:
     [block] = [b for b in BLOCKS if b.commands == [LONG]]
     for word in block.commands[0].split():
         assert word in BLOCKS[BLOCKS.index(block) + 1].commands[0].split()
+
+
+def test_every_ci_file_is_a_whole_document_that_uses_what_is_here() -> None:
+    """A workflow's own action, with inputs that it has; a job that extends the file of this folder."""
+    github, gitlab = (yaml.safe_load(b.text) for b in BLOCKS if b.language == "yaml")
+    [step] = [s for s in github["jobs"]["gate"]["steps"] if s.get("uses", "").startswith("./")]
+    action = yaml.safe_load((ROOT / step["uses"] / "action.yml").read_text(encoding="utf-8"))
+    assert set(step["with"]) <= set(action["inputs"])
+    job = yaml.safe_load((ROOT / gitlab["include"]["local"]).read_text(encoding="utf-8"))
+    assert gitlab["gate-digits"]["extends"] in job
 
 
 def test_every_make_target_that_is_named_exists() -> None:
