@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from accel.cli_steps import plan_of
 from accel.errors import AccelError, UsageError
 from accel.shell import Amount, emit, output_options
 
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
+SCENARIO_WORDS = ("qps", "seconds", "latency_bound", "samples_per_query", "loadgen")
 
 
 @click.command()
@@ -46,7 +48,7 @@ SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
     "--samples-per-query", type=click.IntRange(1), default=8, show_default=True, help="MultiStream"
 )
 @click.option("--loadgen", is_flag=True, help="run the scenario through MLPerf's LoadGen, too")
-@click.option("--seed", type=int, default=0, help="of arrivals and of the order")
+@click.option("--seed", type=click.IntRange(0), default=0, help="of arrivals and of the order")
 @output_options
 def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, out: Path | None, as_json: bool, quiet: bool, debug: bool, **words: Any) -> None:  # fmt: skip
     """Time MODELS (.onnx or releases) side by side: interleaved, in fresh processes; with --scenario,
@@ -57,7 +59,7 @@ def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, 
 
     del debug
     if words["scenario"] is None:
-        _without_scenario(words)
+        _without_scenario()
     if out is not None:
         with store.disk(out):
             out.mkdir(parents=True, exist_ok=True)
@@ -76,9 +78,14 @@ def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, 
     emit("bench" if words["scenario"] is None else "scenario", value, lines, as_json, bad)
 
 
-def _without_scenario(words: dict[str, Any]) -> None:
+def _without_scenario() -> None:
     """Raise UsageError for words that only a scenario takes."""
-    given = [f"--{n.replace('_', '-')}" for n in ("qps", "latency_bound", "loadgen") if words[n]]
+    context = click.get_current_context()
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in SCENARIO_WORDS
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    ]
     if given:
         raise UsageError(
             f"{', '.join(given)}: a scenario takes them, and none was named. "

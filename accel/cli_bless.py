@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from accel.errors import UsageError
 from accel.shell import emit, output_options
 
 
@@ -61,9 +62,16 @@ def creep(name: str | None, history: Path, as_json: bool, **_: Any) -> None:
     what is found changes no exit code."""
     from accel.gating import creep as looking
     from accel.gating import history as past
+    from accel.gating import settings
 
-    found = looking.find(past.series(past.read(history), name))
-    lines = [looking.line(shift) for shift in found.shifts]
+    entries = past.read(history)
+    names = sorted({entry.name for entry in entries})
+    if name is not None and name not in names:
+        near = settings.suggestion(name, names)
+        raise UsageError(f"{history} has no gate of {name!r}.{near} It has: {', '.join(names)}.")
+    found = looking.find(past.series(entries, name))
+    # one line each, whatever a name holds: CI runners read some lines as commands
+    lines = [" ".join(looking.line(shift).split()) for shift in found.shifts]
     lines += [f"note: too short to tell: {one}" for one in found.short]
     if not found.shifts:
         lines.append(f"no creep found in {found.looked_at} series")

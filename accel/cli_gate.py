@@ -48,7 +48,7 @@ ENDINGS: dict[str, type[AccelError]] = {
 )
 @click.option("--engine", help="that builds an .onnx; default: the baseline's")
 @click.option("--data", help=".npz of feeds, where the baseline is an .onnx")
-@click.option("--epochs", type=click.IntRange(1), help="of this run, at most; default 40")
+@click.option("--epochs", type=click.IntRange(1, 1000), help="of this run, at most; default 40")
 @click.option("--limit", type=Amount(min=60.0, s=1.0, h=3600.0), help="of this run's epochs: 5min")
 @click.option(
     "--shadow-every", type=click.IntRange(0), help="the baseline against itself in every n-th epoch"
@@ -92,12 +92,14 @@ def gate(candidate: Path, baseline: Path, **words: Any) -> None:
     from accel.steps import gate as step
 
     report = step.gate(candidate, baseline, **_asked(words))
-    if words["history"] is not None:
-        history.append(words["history"], history.entries(report))
     if words["as_json"]:
         click.echo(verdict_json.text(report))
-    for line in (*gate_line.lines(report), *writing.publish(report, os.environ)):
+    for line in gate_line.lines(report):
         click.echo(line, err=words["as_json"])
+    for line in writing.publish(report, os.environ):
+        click.echo(line, err=words["as_json"])
+    if words["history"] is not None:
+        history.append(words["history"], history.entries(report))
     lenient = report.outcome == "cannot tell" and words["on_inconclusive"] != "fail"
     if report.outcome != "pass" and not lenient:
         click.get_current_context().exit(ENDINGS[report.outcome].exit_code)
@@ -105,7 +107,7 @@ def gate(candidate: Path, baseline: Path, **words: Any) -> None:
 
 def _asked(words: dict[str, Any]) -> dict[str, Any]:
     """The step's own arguments."""
-    from accel.gating import budgets, verdicts
+    from accel.gating import budgets
 
     quiet = words["quiet"]
     given = {
@@ -119,6 +121,6 @@ def _asked(words: dict[str, Any]) -> dict[str, Any]:
         **{k: words[k] for k in plain},
         "budgets": tuple(map(budgets.parse, words["budgets"])) or None,
         "rules": {k: v for k, v in given.items() if v is not None},
-        "witnesses": tuple(verdicts.read(file).evidence for file in words["witnesses"]),
+        "witnesses": words["witnesses"],
         "progress": None if quiet else lambda text: click.echo(text, err=True),
     }

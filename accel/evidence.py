@@ -64,6 +64,7 @@ class Subject:
     requests: tuple[Request, ...] = ()
     size_bytes: int = 0
     trouble: str = ""
+    artefact: str = ""  # of the bytes that run and how: the same when the same is packed again
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def paired(
     Right/wrong rows: Tango's score interval of the paired difference. Anything else: the paired
     bootstrap of the metric itself, by cluster where rows come in groups; `corrected` as there."""
     factor = right_or_wrong(rows_a, metric) if clusters is None else None
-    if factor is not None and right_or_wrong(rows_b, metric) is not None:
+    # a factor below 0 would exchange the limits
+    if factor is not None and factor > 0 and right_or_wrong(rows_b, metric) is not None:
         pair = (rows_a, rows_b) if higher_is_better else (rows_b, rows_a)
         return "Tango score interval", Drop(*(factor * x for x in tango(*pair, level)))
     kind = "paired bootstrap" if clusters is None else "paired cluster bootstrap"

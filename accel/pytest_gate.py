@@ -48,7 +48,7 @@ def measure(
             out=folder(item, option("accel_gate_out")),
             **{"config": settings_of(root), **{k: v for k, v in more.items() if k in OTHERS}},
         )
-    except AccelError as error:
+    except (AccelError, OSError) as error:
         trouble = str(error)
     else:
         _record(item, report.name, _properties(report))
@@ -94,7 +94,11 @@ def asked(budget: Any) -> tuple[Budget, ...] | None:
         lines = [f"{metric}={value}" for metric, value in budget.items()]
     else:
         lines = list(budget) if isinstance(budget, list | tuple) else [budget]
-    return tuple(budgets.parse(x if "=" in str(x) else f"p50={x}") for x in lines)
+    return tuple(x if isinstance(x, Budget) else _line(str(x)) for x in lines)
+
+
+def _line(text: str) -> Budget:
+    return budgets.parse(text if "=" in text else f"p50={text}")
 
 
 def rules(more: Mapping[str, Any], max_epochs: int | None) -> dict[str, Any]:

@@ -165,7 +165,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         from accel.report import bench_json
 
         whole = {**json.loads(bench_json.text(found[0][1])), "benchmarks": _arms(found)}
-        store.write(Path(path), json.dumps(whole, indent=4) + "\n")
+        # before pytest-benchmark 5.3 it is an open file
+        place = path if isinstance(path, str | Path) else path.name
+        store.write(Path(place), json.dumps(whole, indent=4) + "\n")
 
 
 def _arms(found: Iterable[tuple[str, Report]]) -> list[dict[str, Any]]:

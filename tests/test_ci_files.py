@@ -213,8 +213,9 @@ def test_the_step_ends_as_accel_does(tmp_path: Path, fake: dict[str, str], code:
     done, outputs = _script(tmp_path, "run", {**fake, **RAN, "code": str(code), "verdict": "1"})
     assert (done.returncode, outputs) == (code, {})
     done, outputs = _script(tmp_path, "run", {**fake, **RAN, "code": str(code)})
-    assert (done.returncode, outputs["verdict"]) == (code, "not run")
-    assert outputs["exit-code"] == str(code)
+    # without a verdict nothing was gated, which is never green
+    assert (done.returncode, outputs["verdict"]) == (code or 2, "not run")
+    assert outputs["exit-code"] == str(code or 2)
     assert not (
         tmp_path / "accel-gate/12/out"
     ).exists()  # the first run's verdict is not this one's
@@ -284,3 +285,23 @@ def test_a_second_try_goes_on_from_the_cache(tmp_path: Path) -> None:
         assert (len(told["epochs"]), told["new_epochs"]) == (epochs, 1)
         assert {path.name for path in verdict.parent.iterdir()} == set(writing.FILES)
     assert _script(second, "key", gated)[1]["prefix"] == named["prefix"]
+
+
+def test_an_open_quote_in_args_is_no_regression(tmp_path: Path, fake: dict[str, str]) -> None:
+    """It ends as bad usage does, and the outputs say that nothing ran."""
+    done, outputs = _script(tmp_path, "run", {**fake, **RAN, "ACCEL_ARGS": "--budget 'p50=3%"})
+    assert (done.returncode, outputs["verdict"]) == (2, "not run")
+
+
+def test_what_was_measured_at_packing_is_not_part_of_the_key(tmp_path: Path) -> None:
+    """The same artefacts packed again take up the same evidence."""
+    release = tmp_path / "release"
+    release.mkdir()
+    (release / "model.onnx").write_bytes(b"1")
+    gated = {"ACCEL_CANDIDATE": "release", "ACCEL_BASELINE": "b.json"}
+    prefixes = set()
+    for content in (b"a", b"b"):
+        for name in ("accel.json", "samples.npz", "summary.md"):
+            (release / name).write_bytes(content)
+        prefixes.add(_script(tmp_path, "key", gated)[1]["prefix"])
+    assert len(prefixes) == 1

@@ -94,16 +94,24 @@ def _cells(
 
 def beforehand(asks: Asked, budgets: Sequence[Budget]) -> list[str]:
     """What is to be said before anything is run: budgets for which the samples are too few."""
-    n = len(asks.units)
     apart = bool(asks.workload and asks.workload.clusters)  # its clusters count, not its rows
     told = []
     for budget in budgets:
         if budget.metric == "flips":
-            told.append(flips.beforehand(n, budget.limit))
+            told.append(flips.beforehand(_items(asks), budget.limit))
         elif asks.samples and not apart:
             share = budget.limit if budget.unit == "%" else budget.limit / 100
-            told.append(samples.beforehand(n, share))
+            said = samples.beforehand(len(asks.units), share) if share < 1 else None
+            told.append(said and f"if rows are right or wrong: {said}")
     return [line for line in told if line]
+
+
+def _items(asks: Asked) -> int:
+    """What flips may count, at most: the items of a batch; a sample of several calls is one."""
+    return sum(
+        max((x.shape[0] for x in unit[0].values() if x.ndim), default=1) if len(unit) == 1 else 1
+        for unit in asks.units
+    )
 
 
 def rows_file(candidate: Subject, baseline: Subject, out: Path) -> Path:
@@ -141,9 +149,13 @@ def _judged(
     if isinstance(rows, str):
         return Cell(budget, "cannot tell", rows)
     path = rows_file(candidate, baseline, out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays.save(path, [{"baseline": rows.baseline, "candidate": rows.candidate}])
-    return drops.cell(budget, rows)
+    with store.disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays.save(path, [{"baseline": rows.baseline, "candidate": rows.candidate}])
+    cell = drops.cell(budget, rows)
+    if cell.outcome == "broken":  # watched or not: a wreck never passes
+        raise CandidateBroken(cell.reason)
+    return cell
 
 
 def _rows(
@@ -191,7 +203,7 @@ def _answers(subject: Subject, asks: Asked, out: Path, say: Say) -> list[Feed]:
     """The subject's outputs on every feed, by a finished step where there is one."""
     plan, feeds = _plan(subject), asks.feeds
     key = {
-        "subject": subject.digest,
+        "subject": subject.artefact or subject.digest,
         "plan": [plan.engine, plan.options, plan.versions],
         "feeds": arrays.digest(feeds),
         "libraries": machine.versions(),
@@ -200,7 +212,9 @@ def _answers(subject: Subject, asks: Asked, out: Path, say: Say) -> list[Feed]:
 
     def make(folder: Path) -> Answers:
         say(f"accuracy: {len(asks.units):,} samples ({asks.origin}) in {subject.name}")
-        return Answers(outputs(plan, feeds, folder, name=subject.name))
+        # a step that fails takes its folder with it, not what the worker printed
+        log = out / "logs" / f"answers-{subject.digest[:12]}.log"
+        return Answers(outputs(plan, feeds, folder, name=subject.name, log=log))
 
     try:
         return arrays.load(store.run(out / "store", "answers", key, Answers, make).value.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from accel import golden
+from accel import arrays, golden
 from accel import workload as workloads
 from accel.errors import UsageError
 from accel.evidence import Subject
@@ -49,14 +49,16 @@ def gather(candidate: Subject, baseline: Subject, source: str | None) -> Asked:
     workload = None if source is None else workloads.load(source)
     split, samples, note = _samples(workload)
     requests, held = _requests(workload, candidate, baseline), _golden(baseline)
-    others = [*(r.inputs for r in requests), *held]
+    every = [*(r.inputs for r in requests), *held]
+    others = list({arrays.digest([feed]): feed for feed in every}.values())  # each counts once
     if not samples and not others:
         raise UsageError(
             f"There is nothing to run {candidate.name} and {baseline.name} on: no samples, no "
             "requests, no golden inputs. Add --workload FILE.py, or gate releases."
         )
     own = workload is not None and not workload.source.endswith(".onnx")
-    drawn = not own and not held and all(r.group == DRAWN for r in requests)
+    # golden inputs are of the same kind as the requests
+    drawn = not own and bool(requests) and all(r.group == DRAWN for r in requests)
     return Asked(workload, split, tuple(samples), tuple(others), note, drawn)
 
 

@@ -37,6 +37,7 @@ class Blessing:
     outcome: str = ""  # of the gate that it passed; "fail": accepted so; empty: none was asked
     verdict: str = ""  # sha256 of that gate's verdict.json
     ratio: Mapping[str, float] = field(default_factory=dict)  # metric -> candidate / old baseline
+    failed: tuple[str, ...] = ()  # what was accepted all the same: "copies: 0 -> 5"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def read(path: str | Path) -> Mapping[str, Baseline]:
         entries = data.get("baselines")
         if not isinstance(entries, dict) or set(data) - {"schema", "schema_version", "baselines"}:
             raise UsageError(f"besides its schema it has 'baselines' alone, not {sorted(data)}.")
-        return {name: _entry(name, entries[name], file.absolute().parent) for name in entries}
+        root = file.resolve().parent  # as `update` has it: a link's own folder says nothing
+        return {name: _entry(name, entries[name], root) for name in entries}
 
 
 def named(path: str | Path, name: str | None) -> Baseline:

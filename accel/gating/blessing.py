@@ -62,6 +62,9 @@ def bless(file: Path, wish: Wish) -> tuple[Baseline, tuple[str, ...]]:
     root = file.resolve().parent
     lies = pointers.point(wish.release, root)
     pointer = dataclasses.replace(lies, place=wish.place or lies.place)
+    pointers.check(pointer)
+    for word in (wish.name, wish.reason, wish.author, pointer.place, wish.workload):
+        _encodable(word)
     judged = None if wish.verdict is None else verdicts.read(wish.verdict)
     notes: list[str] = []
 
@@ -74,12 +77,26 @@ def bless(file: Path, wish: Wish) -> tuple[Baseline, tuple[str, ...]]:
     return baselines.update(file, change)[wish.name], tuple(notes)
 
 
+def _encodable(word: str) -> None:
+    """A file name that is not UTF-8 comes as lone surrogates, which no JSON file can hold."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{word!r} is not UTF-8, and cannot be recorded.") from None
+
+
 def author(folder: Path) -> str:
     """Who git says commits there, else who is logged in; empty where nobody knows."""
     command = ["git", "config", "user.name"]
     try:
         done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, check=False, timeout=10
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=10,
         )
     except (OSError, subprocess.SubprocessError):
         return _logged_in()
@@ -118,7 +135,7 @@ def _next(
         _same(judged, pointer, old, again)
         _good(judged, wish, again)
         _strict(judged, old, wish, file, again)
-        judgement = Blessing("", "", "", judged.outcome, judged.digest, judged.ratio)
+        judgement = Blessing("", "", "", judged.outcome, judged.digest, judged.ratio, judged.failed)
         grounds = _grounds(wish, judgement)
     return _changed(old, wish, pointer, _reference(old, wish, pointer), grounds)
 
@@ -192,6 +209,12 @@ def _strict(judged: Judged, old: Baseline, wish: Wish, file: Path, again: str) -
     asked = budgets.merged(common, (budgets.parse(line) for line in lines))
     if baselines.same_reference(old):  # no arm of its own, so no cell
         asked = tuple(one for one in asked if one.arm != REFERENCE)
+    usual = settings.rules(told, old.name).alpha_pass
+    if judged.alpha_pass > usual:
+        raise UsageError(
+            f"The verdict passed at alpha_pass = {judged.alpha_pass:g}; {usual:g} is what "
+            f"{old.name!r} is held to. Gate again: {again}"
+        )
     if lines := budgets.wider(asked, judged.budgets):
         raise UsageError(
             f"The verdict does not stand on the budgets of {old.name!r}: {'; '.join(lines)}. A budget "

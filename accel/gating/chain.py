@@ -21,7 +21,7 @@ from accel.errors import EnvironmentProblem, UsageError
 from accel.evidence import Epoch
 
 KIND = "accel/evidence"
-FILE, HEAD = "evidence.jsonl", "head"
+FILE, HEAD, CRASHES = "evidence.jsonl", "head", "crashes.jsonl"
 
 
 def key(header: Mapping[str, Any]) -> str:
@@ -90,28 +90,50 @@ def read(
         if found != wanted:
             raise _altered(folder, f"epoch {i + 1} does not follow from what stands before it")
     for count, head in (*_remembered(folder), *witnesses):
-        if count >= len(hashes) or hashes[count] != head:
+        if not 0 <= count < len(hashes) or hashes[count] != head:
             raise _altered(folder, f"an earlier run ended with {count} epochs and hash {head[:12]}")
     return header, epochs, hashes[-1]
 
 
+def note_crash(folder: Path, number: int, reason: str) -> None:
+    """Keep that an epoch ended in a crash: no epoch, and not to be forgotten either."""
+    with store.disk(folder), (folder / CRASHES).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"epoch": number, "reason": reason}) + "\n")
+
+
+def crashes(folder: Path) -> tuple[str, ...]:
+    """A line for each crash of an earlier run."""
+    try:
+        rows = (folder / CRASHES).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ()
+    found = [json.loads(row) for row in rows if row.endswith("}")]
+    return tuple(f"an earlier run crashed in epoch {c['epoch'] + 1}: {c['reason']}" for c in found)
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold the evidence: a second gate on it would add epochs that were disturbed by the first.
+    """Hold a folder of evidence: a second gate would be disturbed by the first, and disturb it.
 
     Raises UsageError when another process holds it."""
     with store.disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _hold(handle, folder)
         yield
-    except BlockingIOError:
-        raise UsageError(
-            f"Another gate is at work on this comparison ({folder}). Wait for it, then run again."
-        ) from None
     finally:
         os.close(handle)
+
+
+def _hold(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            f"Another gate is at work in {folder}, and would be timed beside this one. Wait for it, "
+            f"then run again."
+        ) from None
 
 
 def _lines(folder: Path) -> list[bytes]:

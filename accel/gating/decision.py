@@ -20,6 +20,7 @@ PRECEDENCE: tuple[Outcome, ...] = (
     "broken", "no baseline", "fail", "unfit", "cannot tell", "pass",
 )  # fmt: skip
 SETTLED = ("pass", "fail")
+ANEW = "these epochs stay unfit: measure anew, on a quiet machine and with another --work"
 
 
 def judge(
@@ -42,7 +43,7 @@ def judge(
         cells=cells,
         fitness=fit,
         done=stopped or _settled(gating, len(epochs), any(b.metric in TIMED for b in budgets)),
-        reasons=_reasons(gating, () if fit.fit else fit.reasons),
+        reasons=_reasons(gating, () if fit.fit else (*fit.reasons, ANEW)),
     )
 
 

@@ -34,9 +34,10 @@ def changed(want: Sequence[Sequence[Feed]], got: Sequence[Sequence[Feed]]) -> An
     name = closeness.logits([call for sample in want for call in sample])
     if name is None:
         return f"{NO_CLASSES}; there are: {', '.join(want[0][0])}"
-    return np.concatenate(
-        [_items(name, w, g) for w, g in zip(want, got, strict=True)], dtype=np.bool_
-    )
+    found = [_items(name, w, g) for w, g in zip(want, got, strict=True)]
+    if not sum(map(len, found)):
+        return f"output {name} has no item in any sample: there is nothing to count"
+    return np.concatenate(found, dtype=np.bool_)
 
 
 def _items(name: str, want: Sequence[Feed], got: Sequence[Feed]) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from accel import arrays
-from accel.errors import CandidateBroken
+from accel.errors import AccelError
 from accel.evidence import Subject
 from accel.measure import child
 
@@ -25,7 +25,7 @@ def slower(candidate: Subject, baseline: Subject, log: Path) -> tuple[str, ...]:
         return (f"which nodes are slower is told between two plans of {ENGINE} only",)
     try:
         there, here = (_profile(subject, baseline, log) for subject in (baseline, candidate))
-    except CandidateBroken as error:
+    except (AccelError, OSError) as error:  # the verdict stands, explained or not
         return (f"which nodes are slower cannot be told: {error}",)
     return ranked(there, here)
 

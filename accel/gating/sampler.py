@@ -28,7 +28,7 @@ from accel.values import Plan, Request
 
 HARNESS = (
     "gating/sampler.py", "gating/readings.py", "gating/copies.py",
-    "measure/worker.py", "measure/process.py",
+    "measure/worker.py", "measure/process.py", "measure/child.py", "measure/load.py", "arrays.py",
 )  # fmt: skip
 THEIRS = (BASELINE, SHADOW, REFERENCE)  # arms whose failure is no fault of the candidate
 
@@ -55,12 +55,14 @@ def epoch(
 
     Every call is kept in folder/"epoch-<number>.npz". `lag`: arm -> the share by which each of its
     calls is stretched with a spin; it validates the gate, and is never part of one.
-    Raises NoBaseline when the baseline breaks, CandidateBroken when another arm does."""
+    Raises NoBaseline when the baseline, its shadow or the reference breaks, CandidateBroken when
+    another arm does."""
     began = time.monotonic()
-    coin = random.Random(f"{rules.seed}/{number}")
+    coin = random.Random(f"{folder.name}/{rules.seed}/{number}")  # every comparison has its own
     order = coin.sample(list(arms), len(arms))
     taken = {arm: Taken() for arm in arms}
-    teams = [order] if copies.fit_together(arms.values()) else [[arm] for arm in order]
+    together = copies.fit_together(arms.values())
+    teams = [order] if together else [[arm] for arm in order]
     copies.sweep(folder)
     with tempfile.TemporaryDirectory(prefix=copies.PREFIX, dir=folder) as place:
         feeds = Path(place, "requests.npz")
@@ -76,7 +78,7 @@ def epoch(
         samples=name,
         samples_digest=readings.save(folder / name, taken),
         order=tuple(order),
-        covariates=readings.covariates(taken),
+        covariates={**readings.covariates(taken), "together": float(together)},
         seconds=time.monotonic() - began,
         **readings.told(taken, requests),
     )
@@ -92,7 +94,9 @@ def _started(
         for arm, subject in arms.items():
             with _blamed(arm):
                 plan = copies.copied(subject, feeds.parent, coin)
-            worker = stack.enter_context(Worker(arm, feeds.parents[1] / f"{arm}.log"))
+            log = feeds.parents[1] / f"{arm}.log"
+            log.unlink(missing_ok=True)  # of the epoch before
+            worker = stack.enter_context(Worker(arm, log))
             live.append(_Live(arm, plan, worker, taken[arm]))
         for one in live:
             with _blamed(one.name):
@@ -147,9 +151,10 @@ def _blamed(arm: str) -> Iterator[None]:
 
 
 def harness() -> str:
-    """Digest of the code that measures: epochs of another one are never added to these."""
+    """Digest of the code that measures or is timed: epochs of another are never added to these."""
     root = Path(__file__).parents[1]
     total = hashlib.sha256()
-    for name in HARNESS:
+    engines = (p.relative_to(root).as_posix() for p in sorted(root.glob("engines/*.py")))
+    for name in (*HARNESS, *engines):
         total.update(name.encode() + (root / name).read_bytes())
     return total.hexdigest()[:20]

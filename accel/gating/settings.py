@@ -22,6 +22,7 @@ from accel.evidence import METRICS, Rules
 FILE = "accel.toml"
 RULES = "rules"
 LEAST: Mapping[str, float] = {"max_epochs": 1, "rounds": 1}  # of the others: 0
+MOST: Mapping[str, float] = {"max_epochs": 1000}  # hours; beyond it the power is slow to compute
 
 
 def tables(path: Path, name: str) -> tuple[Mapping[str, Any], ...]:
@@ -71,9 +72,10 @@ def _check(word: str, value: Any, kind: type) -> None:
     if word.startswith("alpha"):
         if not (number and 0 < value < 1):
             raise UsageError(f"{word} = {value!r} is not a probability between 0 and 1.")
-    elif not (number and least <= value < float("inf")):
+    elif not (number and least <= value < float("inf") and value <= MOST.get(word, value)):
         what = "a whole number" if kind is int else "a number"
-        raise UsageError(f"{word} = {value!r} is not {what} of {least} or more.")
+        most = f", at most {MOST[word]}" if word in MOST else ""
+        raise UsageError(f"{word} = {value!r} is not {what} of {least} or more{most}.")
 
 
 def suggestion(word: str, allowed: Iterable[str]) -> str:

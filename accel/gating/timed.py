@@ -24,7 +24,8 @@ def measured(budget: Budget, epochs: Sequence[Epoch], rules: Rules, alpha_detect
     `alpha_detect`: the level at which this cell can count on a FAIL, for `detectable`."""
     logs = _logs(budget, epochs)
     limit = math.log1p(budget.limit)
-    seen = signs.run(logs, limit)
+    # absent where an arm was slow (a p99 of too few calls): not at random, so it counts as a tie
+    seen = signs.run(_logs(budget, epochs, absent=True) if logs else logs, limit)
     low, high = signs.interval(logs, 1 - LEVEL)
     found = detectable(logs, limit, rules.max_epochs, alpha_detect) if seen.n >= LEAST else None
     return Cell(
@@ -94,14 +95,15 @@ def _key(budget: Budget) -> str:
     return f"{budget.metric}/{budget.group}" if budget.group else budget.metric
 
 
-def _logs(budget: Budget, epochs: Sequence[Epoch]) -> list[float]:
-    """ln ratios to the arm that the budget is against, of the epochs that have them."""
+def _logs(budget: Budget, epochs: Sequence[Epoch], absent: bool = False) -> list[float]:
+    """ln ratios to the arm that the budget is against, of the epochs that have them; `absent`: NaN
+    for those that have none."""
     key, found = _key(budget), []
     for e in epochs:
         log = e.logs.get(CANDIDATE, {}).get(key, math.nan)
         if budget.arm != BASELINE:
             log -= e.logs.get(budget.arm, {}).get(key, math.nan)
-        if math.isfinite(log):
+        if absent or math.isfinite(log):
             found.append(log)
     return found
 

@@ -27,6 +27,8 @@ class Judged:
     budgets: tuple[Budget, ...]
     ratio: Mapping[str, float]  # of gating cells
     digest: str  # of the file itself
+    alpha_pass: float  # at which its cells passed
+    failed: tuple[str, ...]  # gating cells that did not pass: "copies: 0 -> 5"
     evidence: tuple[int, str]  # epochs, and the last hash of their chain
 
 
@@ -47,11 +49,24 @@ def read(path: Path) -> Judged:
             budgets=tuple(b for b, _ in cells),
             ratio={k: float(f"{r:.6g}") for k, r in gating.items()},
             digest=store.digest_file(path),
+            alpha_pass=float(told["rules"]["alpha_pass"]),
+            failed=tuple(_failed(c) for c in told["cells"] if _lost(c)),
             evidence=(int(told["evidence"]["epochs"]), str(told["evidence"]["head"])),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"{type(error).__name__} {error}"
         raise UsageError(f"{path} is not a whole verdict: {what}. Gate again.") from None
+
+
+def _lost(cell: Mapping[str, Any]) -> bool:
+    return bool(cell["outcome"] == "fail" and cell["budget"]["mode"] == "gate")
+
+
+def _failed(cell: Mapping[str, Any]) -> str:
+    """What was accepted, in a line that stays short."""
+    values = cell.get("baseline"), cell.get("value")
+    seen = " -> ".join("?" if x is None else f"{float(x):.6g}" for x in values)
+    return f"{budgets.label(_budget(cell['budget']))}: {seen}"
 
 
 def _budget(told: Mapping[str, Any]) -> Budget:

@@ -29,6 +29,16 @@ def write(report: Report, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in texts)
 
 
+def clear(folder: Path) -> None:
+    """Remove an earlier gate's files: one that ends with an error must not leave another's verdict.
+
+    Raises as `write` does."""
+    with store.disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
+
+
 def publish(report: Report, environ: Mapping[str, str]) -> list[str]:
     """Tell GitHub's runner, where there is one: step summary, step outputs, and lines to print.
 

@@ -16,17 +16,24 @@ CHUNK_FEEDS = 256
 
 
 def outputs(
-    plan: Plan, feeds: Sequence[Feed], out: Path, *, name: str = "", timeout_s: float = TIMEOUT_S
+    plan: Plan,
+    feeds: Sequence[Feed],
+    out: Path,
+    *,
+    name: str = "",
+    timeout_s: float = TIMEOUT_S,
+    log: Path | None = None,
 ) -> Path:
     """Run every feed once, in order; returns out/"outputs.npz" (`arrays.load` reads it).
 
-    `timeout_s` is for loading and for each chunk of feeds. The worker prints to out/"run.log".
+    `timeout_s` is for loading and for each chunk of feeds. The worker prints to `log`, else to
+    out/"run.log".
     Raises CandidateBroken when the plan does not load, crashes, hangs or refuses a feed."""
     out.mkdir(parents=True, exist_ok=True)
     found: list[Mapping[str, Any]] = []
     with (
         tempfile.TemporaryDirectory(prefix="accel-") as folder,
-        Worker(name or plan.engine, out / "run.log") as worker,
+        Worker(name or plan.engine, log or out / "run.log") as worker,
     ):
         worker.ask("load", timeout_s, plan=plan, requests="")
         for chunk in _chunks(feeds):

@@ -123,7 +123,8 @@ def compare(
 def says(load: Load) -> str:
     """A load in a few words."""
     rate = f" at {load.qps:.4g} queries/s" if load.qps is not None else ""
-    return f"{load.scenario}{rate}, {load.seconds:g} s"
+    seconds = max(load.seconds, load.least / load.qps) if load.qps else load.seconds
+    return f"{load.scenario}{rate}, {seconds:.4g} s"
 
 
 def run(

@@ -52,9 +52,9 @@ def names(cells: Sequence[Cell]) -> tuple[str, ...]:
 
 
 def name(budget: Budget) -> str:
-    """What the budget is on: "p50", "p99/batch 8", "p50@reference"."""
+    """What the budget is on: "p50", "p99/batch 8", "p50@reference/short": as budgets are written."""
     group = f"/{clean(budget.group, 80)}" if budget.group else ""
-    return f"{budget.metric}{group}{'' if budget.arm == BASELINE else '@' + budget.arm}"
+    return f"{budget.metric}{'' if budget.arm == BASELINE else '@' + budget.arm}{group}"
 
 
 def limit(budget: Budget) -> str:
@@ -150,11 +150,14 @@ def told(cell: Cell) -> str:
 
 
 def shadow(fitness: Fitness) -> str:
-    """The baseline against itself: "A/A ok (0.1 %)"."""
+    """The baseline against itself: "A/A ok (0.1 %)", or "open" where nothing could be refuted yet."""
     ratio = known(fitness.shadow_ratio)
     if ratio is None:
         return "no A/A" if fitness.fit else "A/A NOT ok"
-    return f"A/A {'ok' if fitness.fit else 'NOT ok'} ({100 * abs(ratio - 1):.1f} %)"
+    seen = f"{100 * abs(ratio - 1):.1f} %"
+    if fitness.fit and fitness.reasons:  # too few epochs to refute anything
+        return f"A/A open ({seen}, n={fitness.shadow_epochs})"
+    return f"A/A {'ok' if fitness.fit else 'NOT ok'} ({seen})"
 
 
 def whole(cell: Cell) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from accel.evidence import BASELINE, CANDIDATE, EXIT_CODES, Cell, Report
+from accel.evidence import CANDIDATE, EXIT_CODES, Cell, Report
 from accel.report import _words as words
 from accel.version import VERSION
 
@@ -140,7 +140,7 @@ def _values(report: Report) -> Iterator[Family]:
             ({**labels, "arm": arm}, value)
             for labels, cell in cells
             if cell.budget.metric == metric
-            for arm, value in ((CANDIDATE, cell.value), (BASELINE, cell.baseline))
+            for arm, value in ((CANDIDATE, cell.value), (cell.budget.arm, cell.baseline))
         )
         yield Family(name, "gauge", unit, f"Of each arm, {metric}.", samples)
 

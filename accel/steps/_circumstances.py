@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from accel import arrays
+from accel.errors import UsageError
 from accel.evidence import Budget, Report, Rules, Subject
 from accel.gating import budgets as limits
 from accel.gating import sampler
+from accel.gating.verdicts import Judged
 from accel.measure import machine
 from accel.version import VERSION
 
@@ -44,9 +46,9 @@ def seen(*sides: Subject) -> dict[str, Any]:
 def header(draft: Report) -> dict[str, Any]:
     """What must be the same for epochs to be added together."""
     return {
-        "candidate": draft.candidate.digest,
-        "baseline": draft.baseline.digest,
-        "reference": draft.reference.digest if draft.reference else None,
+        "candidate": draft.candidate.artefact,
+        "baseline": draft.baseline.artefact,
+        "reference": draft.reference.artefact if draft.reference else None,
         "requests": [
             [r.group, r.weight, arrays.digest([r.inputs])] for r in draft.baseline.requests
         ],
@@ -54,14 +56,30 @@ def header(draft: Report) -> dict[str, Any]:
         "block_s": draft.rules.block_s,
         "warmup_calls": draft.rules.warmup_calls,
         "machine_class": draft.machine_class,
+        "gpu_driver": draft.machine.get("gpu_driver"),
+        "libraries": machine.versions(),
         "harness": sampler.harness(),
     }
+
+
+def heads(witnesses: Sequence[Judged], draft: Report) -> list[tuple[int, str]]:
+    """(epochs, hash) of earlier verdicts; one that was given without epochs bears witness to nothing.
+
+    Raises UsageError for the verdict of another comparison."""
+    pair = draft.candidate.digest, draft.baseline.digest
+    for one in witnesses:
+        if (one.candidate, one.baseline) != pair:
+            raise UsageError(
+                f"--witness: that verdict ({one.line}) is of another candidate or baseline. Name one "
+                f"that was given on these two."
+            )
+    return [one.evidence for one in witnesses if one.evidence[1]]
 
 
 def notes(ours: Subject, base: Subject) -> tuple[str, ...]:
     """What a reader should know of the pair."""
     told = []
-    if ours.digest == base.digest:
+    if ours.artefact == base.artefact:
         told.append("candidate and baseline are the same artefact: this is an A/A run")
     same = [arrays.digest([r.inputs for r in side.requests]) for side in (ours, base)]
     if ours.requests and same[0] != same[1]:
@@ -70,11 +88,10 @@ def notes(ours: Subject, base: Subject) -> tuple[str, ...]:
 
 
 def _versions(*sides: Subject) -> Mapping[str, str]:
-    found = {"accel": VERSION}
-    for side in sides:
-        if side.plan is not None:
-            found |= side.plan.versions
-    return found
+    """What runs now stands above what a release was built with."""
+    built = {k: v for side in sides if side.plan for k, v in side.plan.versions.items()}
+    installed = {k: v for k, v in machine.versions().items() if v}
+    return {"accel": VERSION, **built, **installed}
 
 
 def command(
@@ -87,10 +104,11 @@ def command(
     """The line that runs this gate again, and goes on from its evidence.
 
     `options` by their names on the command line; those that are None, and a work folder that is the
-    usual one, are left out. Rules that have no option there stand in accel.toml."""
+    usual one, are left out. Rules that have no option there stand in accel.toml; those of a Rules
+    that Python was given stand nowhere."""
     words = ["accel", "gate", str(candidate), "--baseline", str(baseline)]
     for name, value in options.items():
-        if value is not None and (name, value) != ("work", WORK):
+        if value is not None and (name, value) != ("work", WORK.absolute()):
             words += [f"--{name}", str(value)]
     for budget in budgets or ():
         words += ["--budget", limits.text(budget)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accel.errors import UsageError
+from accel.errors import NoBaseline, UsageError
 from accel.evidence import REFERENCE, Budget, Rules
 from accel.gating import baselines, settings
 from accel.gating import budgets as limits
@@ -24,6 +24,7 @@ class Question:
     workload: str | None
     budgets: tuple[Budget, ...]
     rules: Rules
+    notes: tuple[str, ...] = ()  # what of it was left aside
 
 
 def question(
@@ -40,20 +41,52 @@ def question(
 
     Raises NoBaseline where a baselines file leads to none, UsageError for what cannot be meant."""
     entry = baselines.named(baseline, name) if Path(baseline).suffix == ".json" else None
-    told = name or (entry.name if entry else Path(candidate).stem)
+    if entry is None and not Path(baseline).exists():
+        raise NoBaseline(
+            f"{baseline} does not exist: nothing to compare with. Make one with: accel optimize"
+        )
+    told = name or (entry.name if entry else called(candidate))
     file = config or (Path(settings.FILE) if Path(settings.FILE).is_file() else None)
     if entry is not None:
         workload = workload or baselines.workload(entry)
-        reference = reference or baselines.resolve_reference(entry)
+    chosen = _budgets(budgets, entry, told, file, workload)
+    lost: tuple[str, ...] = ()
+    if entry is not None and reference is None:
+        reference, lost = _last(entry, any(b.arm == REFERENCE for b in chosen))
+    left = () if reference else tuple(b for b in chosen if b.arm == REFERENCE)
+    if left and budgets is not None:
+        raise UsageError(
+            f"{limits.text(left[0])} is a budget against the last release, and there is none. Add "
+            f"--reference RELEASE."
+        )
     return Question(
         name=told,
         candidate=Path(candidate),
         baseline=baselines.resolve(entry) if entry else Path(baseline),
         reference=Path(reference) if reference else None,
         workload=workload,
-        budgets=_budgets(budgets, entry, told, file, workload, bool(reference)),
+        budgets=tuple(b for b in chosen if b not in left),
         rules=_rules(rules, file, told),
+        notes=(
+            *lost,
+            *(f"{limits.text(b)} is not gated: there is no last release" for b in left),
+        ),
     )
+
+
+def _last(entry: baselines.Baseline, budgeted: bool) -> tuple[Path | None, tuple[str, ...]]:
+    """The last release, for budgets against it and for the history, and what is to be noted."""
+    try:
+        return baselines.resolve_reference(entry), ()
+    except NoBaseline as error:
+        if budgeted:
+            raise
+        return None, (f"the last release is not timed beside these: {error}",)
+
+
+def called(candidate: str | Path) -> str:
+    """The name of a gate that was given none."""
+    return Path(candidate).absolute().name.removesuffix(".onnx")
 
 
 def _rules(given: Rules | Mapping[str, Any] | None, file: Path | None, name: str) -> Rules:
@@ -68,20 +101,8 @@ def _budgets(
     name: str,
     file: Path | None,
     workload: str | None,
-    reference: bool,
 ) -> tuple[Budget, ...]:
     if given is not None:
-        chosen = tuple(given)
-    else:
-        chosen = limits.load(file, name, scored=workload is not None)
-        if entry is not None:
-            chosen = limits.merged(chosen, map(limits.parse, entry.budgets))
-    cumulative = [b for b in chosen if b.arm == REFERENCE]
-    if not cumulative or reference:
-        return chosen
-    if given is not None:
-        raise UsageError(
-            f"{limits.text(cumulative[0])} is a budget against the last release, and none is given. "
-            f"Add --reference RELEASE."
-        )
-    return tuple(b for b in chosen if b.arm != REFERENCE)  # the baseline is the last release
+        return tuple(given)
+    chosen = limits.load(file, name, scored=workload is not None)
+    return limits.merged(chosen, map(limits.parse, entry.budgets)) if entry else chosen

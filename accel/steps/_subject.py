@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from accel import catalog, graph, release, store, target, workload
-from accel.errors import AccelError, UsageError
+from accel.errors import AccelError, UsageError, concerns_all
 from accel.evidence import Subject
 from accel.steps import build
 from accel.values import Options, Plan, Request
@@ -41,8 +42,23 @@ def _release(place: Path) -> Subject:
     try:
         plan, asked = release.intact(place), release.requests(place)
     except AccelError as error:
+        if concerns_all(error):
+            raise
         return Subject(place.name, place, digest, trouble=str(error))
-    return Subject(place.name, place, digest, plan, asked, size(plan))
+    told = store.digest_json({"files": _files(plan.path), **_how(plan), "built": plan.versions})
+    return Subject(place.name, place, digest, plan, asked, size(plan), artefact=told)
+
+
+def _how(plan: Plan) -> dict[str, Any]:
+    return {"engine": plan.engine, "options": dict(plan.options)}
+
+
+def _files(place: Path) -> list[str]:
+    """Digests of what a plan loads: of every file of a folder, of an .onnx and what lies beside."""
+    if place.is_dir():
+        return [f"{name} {digest}" for name, digest in store.digest_files(place).items()]
+    beside = graph.external_data(place)
+    return [store.digest_file(file) for file in (place, *(place.parent / n for n in beside))]
 
 
 def _graph(
@@ -56,11 +72,11 @@ def _graph(
     except UsageError:
         raise
     except AccelError as error:
+        if concerns_all(error):
+            raise
         return Subject(place.stem, place, digest, trouble=str(error))
-    told = store.digest_json(
-        {"graph": digest, "engine": plan.engine, "options": dict(plan.options)}
-    )
-    return Subject(place.stem, place, told, plan, asked, size(plan))
+    told = store.digest_json({"graph": digest, **_how(plan)})
+    return Subject(place.stem, place, told, plan, asked, size(plan), artefact=told)
 
 
 def _built(
@@ -80,8 +96,7 @@ def _built(
 
 
 def _digest(place: Path) -> str:
-    files = (place, *(place.parent / name for name in graph.external_data(place)))
-    return store.digest_json([store.digest_file(file) for file in files])
+    return store.digest_json(_files(place))
 
 
 def size(plan: Plan) -> int:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from accel import catalog
-from accel.errors import CandidateBroken, NoBaseline
+from accel import catalog, store
+from accel.errors import AccelError, CandidateBroken, NoBaseline, UsageError
 from accel.evidence import (
     BASELINE,
     CANDIDATE,
@@ -32,9 +32,20 @@ from accel.evidence import (
     Rules,
     Subject,
 )
-from accel.gating import accuracy, chain, changes, decision, exact, nodes, sampler, writing
+from accel.gating import (
+    accuracy,
+    chain,
+    changes,
+    decision,
+    exact,
+    nodes,
+    sampler,
+    verdicts,
+    writing,
+)
+from accel.gating.verdicts import Judged
 from accel.steps import _circumstances as circumstances
-from accel.steps._question import Question, question
+from accel.steps._question import Question, called, question
 from accel.steps._subject import subject
 
 Progress = Callable[[str], None]
@@ -55,20 +66,23 @@ def gate(
     config: Path | None = None,
     work: Path = circumstances.WORK,
     out: Path | None = None,
-    witnesses: Sequence[tuple[int, str]] = (),
+    witnesses: Sequence[str | Path] = (),
     progress: Progress | None = None,
 ) -> Report:
     """Judge `candidate` against `baseline`: release folders, .onnx files that are built alike, or
     for the baseline an accel.baselines.json, which holds it under `name`.
 
     `budgets` and `rules` default to those of `config` (accel.toml where there is one), then to
-    accel's own; a mapping changes single rules of those. `reference`: the last release, for budgets against it. `workload`: its labelled
-    samples give the accuracy. `out`: the folder for verdict.json and the other files that CI
-    reads. `witnesses`: (epochs, hash) of earlier verdicts on the same evidence. A broken candidate,
-    a baseline that is missing or does not run and an unfit machine are outcomes of the Report.
-    Raises UsageError for bad input and evidence that was altered, EnvironmentProblem for what the
-    machine refuses."""
-    began, say = time.monotonic(), progress or (lambda _: None)
+    accel's own; a mapping changes single rules of those. `reference`: the last release, for budgets
+    against it. `workload`: its labelled samples give the accuracy. `out`: the folder for
+    verdict.json and the other files that CI reads. `witnesses`: the verdict.json of earlier gates
+    on the same evidence. A broken candidate, a baseline that is missing or does not run and an
+    unfit machine are outcomes of the Report. Raises UsageError for bad input and evidence that was
+    altered, EnvironmentProblem for what the machine refuses."""
+    began, say, work = time.monotonic(), progress or (lambda _: None), work.absolute()
+    seen = [verdicts.read(Path(file)) for file in witnesses]
+    if out is not None:
+        writing.clear(out)
     try:
         wish = question(candidate, baseline, name, reference, workload, budgets, rules, config)
     except NoBaseline as error:
@@ -76,7 +90,7 @@ def gate(
     else:
         with tempfile.TemporaryDirectory(prefix="accel-gate-") as place:
             draft = _draft(wish, Path(place), engine, data)
-            report = _guarded(draft, lambda: _measured(draft, wish, work, witnesses, say))
+            report = _guarded(draft, lambda: _measured(draft, wish, work, seen, say))
     options = {
         "name": name, "reference": reference, "workload": workload, "engine": engine,
         "data": data, "config": config, "work": work, "out": out,
@@ -94,10 +108,14 @@ def gate(
 
 def _draft(wish: Question, scratch: Path, engine: str | None, data: str | None) -> Report:
     """Both sides, read and built, and where this runs; nothing is judged yet."""
+    if (engine or data) and wish.candidate.is_dir() and wish.baseline.is_dir():
+        raise UsageError("--engine and --data go with an .onnx; two releases bring their own.")
     base = subject(wish.baseline, scratch / BASELINE, engine=engine, data=data)
-    ours = subject(wish.candidate, scratch / CANDIDATE, engine=engine, like=base, data=data)
+    ours = Subject(wish.name, wish.candidate, "")  # not built for a baseline that does not run
+    if not base.trouble:
+        ours = subject(wish.candidate, scratch / CANDIDATE, engine=engine, like=base, data=data)
     last = None
-    if wish.reference is not None:
+    if wish.reference is not None and not base.trouble:
         last = subject(wish.reference, scratch / REFERENCE, engine=engine, like=base, data=data)
     return Report(
         name=wish.name,
@@ -116,7 +134,7 @@ def _missing(candidate: str | Path, baseline: str | Path, name: str | None, why:
     """There is nothing to compare with: the candidate is not even read."""
     ours, base = (Subject(Path(p).name, Path(p), "") for p in (candidate, baseline))
     draft = Report(
-        name=name or ours.name,
+        name=name or called(candidate),
         outcome="no baseline",
         line="",
         judgement=Judgement("no baseline", (), Fitness(True), True),
@@ -152,7 +170,7 @@ def _measured(
     draft: Report,
     wish: Question,
     work: Path,
-    witnesses: Sequence[tuple[int, str]],
+    witnesses: Sequence[Judged],
     say: Progress,
 ) -> Report:
     ours, base, budgets = draft.candidate, draft.baseline, wish.budgets
@@ -160,21 +178,23 @@ def _measured(
         *exact.cells(ours, base, budgets),
         *accuracy.cells(ours, base, budgets, wish.workload, work, say),
     )
-    draft = dataclasses.replace(
-        draft, changes=changes.lines(ours, base), notes=circumstances.notes(ours, base)
-    )
+    notes = (*wish.notes, *circumstances.notes(ours, base))
+    draft = dataclasses.replace(draft, changes=changes.lines(ours, base), notes=notes)
     if any(cell.outcome == "broken" for cell in fixed):
         judgement = decision.judge((), budgets, draft.rules, fixed)
         return dataclasses.replace(draft, outcome=judgement.outcome, judgement=judgement)
     header = circumstances.header(draft)
-    folder = work.absolute() / "gate" / chain.key(header)
-    with chain.alone(folder):
+    every = work / "gate"
+    folder = every / chain.key(header)
+    with chain.alone(every):
         chain.create(folder, header)
-        _, before, _ = chain.read(folder, witnesses)
+        _, before, _ = chain.read(folder, circumstances.heads(witnesses, draft))
+        crashes = chain.crashes(folder)
         epochs, judgement = _epochs(draft, budgets, fixed, folder, before, say)
         _, _, head = chain.read(folder)
     return dataclasses.replace(
         draft,
+        notes=(*draft.notes, *crashes),
         outcome=judgement.outcome,
         judgement=judgement,
         changes=(*draft.changes, *_slower(judgement, ours, base, folder, say)),
@@ -201,7 +221,11 @@ def _epochs(
             break
         number = len(epochs)
         arms = _arms(draft, number)
-        found = sampler.epoch(number, arms, draft.baseline.requests, rules, folder)
+        try:
+            with store.disk(folder):
+                found = sampler.epoch(number, arms, draft.baseline.requests, rules, folder)
+        except (CandidateBroken, NoBaseline) as error:
+            return epochs, _crashed(folder, number, error)
         chain.append(folder, found)
         epochs = (*epochs, found)
         judgement = decision.judge(epochs, budgets, rules, fixed)
@@ -209,12 +233,22 @@ def _epochs(
     return epochs, judgement
 
 
+def _crashed(folder: Path, number: int, error: AccelError) -> Judgement:
+    """What was measured before stays evidence; later runs are told of the crash."""
+    chain.note_crash(folder, number, str(error))
+    outcome: Outcome = "broken" if isinstance(error, CandidateBroken) else "no baseline"
+    return Judgement(outcome, (), Fitness(True), True, (str(error),))
+
+
 def _slower(
     judgement: Judgement, ours: Subject, base: Subject, folder: Path, say: Progress
 ) -> tuple[str, ...]:
     """Where the time went, when it was shown that some went."""
-    shown = any(c.outcome == "fail" and c.budget.metric in SPEEDS for c in judgement.cells)
-    if not shown:
+    shown = any(
+        c.outcome == "fail" and c.budget.metric in SPEEDS and c.budget.arm == BASELINE
+        for c in judgement.cells
+    )
+    if not shown or not judgement.fitness.fit:
         return ()
     say("profiling both, for the nodes that are slower")
     return nodes.slower(ours, base, folder / "profile.log")

@@ -63,6 +63,8 @@ def serve(
         lg.require()
     arms = arms_of(plans)
     places = scenarios.places(arms, requests, out)
+    if seed < 0:
+        raise UsageError(f"seed: {seed} was given; 0 is the least.")
     load = Load(scenario, seconds, qps, latency_bound_s, samples_per_query, 0, warmup_calls, seed)
     searching = latency_bound_s is not None and qps is None
     found = [_search(a, p, load, progress) if searching else None for a, p in zip(arms, places, strict=True)]  # fmt: skip

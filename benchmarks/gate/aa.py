@@ -60,7 +60,7 @@ def noises(recorded: stream.Stream) -> dict[str, Any]:
     found = noise.described(epochs)
     if "rounds" not in found:
         return found
-    arms = len(recorded.arms)
+    arms = statistics.median(len(e.rounds_s) for e in epochs)  # the shadow is not in each
     seconds = statistics.median(e.seconds for e in epochs)
     block_s = float(recorded.header.get("rules", {}).get("block_s", Rules().block_s))
     round_s = arms * (block_s + BLOCK_WAKE_S)

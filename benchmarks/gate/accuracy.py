@@ -79,8 +79,7 @@ def flipped(n: int, limit: float) -> Outcomes:
     counts = np.arange(n + 1)
     weights = binom.pmf(counts, n, limit)
     likely = [k for k in counts if weights[k] > 1e-12]
-    judged = {k: flips.cell(Budget("flips", limit, "%"), counts < k).outcome for k in likely if k}
-    judged[0] = flips.cell(Budget("flips", limit, "%"), np.zeros(n, bool)).outcome
+    judged = {k: flips.cell(Budget("flips", limit, "%"), np.arange(n) < k).outcome for k in likely}
     return {
         kind: float(sum(weights[k] for k, outcome in judged.items() if outcome == kind))
         for kind in ("pass", "fail")

@@ -101,8 +101,8 @@ def _resnet20(problem: Workload, work: Path, _: bool) -> Model:
 
 def _exported(problem: Workload, work: Path, exporter: str) -> Model:
     out = work / exporter
-    if not out.exists():
-        out.mkdir(parents=True)
+    if not (out / "model.onnx").exists():
+        out.mkdir(parents=True, exist_ok=True)
         return export.export(problem, exporter, out)
     return graph.describe(out / "model.onnx")
 

@@ -15,7 +15,8 @@ from onnx import numpy_helper
 from accel import arrays, graph, release, testing
 from accel.errors import UsageError
 from accel.evidence import Budget, Cell, Subject
-from accel.gating import accuracy
+from accel.gating import accuracy, asked
+from accel.gating.asked import Asked
 from accel.values import Release, Request
 
 POINTS = Budget("drop", 2.0, "pt")
@@ -247,6 +248,32 @@ def test_other_ports_are_a_usage_error(tmp_path: Path, baseline: Subject, which:
     named = {"outputs": "scores against logits", "inputs": "image", "shapes": r"\(1, 7\)"}[which]
     with pytest.raises(UsageError, match=named):
         judged(other, baseline, None, tmp_path / "out")
+
+
+def test_a_watched_score_that_is_none_breaks_the_gate(tmp_path: Path, baseline: Subject) -> None:
+    """A wreck never passes: the cell gates, whatever its budget asked for."""
+    text = WORKLOAD.replace(
+        "return 100 * rows.mean()", "return 100.0 if rows.all() else float('nan')"
+    )
+    watched = dataclasses.replace(POINTS, mode="watch")
+    worse = subject(tmp_path / "worse.onnx", noise=0.5)
+    found = judged(worse, baseline, workload(tmp_path, baseline, text), tmp_path / "out", [watched])
+    assert ("broken", "gate") in {(cell.outcome, cell.budget.mode) for cell in found}
+
+
+def test_a_large_budget_and_a_large_batch_are_told_nothing_untrue(baseline: Subject) -> None:
+    """120 pt of a metric without bounds is a budget; a batch of 400 has 400 items to flip."""
+    feed = {"x": np.zeros((400, 8), np.float32)}
+    asks = Asked(None, "certify", (), (feed,))
+    assert accuracy.beforehand(asks, [FLIPS]) == []
+    labelled = Asked(None, "certify", (((feed,), 1),), ())
+    assert accuracy.beforehand(labelled, [Budget("drop", 120.0, "pt")]) == []
+
+
+def test_what_was_packed_as_golden_too_counts_once(tmp_path: Path, baseline: Subject) -> None:
+    """The same feed twice is one sample."""
+    twice = dataclasses.replace(baseline, requests=(*baseline.requests, baseline.requests[0]))
+    assert len(asked.gather(twice, twice, None).units) == len(baseline.requests)
 
 
 def test_a_releases_requests_and_golden_inputs_are_asked(

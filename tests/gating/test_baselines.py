@@ -267,6 +267,7 @@ def test_a_link_to_the_file_stays_a_link(entry: Baseline, tmp_path: Path) -> Non
     baselines.update(link, lambda _: {"minilm": entry})
     assert link.is_symlink()
     assert (tmp_path / "kept" / "file.json").is_file()
+    assert baselines.read(link)["minilm"].root == (tmp_path / "kept").resolve()  # as bless has it
 
 
 def test_a_folder_that_takes_no_file_is_an_environment_problem(entry: Baseline) -> None:

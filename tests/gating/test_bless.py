@@ -43,14 +43,19 @@ class House:
         ratio: float = 1.01,
         cells: Sequence[Budget] = budgets.DEFAULT,
         pair: tuple[str, str] | None = None,
+        rules: Rules | None = None,
+        values: tuple[float, float] | None = None,
     ) -> str:
         """A verdict.json on (candidate, baseline): on new against old, where nothing else is said."""
         path = self.folder / "verdict.json"
         ours, base = pair or (digest(self.new), digest(self.old))
-        told = tuple(Cell(b, outcome, ratio=ratio) for b in cells)
+        base_value, value = values or (None, None)
+        told = tuple(Cell(b, outcome, ratio=ratio, value=value, baseline=base_value) for b in cells)
         judgement = Judgement(outcome, told, Fitness(True), True)
         sides = (Subject("new", self.new, ours), Subject("old", self.old, base))
-        report = Report("minilm", outcome, f"{outcome.upper()} minilm", judgement, *sides, Rules())
+        report = Report(
+            "minilm", outcome, f"{outcome.upper()} minilm", judgement, *sides, rules or Rules()
+        )
         path.write_text(verdict_json.text(report))
         return str(path)
 
@@ -293,3 +298,26 @@ def test_the_author_is_gits_or_who_is_logged_in(
     assert blessing.author(tmp_path) == "A. N. Other"
     monkeypatch.setenv("PATH", str(tmp_path))
     assert blessing.author(tmp_path) == "someone"
+
+
+def test_a_verdict_of_looser_rules_is_no_grounds(house: House) -> None:
+    """The budgets are those on file, the probability of a false PASS is not."""
+    house.first()
+    loose = house.verdict(rules=Rules(alpha_pass=0.5))
+    refused(house.bless(house.new, "--verdict", loose), errors.UsageError, "alpha_pass")
+
+
+def test_what_was_accepted_is_on_record_by_name(house: House) -> None:
+    """A count that was 0 has no ratio: its values say what it was."""
+    house.first()
+    verdict = house.verdict("fail", values=(0.0, 5.0))
+    found = house.bless(house.new, "--verdict", verdict, "--accept-regression")
+    assert found.exception is None
+    assert house.entry.blessed is not None
+    assert "copies: 0 -> 5" in house.entry.blessed.failed
+
+
+def test_a_place_that_no_gate_could_read_is_refused(house: House) -> None:
+    """One entry must not make the whole file unreadable."""
+    refused(house.bless(house.old, "--init", "--place", " "), errors.UsageError, "place")
+    assert not house.file.exists()

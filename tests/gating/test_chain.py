@@ -120,6 +120,13 @@ def test_an_earlier_verdict_is_a_witness_against_a_cut_end(folder: Path) -> None
         chain.read(folder, [(len(epochs), head)])
 
 
+@pytest.mark.parametrize("count", [-9, -1, 99])
+def test_a_witness_of_no_possible_length_is_refused(folder: Path, count: int) -> None:
+    """Whatever a file says, it ends in one message."""
+    with pytest.raises(UsageError, match="altered"):
+        chain.read(folder, [(count, "x")])
+
+
 def test_a_half_written_line_is_no_epoch(folder: Path) -> None:
     """What a kill left without an end is written over by the next epoch."""
     with (folder / chain.FILE).open("a") as stream:

@@ -248,11 +248,16 @@ def test_a_group_that_does_not_exist_names_those_that_do() -> None:
     assert "what was measured: p50, p50/batch" in found.cells[0].reason
 
 
-def test_epochs_without_a_statistic_are_left_out_of_its_cell() -> None:
-    """A p99 that ten of twenty epochs carry stands on ten."""
+def test_epochs_without_a_statistic_count_for_neither_side() -> None:
+    """A slow arm makes too few calls for a p99: what is absent is not absent at random."""
     seen = epochs(20)
+    p99 = Budget("p99", 0.1)
     half = with_logs(seen[:10], p99=[0.0] * 10) + seen[10:]
-    assert judge(half, [Budget("p99", 0.1)], RULES).cells[0].epochs == 10
+    cell = judge(half, [p99], RULES).cells[0]
+    assert (cell.epochs, cell.better, cell.worse) == (20, 10, 0)
+    rare = [*seen[:8], *with_logs(seen[8:], p99=[0.0] * 12)]
+    assert judge(with_logs(seen, p99=[0.0] * 20), [p99], RULES).outcome == "pass"
+    assert judge(rare, [p99], RULES).outcome == "cannot tell"
 
 
 def test_a_group_has_a_cell_of_its_own() -> None:

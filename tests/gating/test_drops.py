@@ -50,6 +50,18 @@ def test_three_outcomes(rows: Rows, outcome: str) -> None:
     assert ("would " in found.reason) == (outcome == "cannot tell")
 
 
+def test_a_metric_that_counts_down_keeps_its_limits() -> None:
+    """-100 x the share of wrong answers: limits stand around the drop, and 2 pt is not within 1.5."""
+    a, b = np.zeros(500), np.zeros(500)
+    b[:10] = 1
+    found = drops.cell(Budget("drop", 1.5, "pt"), Rows(a, b, lambda r: -100 * float(r.mean()), "x"))
+    assert found.outcome != "pass"
+    assert found.low is not None
+    assert found.high is not None
+    assert found.ratio is not None
+    assert found.low <= found.ratio <= found.high
+
+
 def test_what_a_cell_holds() -> None:
     """Both scores, the drop with its limits, answers lost and won, and the method by name."""
     found = drops.cell(POINT, swapped(1000, 12, 5, wrong=100))

@@ -172,7 +172,7 @@ def test_the_json_document_is_the_verdict(
 def test_an_earlier_verdict_is_held_against_the_evidence(
     quick: Model, work: Path, config: Path, tmp_path: Path
 ) -> None:
-    """With the evidence gone, a verdict that stood on it is refused as its witness."""
+    """With the evidence gone, a verdict that stood on it shows that epochs are missing."""
     words = ["gate", quick.path, "--baseline", quick.path, "--budget", "p50=900%", "--quiet"]
     words += ["--config", config, "--out", tmp_path / "out", "--work"]
     assert invoke(*words, work).exit_code == 0

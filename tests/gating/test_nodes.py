@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import onnx
+import pytest
 from onnx import helper
 
 from accel import graph, testing
+from accel.errors import EnvironmentProblem
 from accel.evidence import Subject
 from accel.gating import nodes
 
@@ -50,6 +53,21 @@ def test_a_node_that_was_added_is_found_in_the_profile(tmp_path: Path) -> None:
     one, other = _subject(tmp_path / "a.onnx"), _subject(tmp_path / "b.onnx")
     told = nodes.slower(other, one, tmp_path / "run.log")
     assert any(line.startswith("Erf, nodes of other names: 0 -> 1") for line in told)
+
+
+@pytest.mark.parametrize("error", [EnvironmentProblem("full"), OSError(28, "full")])
+def test_a_profile_that_fails_costs_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whatever happens to it, it is a line."""
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    testing.mlp(tmp_path / "a.onnx")
+    one = _subject(tmp_path / "a.onnx")
+    monkeypatch.setattr(nodes.child, "call", fails)
+    assert "cannot be told" in nodes.slower(one, one, tmp_path / "run.log")[0]
 
 
 def test_where_no_node_can_be_told_the_reason_is(tmp_path: Path) -> None:

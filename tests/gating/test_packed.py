@@ -77,8 +77,9 @@ def test_a_metric_of_errors_keeps_its_sense(holding: Make) -> None:
         ({"proof": {"value": 12.0}}, "not right or wrong"),
         ({"rows": np.linspace(0, 1, 500)}, "not right or wrong"),
         ({"rows": rows(400, 4)}, "other samples"),
+        ({"proof": {"method": "paired cluster bootstrap"}}, "clusters"),
     ],
-    ids=["samples", "source", "split", "metric", "score", "no answers", "count"],
+    ids=["samples", "source", "split", "metric", "score", "no answers", "count", "clusters"],
 )
 def test_other_rows_do_not_serve(holding: Make, changed: dict[str, Any], reason: str) -> None:
     """Of another workload, split, metric or number; or whose metric is not a share of right ones."""

@@ -37,6 +37,13 @@ def test_an_outcome_is_the_element_that_views_know(make, outcome, tag) -> None:
     assert "5.2 % slower" in marks[0].text
 
 
+def test_a_fail_on_an_unfit_instrument_is_no_failure(make) -> None:
+    """It was not shown: an error, beside the one that says why."""
+    suite = _suite(make("unfit", [make().judgement.cells[0]], reasons=("A/A differs",)))
+    assert (suite.get("failures"), suite.get("errors")) == ("0", "2")
+    assert "A/A differs" in suite.findall("testcase")[1].find("error").text
+
+
 def test_a_pass_has_no_mark_and_says_what_was_seen(make) -> None:
     """Green, with the figures in system-out."""
     case = _suite(make("pass")).find("testcase")

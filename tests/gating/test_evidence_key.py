@@ -1,0 +1,227 @@
+"""What belongs to one stream of evidence, what begins another, and what ends a gate half-way."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import accel
+from accel import arrays, manifest, release, store, testing
+from accel.cli import cli
+from accel.errors import AccelError, CandidateBroken, EnvironmentProblem, NoBaseline, UsageError
+from accel.evidence import REFERENCE, Budget, Epoch, Report
+from accel.gating import chain, sampler
+from accel.measure import machine
+from accel.steps import build
+from accel.values import Model, Release
+
+WIDE = (Budget("p50", 9.0),)
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Model:
+    return testing.mlp(tmp_path / "quick.onnx")
+
+
+@pytest.fixture
+def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the epochs that were asked for; a fake sampler that times nothing."""
+    asked: list[int] = []
+
+    def fake(number: int, arms: Any, *_: Any) -> Epoch:
+        asked.append(number)
+        logs = {arm: {"p50": 0.001} for arm in arms if arm != "baseline"}
+        return Epoch(number, logs, {arm: {"p50": 1e-3} for arm in arms})
+
+    monkeypatch.setattr(sampler, "epoch", fake)
+    return asked
+
+
+@pytest.fixture
+def gate(quick: Model, tmp_path: Path, epochs: list[int]) -> Callable[..., Report]:
+    def run(candidate: Any = None, baseline: Any = None, **words: Any) -> Report:
+        given = {"budgets": WIDE, "work": tmp_path / "work", **words}
+        return accel.gate(candidate or quick.path, baseline or quick.path, **given)
+
+    return run
+
+
+def test_another_runtime_begins_evidence_of_its_own(
+    gate: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PASS of the old one does not answer for the new one; the verdict names what ran."""
+    first = gate()
+    monkeypatch.setattr(machine, "versions", lambda: {"onnxruntime": "99.0"})
+    second = gate()
+    assert (first.outcome, second.outcome) == ("pass", "pass")
+    assert second.new_epochs == len(second.epochs) > 0
+    assert first.evidence != second.evidence
+    assert second.versions["onnxruntime"] == "99.0"
+
+
+def test_what_is_packed_again_goes_on(
+    gate: Callable[..., Report], packed: Callable[..., Release], tmp_path: Path
+) -> None:
+    """The same artefacts with other measurements beside them are the same candidate."""
+    old, first = packed("old").path, packed("first").path
+    again = Path(shutil.copytree(first, tmp_path / "again"))
+    arrays.save(again / "samples.npz", [{"other": [1.0]}])
+    path = again / release.MANIFEST
+    data = json.loads(path.read_text())
+    data["measurements"]["samples.npz"] = store.digest_file(again / "samples.npz")
+    data["digest"] = release.seal(data)
+    path.write_text(manifest.text(data))
+    one, other = gate(first, old), gate(again, old)
+    assert one.candidate.digest != other.candidate.digest
+    assert (other.outcome, other.new_epochs) == ("pass", 0)
+    assert one.evidence == other.evidence
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [(CandidateBroken("it died"), "broken"), (NoBaseline("it died"), "no baseline")]
+)  # fmt: skip
+def test_a_crash_keeps_what_was_measured_and_is_not_forgotten(
+    gate: Callable[..., Report], monkeypatch: pytest.MonkeyPatch, error: AccelError, outcome: str
+) -> None:
+    """The epochs before it stay evidence; a later run that passes tells of it."""
+    real = sampler.epoch
+
+    def crash(number: int, *rest: Any) -> Epoch:
+        if number == 2:
+            raise error
+        return real(number, *rest)
+
+    monkeypatch.setattr(sampler, "epoch", crash)
+    found = gate()
+    assert (found.outcome, len(found.epochs)) == (outcome, 2)
+    assert found.evidence is not None
+    assert found.evidence_head
+    assert "it died" in found.line
+    monkeypatch.setattr(sampler, "epoch", real)
+    later = gate()
+    assert (later.outcome, later.epochs[:2]) == ("pass", found.epochs)
+    assert "an earlier run crashed in epoch 3: it died" in later.notes
+
+
+def test_a_full_disk_in_an_epoch_is_the_machines(
+    gate: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is blamed for it, and no foreign exception comes out."""
+
+    def full(*_: Any) -> Epoch:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sampler, "epoch", full)
+    with pytest.raises(EnvironmentProblem, match="full"):
+        gate()
+
+
+def test_a_full_disk_while_a_graph_is_built_is_the_machines(
+    gate: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither "no baseline" nor "broken"."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise EnvironmentProblem("The disk is full.")
+
+    monkeypatch.setattr(build, "build", full)
+    with pytest.raises(EnvironmentProblem):
+        gate()
+
+
+def test_a_baseline_that_is_not_there_is_an_outcome_with_files(
+    gate: Callable[..., Report], tmp_path: Path
+) -> None:
+    """Exit 5, whatever kind of place was named, and the candidate is not built for it."""
+    found = gate(baseline=tmp_path / "gone", out=tmp_path / "out")
+    assert found.outcome == "no baseline"
+    told = json.loads((tmp_path / "out" / "verdict.json").read_text())["data"]
+    assert told["exit_code"] == 5
+
+
+def test_an_earlier_verdict_is_gone_when_a_gate_ends_with_an_error(
+    gate: Callable[..., Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies in --out is of this gate or of none."""
+    gate(out=tmp_path / "out")
+    assert (tmp_path / "out" / "verdict.json").exists()
+    with pytest.raises(UsageError):
+        gate(tmp_path / "none.onnx", out=tmp_path / "out")
+    assert not (tmp_path / "out" / "verdict.json").exists()
+
+
+def test_a_verdict_without_epochs_bears_witness_to_nothing(
+    gate: Callable[..., Report], tmp_path: Path, quick: Model
+) -> None:
+    """The last verdict of a pipeline may be handed over, whatever it was."""
+    gate(baseline=tmp_path / "gone", out=tmp_path / "out")
+    verdict = tmp_path / "out" / "verdict.json"
+    told = json.loads(verdict.read_text())
+    held = gate()
+    told["data"]["candidate"]["digest"] = held.candidate.digest
+    told["data"]["baseline"]["digest"] = held.baseline.digest
+    verdict.write_text(json.dumps(told))
+    assert gate(witnesses=[verdict]).outcome == "pass"
+
+
+def test_a_verdict_of_another_candidate_is_no_witness(
+    gate: Callable[..., Report], tmp_path: Path
+) -> None:
+    """It is refused as what it is, and nobody is accused of altering anything."""
+    gate(out=tmp_path / "out")
+    other = testing.mlp(tmp_path / "other.onnx", seed=3)
+    with pytest.raises(UsageError, match="another candidate"):
+        gate(other.path, witnesses=[tmp_path / "out" / "verdict.json"])
+
+
+def test_a_cumulative_budget_without_a_last_release_is_told(
+    gate: Callable[..., Report], tmp_path: Path
+) -> None:
+    """From accel.toml it becomes a note; asked for by itself it is an error."""
+    config = tmp_path / "accel.toml"
+    config.write_text('[gate]\n"p50@reference" = "5%"\n')
+    found = gate(budgets=None, config=config)
+    assert "p50@reference=5% is not gated: there is no last release" in found.notes
+    with pytest.raises(UsageError, match="--reference"):
+        gate(budgets=(Budget("p50", 0.05, arm=REFERENCE),))
+
+
+def test_a_gate_is_called_as_its_folder_is(
+    gate: Callable[..., Report], packed: Callable[..., Release]
+) -> None:
+    """A version's dots belong to the name of a folder."""
+    assert gate(packed("minilm-1.0").path, packed("old").path).name == "minilm-1.0"
+
+
+def test_words_for_a_graph_are_refused_for_releases(
+    gate: Callable[..., Report], packed: Callable[..., Release]
+) -> None:
+    """Nothing that is asked for is passed over."""
+    with pytest.raises(UsageError, match="--engine"):
+        gate(packed("a").path, packed("b").path, engine="openvino")
+
+
+def test_two_gates_do_not_run_beside_each_other(
+    gate: Callable[..., Report], tmp_path: Path
+) -> None:
+    """Of other candidates neither: each would be timed beside the other."""
+    with chain.alone(tmp_path / "work" / "gate"), pytest.raises(UsageError, match="Another gate"):
+        gate()
+
+
+def test_a_verdict_is_told_before_what_cannot_be_written(
+    quick: Model, tmp_path: Path, epochs: list[int]
+) -> None:
+    """An unusable history ends the command with its own code, below the verdict."""
+    words = ["gate", quick.path, "--baseline", quick.path, "--budget", "p50=900%", "--quiet"]
+    words += ["--work", tmp_path / "work", "--history", tmp_path]
+    found = CliRunner().invoke(cli, [str(w) for w in words])
+    assert isinstance(found.exception, AccelError)
+    assert found.output.startswith("PASS quick")
