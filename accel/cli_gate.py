@@ -42,7 +42,9 @@ ENDINGS: dict[str, type[AccelError]] = {
 @click.option(
     "--config", type=Path, help="budgets and rules; default: accel.toml, where there is one"
 )
-@click.option("--workload", help="the .py whose labelled samples give the accuracy")
+@click.option(
+    "--workload", help="the .py whose samples give the accuracy, and the requests of an .onnx"
+)
 @click.option(
     "--reference", type=Path, help="the last release, for budgets such as p50@reference=5%"
 )

@@ -20,9 +20,11 @@ def subject(
     engine: str | None = None,
     like: Subject | None = None,
     data: str | None = None,
+    source: str | None = None,
 ) -> Subject:
     """A release folder, or an .onnx built into `scratch`: by `engine`, else by the engine and with
-    the options of `like`, else by ONNX Runtime.
+    the options of `like`, else by ONNX Runtime. An .onnx is timed at the requests of `like`, else
+    of the workload `source`, else of `data`.
 
     What is wrong with it stands in `trouble`: whose fault it is, the caller knows. Raises
     UsageError for a path that is neither."""
@@ -33,7 +35,7 @@ def subject(
         raise UsageError(
             f"{place} is neither a release nor an .onnx. Make one with: accel optimize"
         )
-    return _graph(place, scratch, engine, like, data)
+    return _graph(place, scratch, engine, like, data, source)
 
 
 def _release(place: Path) -> Subject:
@@ -62,12 +64,17 @@ def _files(place: Path) -> list[str]:
 
 
 def _graph(
-    place: Path, scratch: Path, engine: str | None, like: Subject | None, data: str | None
+    place: Path,
+    scratch: Path,
+    engine: str | None,
+    like: Subject | None,
+    data: str | None,
+    source: str | None,
 ) -> Subject:
     scratch.mkdir(parents=True, exist_ok=True)
     digest = _digest(place)
     try:
-        asked = like.requests if like else workload.requests(workload.load(str(place), data))
+        asked = like.requests if like else _requests(place, data, source)
         plan = _built(place, scratch, engine, like, asked)
     except UsageError:
         raise
@@ -77,6 +84,13 @@ def _graph(
         return Subject(place.stem, place, digest, trouble=str(error))
     told = store.digest_json({"graph": digest, **_how(plan)})
     return Subject(place.stem, place, told, plan, asked, size(plan), artefact=told)
+
+
+def _requests(place: Path, data: str | None, source: str | None) -> tuple[Request, ...]:
+    """`data` was named for this very graph, so it stands above the workload's own."""
+    if source is not None and data is None:
+        return workload.requests(workload.load(source))
+    return workload.requests(workload.load(str(place), data))
 
 
 def _built(

@@ -110,7 +110,9 @@ def _draft(wish: Question, scratch: Path, engine: str | None, data: str | None) 
     """Both sides, read and built, and where this runs; nothing is judged yet."""
     if (engine or data) and wish.candidate.is_dir() and wish.baseline.is_dir():
         raise UsageError("--engine and --data go with an .onnx; two releases bring their own.")
-    base = subject(wish.baseline, scratch / BASELINE, engine=engine, data=data)
+    base = subject(
+        wish.baseline, scratch / BASELINE, engine=engine, data=data, source=wish.workload
+    )
     ours = Subject(wish.name, wish.candidate, "")  # not built for a baseline that does not run
     if not base.trouble:
         ours = subject(wish.candidate, scratch / CANDIDATE, engine=engine, like=base, data=data)

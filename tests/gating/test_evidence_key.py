@@ -225,3 +225,16 @@ def test_a_verdict_is_told_before_what_cannot_be_written(
     found = CliRunner().invoke(cli, [str(w) for w in words])
     assert isinstance(found.exception, AccelError)
     assert found.output.startswith("PASS quick")
+
+
+def test_a_graph_is_timed_at_the_requests_of_its_workload(
+    gate: Callable[..., Report], quick: Model, tmp_path: Path
+) -> None:
+    """What production sends is in the workload; an .onnx by itself has none."""
+    lines = ["import numpy as np", f"def model():\n    return {str(quick.path)!r}"]
+    lines += ["def requests():\n    return [('batch', 1.0, {'x': np.zeros((3, 8), 'float32')})]"]
+    source = tmp_path / "w.py"
+    source.write_text("\n".join(lines))
+    found = gate(workload=str(source))
+    assert [r.group for r in found.baseline.requests] == ["batch"]
+    assert [r.group for r in gate().baseline.requests] != ["batch"]
