@@ -17,14 +17,14 @@ def replacing(out: Path, may_replace: Callable[[Path], None]) -> Iterator[Path]:
     `may_replace` raises for what must be kept; it is asked again at the end, for what came since.
     What a killed process left is cleared first. Of two processes the later one stands."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(out.parent):
+    with alone(out.parent):
         _sweep(out)
     may_replace(out)
     folder = out.parent / f".{out.name}.packing-{os.getpid()}"
     folder.mkdir()
     try:
         yield folder
-        with _alone(out.parent):
+        with alone(out.parent):
             may_replace(out)
             _place(folder, out)
     finally:
@@ -32,7 +32,7 @@ def replacing(out: Path, may_replace: Callable[[Path], None]) -> Iterator[Path]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """The lock of a folder itself: no file is left behind, and it ends with its process."""
     handle = os.open(folder, os.O_RDONLY)
     try:

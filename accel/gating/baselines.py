@@ -8,11 +8,8 @@ as baselines.schema.json beside this file.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from accel.errors import NoBaseline, UsageError
 from accel.gating import budgets as limits
 from accel.gating import pointers, settings
 from accel.gating.pointers import Pointer
+from accel.replacing import alone
 
 FILE = "accel.baselines.json"
 KIND = "accel/baselines"
@@ -127,7 +125,7 @@ def update(
     file = path.resolve()  # a link stays one
     with store.disk(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    with store.disk(file), _alone(file.parent):
+    with store.disk(file), alone(file.parent):
         found = change(read(file) if file.exists() else {})
         store.write(file, text(found))
     return found
@@ -173,14 +171,3 @@ def _row(entry: Baseline) -> dict[str, Any]:
 
 def _kept(data: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in data.items() if v}
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder itself: a lock file would lie about in the repository."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
