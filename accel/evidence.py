@@ -46,6 +46,7 @@ class Rules:
     rounds: int = 10
     block_s: float = 0.03
     warmup_calls: int = 10  # passes over all requests in each epoch, the same for every arm
+    timed_s: float = 1.0  # of an arm and an epoch: slow passes get fewer rounds and warm-up passes
     shadow_every: int = 3  # the baseline again, as an arm, in every n-th epoch; 0: never
     alpha_fail: float = 0.01  # of any false FAIL among all gating cells (Holm)
     alpha_pass: float = 0.05  # of a false PASS, a cell

@@ -9,6 +9,7 @@ used the processor is recorded beside the samples, and medians carry what is lef
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import tempfile
 import time
@@ -31,6 +32,8 @@ HARNESS = (
     "measure/worker.py", "measure/process.py", "measure/child.py", "measure/load.py", "arrays.py",
 )  # fmt: skip
 THEIRS = (BASELINE, SHADOW, REFERENCE)  # arms whose failure is no fault of the candidate
+FIRST_PASSES = 2  # of a warm-up: the second tells how long a pass is
+LEAST_ROUNDS = 5  # a median of fewer forgives no disturbed round beside another
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,14 @@ class _Live:
     plan: Plan
     worker: Worker
     taken: Taken
+
+
+@dataclass(frozen=True)
+class _Effort:
+    """How much is run in an epoch, alike for every arm."""
+
+    warmup_passes: int  # behind the first ones
+    rounds: int
 
 
 def epoch(
@@ -63,14 +74,17 @@ def epoch(
     taken = {arm: Taken() for arm in arms}
     together = copies.fit_together(arms.values())
     teams = [order] if together else [[arm] for arm in order]
+    effort = None
     copies.sweep(folder)
     with tempfile.TemporaryDirectory(prefix=copies.PREFIX, dir=folder) as place:
         feeds = Path(place, "requests.npz")
         arrays.save(feeds, (r.inputs for r in requests))
         for team in teams:
             with _started({a: arms[a] for a in team}, taken, feeds, coin) as live:
-                _load(live, feeds, rules, lag or {})
-                _rounds(live, readings.groups(requests), rules, coin)
+                pass_s = _load(live, feeds, lag or {})
+                effort = effort or _effort(rules, pass_s)
+                _warm(live, effort.warmup_passes)
+                _rounds(live, readings.groups(requests), effort.rounds, rules.block_s, coin)
                 _peaks(live)
     name = f"epoch-{number:05d}.npz"
     return Epoch(
@@ -104,26 +118,48 @@ def _started(
         yield live
 
 
-def _load(live: Sequence[_Live], feeds: Path, rules: Rules, lag: Mapping[str, float]) -> None:
+def _load(live: Sequence[_Live], feeds: Path, lag: Mapping[str, float]) -> float:
+    """Load and make the first passes; seconds of a pass, of the slowest arm."""
+    slowest_s = 0.0
     for one in live:
         with _blamed(one.name):
             one.taken.load_s, one.taken.cold_s = one.worker.load(one.plan, feeds)
             if lag.get(one.name):
                 one.worker.ask("lag", share=lag[one.name])
-            one.worker.ask("warm", count=rules.warmup_calls)
+            slowest_s = max(slowest_s, one.worker.ask("warm", count=FIRST_PASSES))
+            one.worker.stop()
+    return slowest_s
+
+
+def _effort(rules: Rules, pass_s: float) -> _Effort:
+    """Where a pass is long, a round holds many calls, and fewer rounds say as much."""
+    passes = math.ceil(rules.timed_s / max(pass_s, 1e-9))
+    rounds = min(rules.rounds, max(LEAST_ROUNDS, passes))
+    return _Effort(max(0, min(rules.warmup_calls, passes) - FIRST_PASSES), rounds)
+
+
+def _warm(live: Sequence[_Live], passes: int) -> None:
+    for one in live if passes else ():
+        with _blamed(one.name):
+            one.worker.resume()
+            one.worker.ask("warm", count=passes)
             one.worker.stop()
 
 
 def _rounds(
-    live: Sequence[_Live], groups: Sequence[tuple[int, ...]], rules: Rules, coin: random.Random
+    live: Sequence[_Live],
+    groups: Sequence[tuple[int, ...]],
+    rounds: int,
+    block_s: float,
+    coin: random.Random,
 ) -> None:
-    for number in range(rules.rounds):
+    for number in range(rounds):
         for one in coin.sample(list(live), len(live)):
             with _blamed(one.name):
                 one.worker.resume()
                 for first, indexes in enumerate(groups):
                     before = load.now()
-                    block = one.worker.block(indexes, rules.block_s, awake=first > 0)
+                    block = one.worker.block(indexes, block_s, awake=first > 0)
                     one.taken.add(
                         number, block, load.foreign_cores(before, load.now(), block.own_s)
                     )

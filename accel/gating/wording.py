@@ -66,7 +66,7 @@ def missing(budget: Budget, epochs: tuple[Epoch, ...], arm: str) -> str:
         most = max((n for e in epochs for n in e.calls.values()), default=0)
         return (
             f"no epoch carries a p99: it needs {P99_CALLS} calls of a request group, an arm and an "
-            f"epoch, and an arm had {most} of all groups at most; more rounds or longer blocks give them"
+            f"epoch, and an arm had {most} of all groups at most; more rounds, a longer timed_s or block_s give them"
         )
     known = sorted({k for e in epochs for k in e.logs.get(arm, {})})
     return f"no epoch has it; what was measured: {', '.join(known) or 'nothing'}"

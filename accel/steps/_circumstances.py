@@ -55,6 +55,7 @@ def header(draft: Report) -> dict[str, Any]:
         "rounds": draft.rules.rounds,
         "block_s": draft.rules.block_s,
         "warmup_calls": draft.rules.warmup_calls,
+        "timed_s": draft.rules.timed_s,
         "machine_class": draft.machine_class,
         "gpu_driver": draft.machine.get("gpu_driver"),
         "libraries": machine.versions(),

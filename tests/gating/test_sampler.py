@@ -97,6 +97,16 @@ def test_a_stretched_arm_is_seen_as_slower(made: Subject, tmp_path: Path) -> Non
     assert found.logs[CANDIDATE]["throughput"] > found.logs[SHADOW]["throughput"]
 
 
+def test_where_a_pass_is_long_fewer_rounds_are_run(made: Subject, tmp_path: Path) -> None:
+    """Every arm alike gets the fewest rounds that a median needs, and no fewer; a short one all."""
+    many = dataclasses.replace(SHORT, rounds=sampler.LEAST_ROUNDS + 2)
+    patient = dataclasses.replace(many, timed_s=600.0)
+    hasty = dataclasses.replace(many, timed_s=0.0)
+    for rules, wanted in ((patient, many.rounds), (hasty, sampler.LEAST_ROUNDS)):
+        found = sampler.epoch(0, arms(made), made.requests, rules, tmp_path)
+        assert {len(rounds) for rounds in found.rounds_s.values()} == {wanted}
+
+
 def broken(made: Subject, tmp_path: Path) -> Subject:
     plan = made.plan
     assert plan is not None
