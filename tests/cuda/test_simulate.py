@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -31,3 +34,33 @@ def test_an_unknown_kernel_is_refused_with_the_nearest_name() -> None:
     """The simulator's process answers as this one would."""
     with pytest.raises(UsageError, match="Did you mean 'residual_layernorm'"):
         testing.simulate("residual_layernrom", "float32", Case("any", {}))
+
+
+RACE = """
+import sys, threading
+from accel.cuda import simulator
+simulator._become_one()
+from numba.cuda import types
+from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+sys.setswitchinterval(1e-6)
+
+def block():
+    shared, meet, seen = FakeCUDAShared(0), threading.Barrier(32), []
+    def lane():
+        meet.wait()
+        array = shared.array(64, types.float32)
+        seen.append(id(array))
+    lanes = [threading.Thread(target=lane) for _ in range(32)]
+    for one in lanes: one.start()
+    for one in lanes: one.join()
+    return len(set(seen))
+
+print(max(block() for _ in range(200)))
+"""
+
+
+def test_all_threads_of_a_block_get_one_shared_array() -> None:
+    """However they are interleaved; Numba's own simulator gave some of them an array of their own."""
+    done = subprocess.run([sys.executable, "-c", RACE], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
