@@ -43,7 +43,7 @@ class Rules:
 
     max_epochs: int = 40  # of one run; a re-run goes on from there
     max_s: float = 0.0  # wall clock of one run's epochs; 0: no limit
-    rounds: int = 10
+    rounds: int = 10  # or up to four times as many, where the noise seen asks for it
     block_s: float = 0.03
     warmup_calls: int = 10  # passes over all requests in each epoch, the same for every arm
     timed_s: float = 1.0  # of an arm and an epoch: slow passes get fewer rounds and warm-up passes

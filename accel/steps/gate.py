@@ -39,6 +39,7 @@ from accel.gating import (
     decision,
     exact,
     nodes,
+    rounds,
     sampler,
     verdicts,
     writing,
@@ -223,9 +224,10 @@ def _epochs(
             break
         number = len(epochs)
         arms = _arms(draft, number)
+        paced = dataclasses.replace(rules, rounds=rounds.planned(epochs, budgets, rules))
         try:
             with store.disk(folder):
-                found = sampler.epoch(number, arms, draft.baseline.requests, rules, folder)
+                found = sampler.epoch(number, arms, draft.baseline.requests, paced, folder)
         except (CandidateBroken, NoBaseline) as error:
             return epochs, _crashed(folder, number, error)
         chain.append(folder, found)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -31,13 +32,15 @@ import stream
 import told
 
 from accel import store
-from accel.evidence import BASELINE, CANDIDATE, SHADOW, Epoch, Rules, Subject
-from accel.gating import chain, sampler
+from accel.evidence import BASELINE, CANDIDATE, SHADOW, Budget, Epoch, Rules, Subject
+from accel.gating import chain, rounds, sampler
 from accel.values import Request
 
 LAGS = (0, 1, 2, 3, 5, 10)  # percent
 CONTROLS = ("nodes", "one_thread", "unfused")
 TELL_EVERY = 10  # epochs
+RECENT = 20  # epochs of the stream that the next one's rounds follow from, as in a gate of so many
+BUDGETS = (Budget("p50", 0.03),)
 
 
 def main() -> None:
@@ -163,7 +166,8 @@ def record(
     end = time.monotonic() + seconds
     while len(found) < epochs and time.monotonic() < end:
         arms_now = turn(team, len(found), rules.shadow_every)
-        found.append(sampler.epoch(len(found), arms_now, requests, rules, folder, lag))
+        paced = dataclasses.replace(rules, rounds=rounds.planned(found[-RECENT:], BUDGETS, rules))
+        found.append(sampler.epoch(len(found), arms_now, requests, paced, folder, lag))
         chain.append(folder, found[-1])
         if len(found) % TELL_EVERY == 0 or len(found) == epochs:
             print(_line(found), flush=True)
