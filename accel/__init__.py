@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from accel.constraints import Constraints
     from accel.errors import AccelError
     from accel.pipeline import finish, optimize, pack
+    from accel.questions.explain import explain
     from accel.questions.inspect import inspect
     from accel.questions.verify import verify
     from accel.release import load
     from accel.steps.bench import bench
     from accel.steps.build import build
+    from accel.steps.calibrate import calibrate
     from accel.steps.check import check
     from accel.steps.evaluate import evaluate
     from accel.steps.export import export
@@ -44,8 +46,10 @@ __all__ = [
     "Release",
     "bench",
     "build",
+    "calibrate",
     "check",
     "evaluate",
+    "explain",
     "export",
     "finish",
     "gate",
@@ -62,6 +66,7 @@ _WHERE = {
     "AccelError": "errors",
     "Constraints": "constraints",
     "Release": "values",
+    "explain": "questions.explain",
     "finish": "pipeline",
     "inspect": "questions.inspect",
     "load": "release",

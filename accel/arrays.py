@@ -6,9 +6,8 @@ Keys are "<index>/<port name>"; an .npz written by hand may also hold plain port
 from __future__ import annotations
 
 import hashlib
-import io
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +21,19 @@ LARGEST_BYTES = 8 << 30  # refused before anything is allocated
 
 
 def save(path: Path, feeds: Iterable[Mapping[str, Any]]) -> int:
-    """Write feeds in order; returns how many."""
+    """Write feeds in order, one at a time, whole or not at all; returns how many."""
     import numpy as np
 
-    arrays = {f"{i}/{k}": np.asarray(v) for i, feed in enumerate(feeds) for k, v in feed.items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    store.write(path, buffer.getvalue())
-    return len({key.partition("/")[0] for key in arrays})
+    done = 0
+    with store.writing(path) as stream, zipfile.ZipFile(stream, "w") as archive:
+        for done, feed in enumerate(feeds, 1):
+            for name, value in feed.items():
+                key = zipfile.ZipInfo(
+                    f"{done - 1}/{name}.npy"
+                )  # of 1980: the same bytes every time
+                with archive.open(key, "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
+    return done
 
 
 def digest(feeds: Iterable[Mapping[str, Any]]) -> str:
@@ -66,14 +70,47 @@ def load(path: Path) -> list[Feed]:
     return _group(arrays)
 
 
-def _group(arrays: dict[str, Any]) -> list[Feed]:
-    if not all(key.partition("/")[0].isdigit() and "/" in key for key in arrays):
-        return [arrays] if arrays else []
-    feeds: dict[int, dict[str, Any]] = {}
-    for key, value in arrays.items():
+def stream(path: Path) -> Iterator[Feed]:
+    """The feeds that `save` wrote, read one at a time: memory holds one of them.
+
+    Raises UsageError for anything that is not an .npz of numeric arrays."""
+    import numpy as np
+
+    if not Path(path).is_file():
+        raise UsageError(f"{path} is not a file. An .npz of numeric arrays is needed.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {i.filename.removesuffix(".npy"): i.file_size for i in archive.infolist()}
+        with np.load(path, allow_pickle=False) as found:
+            for names in _feed_keys(found.files):
+                if (size := sum(sizes[key] for key in names.values())) > LARGEST_BYTES:
+                    raise UsageError(
+                        f"{path} unpacks to {size / 1e9:.1f} GB; at most 8 GB are read."
+                    )
+                yield {name: found[key] for name, key in names.items()}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} is not an .npz of plain arrays: {error}") from None
+
+
+def count(path: Path) -> int:
+    """How many feeds are in it; none of them is read."""
+    with zipfile.ZipFile(path) as archive:
+        return len(_feed_keys([n.removesuffix(".npy") for n in archive.namelist()]))
+
+
+def _feed_keys(keys: Sequence[str]) -> list[dict[str, str]]:
+    """For each feed, port name -> key in the file."""
+    if not all(key.partition("/")[0].isdigit() and "/" in key for key in keys):
+        return [{key: key for key in keys}] if keys else []
+    feeds: dict[int, dict[str, str]] = {}
+    for key in keys:
         index, _, name = key.partition("/")
-        feeds.setdefault(int(index), {})[name] = value
+        feeds.setdefault(int(index), {})[name] = key
     return [feeds[i] for i in sorted(feeds)]
+
+
+def _group(arrays: dict[str, Any]) -> list[Feed]:
+    return [{n: arrays[k] for n, k in names.items()} for names in _feed_keys(list(arrays))]
 
 
 def fit(feed: Feed, ports: Sequence[Port], what: str = "the feed") -> None:

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from accel import catalog, graph, store
-from accel.errors import AccelError
+from accel.errors import AccelError, UsageError
 from accel.job import Job, pick, step
 from accel.measure import child
 from accel.naming import graph_key, styled
 from accel.protocols import Engine, Probe, Quantized
 from accel.search import MODULE, MODULE_OPTION
 from accel.steps import build as build_step
+from accel.steps import calibrate as calibrate_step
 from accel.steps import export as export_step
 from accel.steps.swap import Swapped
-from accel.values import Candidate, Model, Options, Plan, Refusal
+from accel.values import Calibration, Candidate, Model, Options, Plan, Refusal
 
 EXPORT_LIMIT_S, QUANTIZE_LIMIT_S, BUILD_LIMIT_S, PROBE_LIMIT_S = 900.0, 1800.0, 600.0, 120.0
 SWAP_LIMIT_S = 600.0
@@ -138,11 +139,30 @@ def _with_kernels(job: Job, found: Quantized, kernels: Sequence[str]) -> Quantiz
     return dataclasses.replace(found, model=model, facts=facts)
 
 
+def calibrate(job: Job, root: Model) -> store.Step[Calibration]:
+    """Sketches of a root's values, from one pass over the workload's calibration data.
+
+    Raises UsageError where there is none, or the auditor finds it unfit."""
+    if job.calibration_file is None:
+        raise UsageError("int8 needs calibration data. Add calibration() to the workload.")
+    timed = calibrate_step.sizes(r.inputs for r in job.requests)
+    key = {"root": root.digest, "timed": timed, **pick(job, "calibration", "source")}
+    words = {
+        "model": root,
+        "data": job.calibration_file,
+        "noise": list(job.workload.noise),
+        "timed": timed,
+    }
+    verb = "accel.steps.calibrate:calibrate"
+    return _in_child(job, "calibrate", key, Calibration, verb, words, QUANTIZE_LIMIT_S)
+
+
 def quantize(job: Job, root: Model, candidate: Candidate, engine: Engine) -> store.Step[Quantized]:
     """The candidate's graph: its recipe applied to its root in its engine's style."""
     style = engine.style(job.target)
     recipe = catalog.load("recipes", candidate.recipe)
     data = job.calibration_file if recipe.NEEDS_CALIBRATION else None
+    sketched = getattr(recipe, "NEEDS_SKETCHES", False) and data is not None
     key = {
         "root": root.digest,
         "recipe": candidate.recipe,
@@ -156,6 +176,7 @@ def quantize(job: Job, root: Model, candidate: Candidate, engine: Engine) -> sto
         "calibration": data,
         "style": style,
         "options": candidate.recipe_options,
+        "calibrated": calibrate(job, root).value if sketched else None,
     }
     verb = "accel.steps.quantize:quantize"
     return _in_child(job, "quantize", key, Quantized, verb, words, QUANTIZE_LIMIT_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -17,11 +18,12 @@ def certificate(
     metric: Callable[[Any], float],
     budget: float,
     looks: int = 1,
+    fidelity: tuple[str, float] | None = None,
 ) -> Certificate:
     """Grade a score against the baseline's, row by row.
 
     `looks`: how many candidates were looked at on this very split; above 1 the bound is widened
-    (Bonferroni). Grades: certified (the one-sided 95 % bound is inside the budget), consistent
+    (Bonferroni). `fidelity`: how alike the outputs are, by what and in points. Grades: certified (the one-sided 95 % bound is inside the budget), consistent
     (the drop itself is), violated."""
     import numpy as np
 
@@ -45,7 +47,21 @@ def certificate(
         method=method,
         split=score.split,
         note=_note(score, looks),
+        needed_samples=needed(len(rows_a), found.drop, found.upper, budget),
+        fidelity=fidelity[0] if fidelity else "",
+        agreement=fidelity[1] if fidelity else None,
     )
+
+
+def needed(samples: int, drop: float, bound: float, budget: float) -> int | None:
+    """How many samples would certify this drop; `samples` where these do, None where none would.
+
+    What a bound lies beyond its drop shrinks with the root of the number of samples."""
+    if bound <= budget:
+        return samples
+    if not math.isfinite(bound) or drop >= budget:
+        return None
+    return math.ceil(samples * ((bound - drop) / (budget - drop)) ** 2)
 
 
 def _grade(

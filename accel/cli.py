@@ -11,6 +11,8 @@ import click
 
 from accel.cli_bench import bench, beside_fp32, trouble
 from accel.cli_bless import bless, creep
+from accel.cli_calibrate import calibrate
+from accel.cli_explain import explain
 from accel.cli_gate import gate
 from accel.cli_inspect import inspect
 from accel.cli_kernels import swap
@@ -59,6 +61,12 @@ def demands(command: Any) -> Any:
 @demands
 @click.option("--recipe", "recipes", multiple=True, help="only these (repeatable)")
 @click.option("--engine", "engines", multiple=True, help="only these (repeatable)")
+@click.option(
+    "--budget",
+    "minutes",
+    type=click.FloatRange(0, 1e5),
+    help="minutes for mending int8; default 10",
+)
 @click.option("--unmeasured", is_flag=True, help="time nothing: pack for accel finish; exit 3")
 @output_options
 def optimize(source: str, **words: Any) -> None:
@@ -117,7 +125,7 @@ def _constrained(words: dict[str, Any]) -> dict[str, Any]:
         objective=words["objective"],
         certify=words["certify"],
     )
-    plain = ("target", "out", "work", "data", "seed", "epochs", "unmeasured")
+    plain = ("target", "out", "work", "data", "seed", "epochs", "unmeasured", "minutes")
     given = {k: words[k] for k in plain if words.get(k) is not None}
     return {"constraints": constraints, **given}
 
@@ -224,6 +232,8 @@ for verb in (
     gate,
     bless,
     creep,
+    calibrate,
+    explain,
 ):
     cli.add_command(verb)
 

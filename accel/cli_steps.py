@@ -77,9 +77,10 @@ def keep(model: Any, out: Path) -> Any:
 @click.option("--variant", type=int, help="which of its variants; default: the first that applies")
 @click.option("--target", default="cpu-local", show_default=True)
 @click.option("--data", type=Path, help=".npz of calibration feeds")
+@click.option("--noise", multiple=True, help="an input that is random by its nature (repeatable)")
 @click.option("--out", type=Path, default=Path("quantized.onnx"), show_default=True)
 @output_options
-def quantize(model: Path, recipe: str, engine: str, variant: int | None, target: str, data: Path | None, out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
+def quantize(model: Path, recipe: str, engine: str, variant: int | None, target: str, data: Path | None, noise: tuple[str, ...], out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
     """Apply a recipe to MODEL (.onnx)."""
     from accel import catalog, graph
     from accel import target as targets
@@ -93,7 +94,8 @@ def quantize(model: Path, recipe: str, engine: str, variant: int | None, target:
     wanted = variants if variant is None else (variants[variant],)
     with working_folder(out, model) as folder:
         made = _first(
-            wanted, lambda one: step.quantize(described, recipe, data, style, one, folder)
+            wanted,
+            lambda one: step.quantize(described, recipe, data, style, one, folder, noise=noise),
         )
         kept = keep(made.model, out)
     emit("model", kept, [*kept.trail, f"{dict(made.facts)}", str(out)], as_json)

@@ -36,6 +36,7 @@ def _names(value: Any) -> bool:
 KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "dynamic": ('a dict such as {"input": {0: "batch"}}', _axes),
     "padding": ('a dict such as {"input": 0}', _fills),
+    "noise": ('a tuple of inputs such as ("z",)', _names),
     "outputs": ('a tuple of names such as ("logits",)', _names),
     "metric_name": ("a text", lambda v: isinstance(v, str)),
     "metric_unit": ('"pt" (of a hundred) or "fraction"', lambda v: v in ("pt", "fraction")),

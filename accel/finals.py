@@ -13,6 +13,7 @@ from accel.constraints import Constraints
 from accel.errors import AccelError, MissingExtra
 from accel.heats import timed
 from accel.job import Job
+from accel.measure import closeness
 from accel.search import MODULE, portable
 from accel.steps import evaluate as evaluate_step
 from accel.steps import pack as pack_step
@@ -26,6 +27,7 @@ from accel.values import (
     Plan,
     Refusal,
     Release,
+    Score,
     Split,
     Verdict,
 )
@@ -162,7 +164,18 @@ def certify(
     found = score(job, candidate.plan, split, yardstick)
     metric = job.workload.metric or evaluate_step.fidelity_metric
     budget = constraints.budget(baseline.value)
-    return certificate(baseline, found, metric, budget, looks if split == "search" else 1)
+    seen = looks if split == "search" else 1
+    return certificate(baseline, found, metric, budget, seen, alike(baseline, found))
+
+
+def alike(baseline: Score, found: Score) -> tuple[str, float] | None:
+    """How near the outputs are that two scores were computed from: by what, in points of a hundred.
+    None where they have other shapes, as of boxes that were found."""
+    want, got = (arrays.load(s.rows.with_name("outputs.npz")) for s in (baseline, found))
+    if any(w[k].shape != g[k].shape for w, g in zip(want, got, strict=True) for k in w):
+        return None
+    name, rows = closeness.fidelity(want, got)
+    return name, evaluate_step.fidelity_metric(rows)
 
 
 GOLDEN = 4  # requests at least, kept with the reference's outputs for the smoke test at load

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -98,21 +99,20 @@ def prepare(
         raise UsageError(f"epochs must be at least {LEAST_EPOCHS}, not {epochs}.")
     problem = workload.load(source, data)
     requests = workload.requests(problem)
-    calibration = workload.calibration(problem)
+    folder = work.absolute() / "data"
+    with store.disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _feeds_file(folder, "calibration", workload.calibration(problem))
     digests = {
         "source": problem.digest,
         "example": arrays.digest([workload.example(problem)]),
         "requests": store.digest_json(
             [[r.group, r.weight, arrays.digest([r.inputs])] for r in requests]
         ),
-        "calibration": None if calibration is None else arrays.digest(calibration),
+        "calibration": None if file is None else arrays.digest(arrays.stream(file)),
         "search": _samples_digest(problem, "search"),
         "certify": _samples_digest(problem, "certify"),
     }
-    folder = work.absolute() / "data"
-    with store.disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = None if calibration is None else _feeds_file(folder, "calibration", calibration)
     job = Job(
         workload=problem,
         target=target,
@@ -156,10 +156,17 @@ def _plainly(label: Any) -> Any:
     return workload.guarded("a label of samples()", lambda: pickle.dumps(label, 4).hex())
 
 
-def _feeds_file(folder: Path, name: str, feeds: Sequence[Feed]) -> Path:
-    path = folder / f"{name}-{arrays.digest(feeds)[:20]}.npz"
-    if not path.exists():
-        arrays.save(path, feeds)
+def _feeds_file(folder: Path, name: str, feeds: Iterable[Feed] | None) -> Path | None:
+    """All of them in one file, under a name that tells its content; memory holds one at a time."""
+    if feeds is None:
+        return None
+    draft = folder / f"{name}-{os.getpid()}.npz"
+    try:
+        arrays.save(draft, feeds)
+        path = folder / f"{name}-{arrays.digest(arrays.stream(draft))[:20]}.npz"
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     return path
 
 

@@ -8,12 +8,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from accel import artefacts, finals, finishing, stages, unfinished
+from accel import artefacts, finals, finishing, mending, stages, unfinished
 from accel import graph as graphs
 from accel import job as jobs
 from accel import target as targets
 from accel.constraints import Constraints, validate
 from accel.measure import here
+from accel.mixing import MINUTES
 from accel.stages import Event, Progress, quiet
 from accel.steps.pack import claim
 from accel.unmeasured import release as waiting
@@ -33,6 +34,7 @@ def optimize(
     seed: int = 0,
     epochs: int = jobs.EPOCHS,
     unmeasured: bool = False,
+    minutes: float = MINUTES,
     progress: Progress = quiet,
 ) -> Release:
     """Turn a workload into the fastest release that keeps its accuracy on a target.
@@ -44,6 +46,7 @@ def optimize(
     UsageError for a wrong workload, EnvironmentProblem for a machine that cannot do it. Finished
     steps stay in `work`: the same call resumes after any interruption.
 
+    `minutes`: for putting parts of an int8 graph back to float32, where it is quick but over the budget.
     `epochs`: how many times the final starts its processes anew, at most; fewer take less time and
     give wider intervals."""
     device = targets.load(target)
@@ -54,11 +57,16 @@ def optimize(
     roots = stages.export(job, progress)
     yardstick = artefacts.yardstick(job, next(iter(roots.values())))
     again = command(job, str(source), target, constraints)
+    again += f" --budget {minutes:g}" if minutes != MINUTES else ""
     if why := "as asked" if unmeasured else here.elsewhere(device):
-        progress(Event("note", f"nothing is timed: {why}"))
+        progress(
+            Event("note", f"nothing is timed: {why}; int8 over the budget is not mended there")
+        )
         again += " --unmeasured" if unmeasured else ""
         return waiting(job, str(source), constraints, roots, yardstick, again, out, progress)
     table = stages.screen(job, roots, constraints, yardstick, progress)
+    table = stages.score(job, table, constraints, yardstick, progress)
+    table = mending.mix(job, roots, table, constraints, yardstick, minutes, progress)
     return _finished(job, table, constraints, yardstick, again, out, progress)
 
 
@@ -93,6 +101,7 @@ def finish(
     again = finishing.command(root, workload)
     with finishing.compiled(root):
         table = stages.screen(job, roots, kept.constraints, yardstick, progress)
+        table = stages.score(job, table, kept.constraints, yardstick, progress)
         return _finished(job, table, kept.constraints, yardstick, again, place, progress, facts)
 
 
@@ -106,8 +115,7 @@ def _finished(
     progress: Progress,
     facts: Options | None = None,
 ) -> Release:
-    """What every road to a release ends with: scores, finals, the certificate, and the pack."""
-    table = stages.score(job, table, constraints, yardstick, progress)
+    """What every road to a release ends with: finals, the certificate, and the pack."""
     table, baselines, winner, proof = stages.decide(job, table, constraints, yardstick, progress)
     progress(Event("phase", f"pack {out}"))
     release = finals.pack(job, winner, baselines, table, proof, yardstick, again, out, facts or {})
@@ -144,6 +152,7 @@ def pack(
     job = jobs.prepare(str(source), device, data, work, seed, epochs)
     yardstick = artefacts.yardstick(job, next(iter(stages.export(job, progress).values())))
     table = stages.screen_given(job, given, engine, yardstick, progress)
+    table = stages.score(job, table, only, yardstick, progress)
     again = command(job, str(source), target, only, ("pack", str(graph), "--workload"))
     return _finished(job, table, only, yardstick, again, out, progress)
 

@@ -90,6 +90,7 @@ class Recipe(Protocol):
     """A pure function of graph, data, style and options; a file in recipes/."""
 
     NEEDS_CALIBRATION: bool
+    # A file may also say NEEDS_SKETCHES = True: `calibration` may then be the graph's sketches instead.
 
     def variants(self, style: QuantStyle) -> tuple[Options, ...]:
         """The assignments worth trying, most promising first; at least one, {} when none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from accel import arrays, artefacts, finals, heats, naming, padding, search, trials
+from accel import arrays, artefacts, finals, heats, mixing, naming, padding, search, trials
 from accel.constraints import Constraints
 from accel.errors import (
     AccelError,
@@ -72,7 +72,7 @@ def _fitting(job: Job, root: Model) -> None:
     for i, request in enumerate(job.requests):
         arrays.fit(request.inputs, root.inputs, f"item {i} of requests()")
     if job.calibration_file is not None:
-        for i, feed in enumerate(arrays.load(job.calibration_file)):
+        for i, feed in enumerate(arrays.stream(job.calibration_file)):
             arrays.fit(feed, root.inputs, f"item {i} of calibration()")
 
 
@@ -91,6 +91,7 @@ def screen(
     planned = search.plan(
         engines, tuple(roots), job.target, job.requests, job.workload.padding, constraints.recipes
     )
+    _calibrated(job, roots, planned, progress)
     first, later = search.waves(planned)
     tried = _try(job, roots, engines, first, yardstick, progress)
     worth, spared = search.refine(tried, later)
@@ -99,6 +100,26 @@ def screen(
     for row in (*absent, *spared, *(c for c in table if c.status == "pruned")):
         progress(Event("candidate", row.reason, row))
     return table
+
+
+def _calibrated(
+    job: Job, roots: Mapping[str, Model], planned: Sequence[Candidate], progress: Progress
+) -> None:
+    """Tell what the auditor found of the calibration data, and how much of it was run."""
+    wanted = {c.root for c in planned if c.status == "planned" and c.recipe == mixing.RECIPE}
+    if job.calibration_file is None:
+        return
+    for root in sorted(wanted & set(roots)):
+        progress(Event("phase", f"calibrate {root}"))
+        try:
+            found = artefacts.calibrate(job, roots[root]).value
+        except AccelError as error:  # each candidate that needs it will say so too
+            progress(Event("note", f"calibration: {error}"))
+            continue
+        ended = "ranges had settled" if found.settled else "no more data, or ranges still moved"
+        progress(Event("note", f"calibration: {found.feeds} of {found.offered} feeds, {ended}"))
+        for f in (f for f in found.findings if f.level != "note"):
+            progress(Event("note", f"calibration: {f.level}: {f.where}: {f.message}"))
 
 
 def screen_given(

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 from accel import manifest
 from accel.errors import EnvironmentProblem, UsageError
@@ -31,6 +31,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABOVE_THE_STEPS = {
     "cli.py",
     "cli_bless.py",
+    "cli_calibrate.py",
+    "cli_explain.py",
+    "causes",
+    "explaining",
     "cli_gate.py",
     "cli_bench.py",
     "cli_inspect.py",
@@ -44,6 +48,7 @@ ABOVE_THE_STEPS = {
     "pipeline.py",
     "stages.py",
     "finishing.py",
+    "mending.py",
     "unmeasured.py",
     "naming.py",
     "unfinished.py",
@@ -107,12 +112,18 @@ def digest_files(folder: Path) -> dict[str, str]:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing: temporary name, fsync, rename."""
+    """Write a whole file or nothing."""
+    with writing(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that is there when the block ends well, whole, or not at all: temporary name, fsync, rename."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    data = content.encode() if isinstance(content, str) else content
     try:
         with temporary.open("wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

@@ -55,7 +55,7 @@ def trial(
         plan = dataclasses.replace(plan, portable=plan.portable and made.portable)
         wrong = check(job, plan, yardstick)
         if wrong:
-            return lost(candidate, "refused", wrong)
+            return lost(dataclasses.replace(candidate, plan=plan), "refused", wrong)
         quick = screen(job, plan)
         return dataclasses.replace(
             candidate,

@@ -68,6 +68,7 @@ class Workload:
         default_factory=dict
     )  # input -> fill that masks itself out
     calibration: Callable[[], Iterable[Feed]] | None = None
+    noise: tuple[str, ...] = ()  # inputs that are random numbers by their nature
     samples: Callable[[Split], Iterable[tuple[Any, Any]]] | None = None
     row: Callable[[Any, Any], Any] | None = None
     metric: Callable[[Any], float] | None = None
@@ -115,6 +116,7 @@ class QuantStyle:
     per_channel: bool
     reduce_range: bool = False  # 7-bit weights: AVX2 without VNNI saturates in its int16 sums
     operators: tuple[str, ...] = ()  # empty: every operator the recipe knows
+    pairs: Literal["around", "inputs"] = "around"  # where Q/DQ pairs are fused: accel.qdq.place
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,18 @@ class Finding:
     operator: str = ""
     source: str = ""  # the document or thread that the rule was read in, with its date or version
     fix: str = ""  # the command or the automatic fix that mends it; empty: none
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What one pass over calibration data found of every float value in a graph."""
+
+    sketches: Path  # .npz: accel.sketch.read
+    feeds: int  # that the graph was run on
+    offered: int  # that there were
+    settled: bool  # it stopped before the end, since the ranges no longer moved
+    moving: tuple[str, ...] = ()  # values whose ranges still did at the end, the most moved first
+    findings: tuple[Finding, ...] = ()  # of the auditor
 
 
 @dataclass(frozen=True)
@@ -234,6 +248,11 @@ class Certificate:
     method: str
     split: str
     note: str = ""
+    needed_samples: int | None = None  # about as many would certify it; None: no number would
+    fidelity: str = ""  # what `agreement` is: top-1 agreement, or cosine, with the fp32 reference
+    agreement: float | None = (
+        None  # in points of a hundred; equal scores may hide answers that flip
+    )
 
 
 @dataclass(frozen=True)

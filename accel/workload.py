@@ -10,7 +10,7 @@ import math
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from accel.values import Feed, Request, Split, Workload
 
 T = TypeVar("T")
 FUNCTIONS = ("model", "inputs", "calibration", "samples", "row", "metric", "clusters", "requests")
-PLAIN = ("dynamic", "padding", "outputs", "metric_name", "metric_unit", "higher_is_better")
+PLAIN = ("dynamic", "padding", "noise", "outputs", "metric_name", "metric_unit", "higher_is_better")
 
 
 def load(source: str, data: str | None = None) -> Workload:
@@ -177,18 +177,23 @@ def _request(item: Any, i: int) -> tuple[str, float, Feed]:
     return str(group), float(weight), feeds.checked(feed, "requests()")
 
 
-def calibration(workload: Workload) -> list[Feed] | None:
-    """Calibration feeds, or None where the workload has none; never invented."""
-    if workload.calibration is None:
-        return None
-    found = guarded("calibration()", lambda: list(workload.calibration()))  # type: ignore[misc]
-    if not found:
-        raise UsageError(f"{workload.source}: calibration() yields nothing; 1 is the least.")
-    kept = [feeds.checked(f, "calibration()") for f in found]
-    for feed in kept:
-        for name, array in feed.items():
+def calibration(workload: Workload) -> Iterator[Feed] | None:
+    """Calibration feeds, one at a time, or None where the workload has none; never invented."""
+    return None if workload.calibration is None else _calibration(workload, workload.calibration)
+
+
+def _calibration(workload: Workload, given: Callable[[], Iterable[Feed]]) -> Iterator[Feed]:
+    found = guarded("calibration()", lambda: iter(given()))
+    done = 0
+    end = object()
+    while (feed := guarded("calibration()", lambda: next(found, end))) is not end:
+        done += 1
+        kept = feeds.checked(feed, "calibration()")
+        for name, array in kept.items():
             feeds.no_nan("calibration()", name, array)
-    return kept
+        yield kept
+    if not done:
+        raise UsageError(f"{workload.source}: calibration() yields nothing; 1 is the least.")
 
 
 def samples(workload: Workload, split: Split) -> list[tuple[tuple[Feed, ...], Any]] | None:

@@ -45,3 +45,34 @@ def test_the_digest_sees_dtype_shape_and_order() -> None:
     cases = [[{"x": a}], [{"x": a.view(np.uint32)}], [{"x": a.reshape(2, 2)}], [{"y": a}]]
     cases += [[{"x": a}, {"x": a + 1}], [{"x": a + 1}, {"x": a}], [{"x": a, "y": a}], []]
     assert len({arrays.digest(c) for c in cases}) == len(cases)
+
+
+def test_feeds_are_read_one_at_a_time(tmp_path: Path) -> None:
+    """The same feeds in the same order as all at once, and counted without being read."""
+    feeds = [{"b": np.arange(i + 1), "a": np.ones((2, i))} for i in range(12)]
+    assert arrays.save(tmp_path / "x.npz", iter(feeds)) == 12
+    assert arrays.digest(arrays.stream(tmp_path / "x.npz")) == arrays.digest(feeds)
+    assert arrays.count(tmp_path / "x.npz") == 12
+
+
+def test_a_plain_file_is_one_feed_when_streamed(tmp_path: Path) -> None:
+    """Port names alone, as a person writes them."""
+    np.savez(tmp_path / "x.npz", a=np.ones(3), b=np.zeros(2))
+    (feed,) = arrays.stream(tmp_path / "x.npz")
+    assert set(feed) == {"a", "b"}
+
+
+def test_what_is_no_npz_cannot_be_streamed(tmp_path: Path) -> None:
+    """A missing file, text, a single array."""
+    (tmp_path / "t.npz").write_text("no")
+    np.save(tmp_path / "one.npy", np.ones(3))
+    for name in ("none.npz", "t.npz", "one.npy"):
+        with pytest.raises(UsageError):
+            list(arrays.stream(tmp_path / name))
+
+
+def test_the_same_feeds_are_the_same_bytes(tmp_path: Path) -> None:
+    """No clock is in the file."""
+    for name in ("a", "b"):
+        arrays.save(tmp_path / name, [{"x": np.ones(4)}])
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -58,3 +58,16 @@ def test_what_counts_as_right_or_wrong() -> None:
     assert right_or_wrong(rows, _mean) == pytest.approx(100)
     assert right_or_wrong(rows, lambda r: float(r.max())) is None
     assert right_or_wrong(rows / 2, _mean) is None
+
+
+def test_how_many_samples_would_certify(tmp_path: Path) -> None:
+    """Where the drop is within the budget and the bound is not; none where no number would do."""
+    few = np.ones(100)
+    short = _proof(tmp_path, few, few, 0.5)
+    assert short.needed_samples is not None
+    many = np.ones(short.needed_samples)
+    assert _proof(tmp_path, many, many, 0.5).bound < 0.7
+    worse = few.copy()
+    worse[:2] = 0
+    assert _proof(tmp_path, few, worse, 0.5).needed_samples is None
+    assert _proof(tmp_path, np.ones(10_000), np.ones(10_000), 0.5).needed_samples == 10_000

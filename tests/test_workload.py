@@ -46,7 +46,7 @@ def test_what_a_whole_file_says(tmp_path: Path) -> None:
     calibration, samples = workload.calibration(found), workload.samples(found, "search")
     assert calibration is not None
     assert samples is not None
-    assert len(calibration) == 3
+    assert len(list(calibration)) == 3
     assert [(len(calls), label) for calls, label in samples] == [(1, 1), (2, 0)]
 
 
@@ -133,7 +133,7 @@ def read(found: Workload, folder: Path) -> None:
     """Everything that a run asks of a workload before it has a plan."""
     workload.example(found)
     workload.requests(found)
-    workload.calibration(found)
+    list(workload.calibration(found) or ())
     if workload.samples(found, "search") == []:
         evaluate.evaluate(None, found, "search", folder)  # type: ignore[arg-type]
 

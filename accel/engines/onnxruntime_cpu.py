@@ -79,7 +79,7 @@ def recipes(target: Target) -> Mapping[str, Refusal | None]:
     slow = Refusal("bf16", "ONNX Runtime has no bf16 kernels on a CPU: nodes would be cast to fp32")
     no_dot = None if INT8 & _isa(target) else Refusal("int8", "no int8 dot product (VNNI, DOT)")
     half = Refusal("fp16", "no fp16 kernels on a CPU: ONNX Runtime would cast each node to fp32")
-    int8 = dict.fromkeys(("int8_dynamic", "int8_static"), no_dot)
+    int8 = dict.fromkeys(("int8_dynamic", "int8_static", "int8_mixed"), no_dot)
     return {"fp32": None, **int8, "bf16": slow, "fp16": half}
 
 

@@ -44,7 +44,7 @@ def probe() -> Probe:
 def style(target: Target) -> QuantStyle:
     """TensorRT's: signed and symmetric. Nothing is quantized for the CUDA provider; its name tells bf16
     which operators it has kernels of."""
-    return QuantStyle(True, True, True, True, True, operators=("onnxruntime_cuda",))
+    return QuantStyle(True, True, True, True, True, operators=("onnxruntime_cuda",), pairs="inputs")
 
 
 def recipes(target: Target) -> Mapping[str, Refusal | None]:

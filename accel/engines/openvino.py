@@ -50,6 +50,7 @@ def style(target: Target) -> QuantStyle:
         activation_symmetric=False,
         per_channel=True,
         operators=("openvino",),
+        pairs="inputs",
     )
 
 
@@ -76,6 +77,7 @@ def recipes(target: Target) -> Mapping[str, Refusal | None]:
         "fp16": Refusal("fp16", half),
         "bf16": None if "BF16" in able else no_bf16,
         "int8_static": None if INT8 & isa else no_dot,
+        "int8_mixed": None if INT8 & isa else no_dot,
         "int8_dynamic": Refusal("int8_dynamic", decomposed),
     }
 

@@ -73,6 +73,7 @@ def style(target: Target) -> QuantStyle:
         activation_symmetric=True,
         per_channel=True,
         operators=("tensorrt",),
+        pairs="inputs",
     )
 
 
@@ -89,6 +90,7 @@ def recipes(target: Target) -> Mapping[str, Refusal | None]:
         "fp16": blind,
         "bf16": blind or ("" if capability and capability >= BF16_SINCE else old),
         "int8_static": blind,
+        "int8_mixed": blind,
         "int8_dynamic": NO_DYNAMIC,
     }
     new = "this engine was never tried with it"

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy
 
 from accel import arrays
+from accel.calibration.collect import collect
 from accel.errors import UsageError
+from accel.sketch import Sketch
 from accel.values import Feed, Model
+
+
+def sketches(
+    recipe: str, calibration: Iterable[Feed] | Mapping[str, Sketch] | None, model: Model
+) -> tuple[Mapping[str, Sketch], dict[str, int]]:
+    """What is known of the values of this very graph: as given, else from one pass over the feeds, with
+    a fact that says how many.
+
+    Raises what `checked` does."""
+    if isinstance(calibration, Mapping):
+        return calibration, {}
+    seen = collect(model.path, checked(recipe, calibration, model))
+    return seen.sketches, {"calibration feeds": seen.feeds}
 
 
 def checked(recipe: str, calibration: Iterable[Feed] | None, model: Model) -> list[Feed]:

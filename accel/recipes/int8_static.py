@@ -2,7 +2,7 @@
 
     q(x) = clamp(round(x / s) + z),  s = (max - min) / 255
 
-By ONNX Runtime's calibrators (MinMax, Percentile, Entropy) or by NNCF, whose transformer scheme
+By ONNX Runtime's quantizer with its MinMax calibrator (int8_mixed has more ranges, of one pass) or by NNCF, whose transformer scheme
 (SmoothQuant, arXiv 2211.10438, and fast bias correction) keeps accuracy where plain ranges lose it.
 """
 
@@ -16,18 +16,16 @@ from typing import Any
 from accel import graph
 from accel.errors import CandidateBroken
 from accel.protocols import Quantized
-from accel.recipes import _calibration, _fuse
+from accel.recipes import _calibration, _fuse, _raise
 from accel.recipes._quiet import quiet
 from accel.values import Feed, Model, Options, QuantStyle
 
 NEEDS_CALIBRATION = True
 MOST_FEEDS = 300  # NNCF's own default; ranges had settled well before on the models tried
-PER_CHANNEL_OPSET = 13  # QuantizeLinear and DequantizeLinear take an axis from here on (ONNX)
 # What TensorRT fuses into int8 kernels has Q/DQ pairs at the inputs of these and none at their outputs,
 # and its DequantizeLinear takes no int32, which is what a quantized bias is. (TensorRT documentation,
 # Explicit Quantization; onnx-tensorrt, docs/operators.md)
 WEIGHTED = ["Conv", "ConvTranspose", "Gemm", "MatMul"]
-HISTOGRAM_FEEDS = 64  # histogram calibrators keep every activation in memory
 
 
 def variants(style: QuantStyle) -> tuple[Options, ...]:
@@ -37,7 +35,7 @@ def variants(style: QuantStyle) -> tuple[Options, ...]:
     they took 0.96 [0.91, 1.01] of the time on sentences and 0.99 on batches, for 0.09 pt."""
     if "openvino" in style.operators:
         return tuple({"tool": "nncf", "activations": a} for a in ("asymmetric", "symmetric"))
-    return tuple({"tool": "onnxruntime", "method": m} for m in ("MinMax", "Percentile", "Entropy"))
+    return ({"tool": "onnxruntime", "method": "MinMax"},)
 
 
 def apply(
@@ -53,8 +51,11 @@ def apply(
     proto = graph.open_model(model.path)
     transformer = _fuse.is_transformer(proto)
     path = out / "model.onnx"
-    raised = _raised(proto, out / "raised.onnx")
-    model = model if raised is None else dataclasses.replace(model, path=raised)
+    raised = None
+    if (higher := _raise.raised(proto)) is not proto:
+        raised = out / "raised.onnx"
+        graph.save(higher, raised)
+        model = dataclasses.replace(model, path=raised)
     with quiet(f"int8_static's {options['tool']}"):
         if options["tool"] == "onnxruntime":
             used = _onnxruntime(model, feeds, style, str(options["method"]), path)
@@ -64,34 +65,13 @@ def apply(
     line = f"int8_static {options['tool']} {how} on {used} feeds"
     if raised is not None:
         raised.unlink()
-        line += f", raised to opset {PER_CHANNEL_OPSET}"
+        line += f", raised to opset {_raise.PER_CHANNEL_OPSET}"
     facts: dict[str, Any] = {"calibration feeds": used}
     made = graph.operators(graph.open_model(path))
     facts["QuantizeLinear"] = made.get("QuantizeLinear", 0)
     if not facts["QuantizeLinear"]:
         raise CandidateBroken("nothing was quantized: no operator with weights in this graph")
     return Quantized(graph.describe(path, (*model.trail, line)), facts)
-
-
-def _raised(proto: Any, path: Path) -> Path | None:
-    """The graph at an opset whose Q/DQ nodes may have an axis, or None where it has one already."""
-    import onnx
-
-    if _opset(proto) >= PER_CHANNEL_OPSET:
-        return None
-    try:
-        graph.save(onnx.version_converter.convert_version(proto, PER_CHANNEL_OPSET), path)
-    except Exception as error:  # the converter raises whatever its C++ does
-        found = f"opset {_opset(proto)} is below {PER_CHANNEL_OPSET}, which Q/DQ needs"
-        raise CandidateBroken(f"{found}, and it cannot be converted: {error}") from None
-    return path
-
-
-def _opset(proto: Any) -> int:
-    """The version of the standard operators that a graph is written in."""
-    return max(
-        (int(o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=1
-    )
 
 
 def _nncf(model: Model, feeds: list[Feed], transformer: bool, activations: str, path: Path) -> int:
@@ -131,7 +111,7 @@ def _onnxruntime(
     )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    used = _equal_shapes(feeds) if method != "MinMax" else feeds[:MOST_FEEDS]
+    used = feeds[:MOST_FEEDS]
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
@@ -165,12 +145,3 @@ def _onnxruntime(
     )
     prepared.unlink()
     return len(used)
-
-
-def _equal_shapes(feeds: list[Feed]) -> list[Feed]:
-    """The largest group of feeds of one shape: histogram calibrators stack what they collect, and
-    crash on varying lengths ("inhomogeneous shape")."""
-    groups: dict[tuple[Any, ...], list[Feed]] = {}
-    for feed in feeds:
-        groups.setdefault(tuple(a.shape for a in feed.values()), []).append(feed)
-    return max(groups.values(), key=len)[:HISTOGRAM_FEEDS]

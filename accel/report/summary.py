@@ -74,8 +74,13 @@ def _ratio(base: Measurement, measured: Measurement, group: str | None) -> str:
 def proof(c: Certificate) -> str:
     """The certificate as one line."""
     note = f"; {c.note}" if c.note else ""
+    more = ""
+    if c.agreement is not None:
+        more += f"; {c.fidelity} {c.agreement:.2f} %"
+    if c.grade == "consistent" and c.needed_samples is not None:
+        more += f"; about {c.needed_samples} samples would certify it"
     return (
         f"{c.grade}: {c.metric} {c.value:.4f} {c.unit}, fp32 {c.baseline:.4f}; drop {c.drop:+.3f} "
         f"[{c.interval[0]:+.3f}, {c.interval[1]:+.3f}], one-sided 95 % bound {c.bound:+.3f}, "
-        f"budget {c.budget:g} ({c.method}, {c.samples} samples, {c.split} split{note})"
+        f"budget {c.budget:g} ({c.method}, {c.samples} samples, {c.split} split{note}){more}"
     )

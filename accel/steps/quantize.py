@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from accel import arrays, catalog, graph
 from accel.errors import CandidateBroken, UsageError
 from accel.protocols import Quantized
-from accel.values import Model, Options, QuantStyle
+from accel.steps.calibrate import calibrate
+from accel.values import Calibration, Model, Options, QuantStyle
 
 
 def quantize(
@@ -18,20 +21,35 @@ def quantize(
     style: QuantStyle,
     options: Options,
     out: Path,
+    calibrated: Calibration | None = None,
+    noise: Sequence[str] = (),
 ) -> Quantized:
     """The graph that a recipe makes of a model, in the folder `out`; ports stay as they are.
 
-    `calibration` is an .npz of feeds. Raises UsageError where a recipe needs it and it is absent,
+    `calibration` is an .npz of feeds; `calibrated` what `calibrate` found in them for this very graph,
+    for recipes that take that (without, it is done here). Raises UsageError where a recipe needs it and it is absent,
     CandidateBroken when the graph cannot be treated or came out with other ports."""
     member = catalog.load("recipes", recipe)
-    if member.NEEDS_CALIBRATION and calibration is None:
+    if member.NEEDS_CALIBRATION and calibration is None and calibrated is None:
         raise UsageError(
             f"Recipe {recipe!r} needs calibration data and never invents it. "
             f"Add calibration() to the workload, or give --data x.npz."
         )
-    feeds = arrays.load(calibration) if member.NEEDS_CALIBRATION and calibration else None
     out.mkdir(parents=True, exist_ok=True)
-    made: Quantized = member.apply(model, feeds, style, options, out)
+    data: Any = None
+    if getattr(member, "NEEDS_SKETCHES", False):
+        from accel import sketch
+
+        calibrated = calibrated or calibrate(model, Path(str(calibration)), out, noise=noise)
+        data = sketch.read(calibrated.sketches)
+    elif member.NEEDS_CALIBRATION and calibration is not None:
+        data = arrays.load(calibration)
+    made: Quantized = member.apply(model, data, style, options, out)
+    if calibrated is not None:
+        told = (
+            f"{calibrated.feeds} of {calibrated.offered}{', settled' if calibrated.settled else ''}"
+        )
+        made = dataclasses.replace(made, facts={**made.facts, "calibration feeds": told})
     described = graph.describe(made.model.path, made.model.trail)
     for kind in ("inputs", "outputs"):
         before = [p.name for p in getattr(model, kind)]

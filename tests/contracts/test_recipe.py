@@ -238,7 +238,10 @@ def test_feeds_of_many_lengths_are_taken(
     if not recipe[1].NEEDS_CALIBRATION:
         return
     made = list(_applied(recipe[1], model, style, tmp_path))
-    assert len(made) == len(recipe[1].variants(style))
+    wanted = [
+        v for v in recipe[1].variants(style) if not v.get("equalize")
+    ]  # it has no convolution
+    assert [variant for variant, _, _ in made] == wanted
     refused = engine.module.recipes(engine.target)[recipe[0]]
     for variant, quantized, out in made:
         assert 0 < quantized.facts["calibration feeds"] <= len(_feeds(model)), variant

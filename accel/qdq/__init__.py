@@ -1,0 +1,1 @@
+"""Q/DQ graphs: which nodes can run in int8, where the pairs go, and the writing of them."""

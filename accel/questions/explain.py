@@ -1,0 +1,184 @@
+"""accel explain: where the error of a converted graph is born, how it grows, and what mends it.
+
+Every part that the conversion changed (a pair of Q/DQ, a weight, a node in 16 bits) is taken back alone, and
+how much of the outputs' error then goes away is measured: a ranking by that is causal, where one by the
+size of a tensor's own error is not. Kinds are told from the part's numbers, beside the reference's values.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accel import arrays, catalog, graph
+from accel.errors import CandidateBroken, UsageError
+from accel.values import Feed
+
+if TYPE_CHECKING:
+    from accel.explaining.mended import Tried
+    from accel.explaining.view import View
+    from accel.sketch import Sketch
+
+NAMED = 10  # causes that are told
+JUMP_DB = 6.0  # an error that at least quadruples at one value
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One part, by what taking it back mends."""
+
+    part: str
+    value: str  # the reference's name of what it quantizes or makes
+    recovered: float  # share of the outputs' error that goes away without it
+    alone: bool = False  # True: instead, the share that it makes when put into the reference alone
+    kind: str = ""  # empty: nothing is wrong with it, but that it is rounded
+    message: str = ""
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """The error at one value, in dB below it."""
+
+    value: str
+    sqnr_db: float
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Of one converted graph."""
+
+    sqnr_db: float  # of its outputs
+    parts: int
+    tried: int  # of them; of more than can be, those that are off most themselves
+    feeds: int
+    suspects: tuple[Suspect, ...]  # most mending first
+    growth: tuple[Growth, ...]  # where the error grows, in the order of the graph
+    untold: tuple[str, ...] = ()  # parts that cannot be taken back, and why
+
+
+def explain(
+    candidate: Path,
+    reference: Path,
+    feeds: Sequence[Feed],
+    calibration: Iterable[Feed] | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Explained:
+    """Raises UsageError where there are no feeds, they are not of this model or the graphs' ports differ,
+    CandidateBroken where one cannot be run or nothing was changed in it."""
+    from accel.calibration.collect import collect
+    from accel.explaining import mended, running
+    from accel.explaining.parts import parts
+    from accel.explaining.revert import restored
+
+    one, two = _views(candidate, reference, feeds)
+    whole_graph, two = two, restored(one, two)
+    found = parts(one, two)
+    if not found:
+        raise CandidateBroken(
+            f"{candidate} has no part that differs from {reference} and can be told by name. Compare "
+            "with the very graph that was converted."
+        )
+    want = running.outputs(one.proto, feeds)
+    if not any(array.dtype.kind == "f" for array in want[0]):
+        raise UsageError(
+            "All outputs are integers: compare graphs that end before ArgMax and its like."
+        )
+    whole = running.error(running.outputs(whole_graph.proto, feeds), want)
+    own = mended.growth(one, two, feeds)
+    ranked = mended.tried(one, two, found, feeds, want, whole, own, progress)
+    told = [t for t in ranked[:NAMED] if t.recovered >= mended.LEAST]
+    seen = collect(reference, feeds, stop=False).sketches if told else {}
+    held = _held(two, feeds) if told else {}
+    known = None if calibration is None else collect(reference, calibration, stop=False).sketches
+    return Explained(
+        sqnr_db=_db(whole),
+        parts=len(found),
+        tried=len(ranked),
+        feeds=len(feeds),
+        suspects=tuple(_suspect(one, two, t, seen, held, known) for t in told),
+        growth=_growth(own),
+        untold=tuple(f"{t.part.title}: {t.trouble}" for t in ranked if t.trouble),
+    )
+
+
+def _views(candidate: Path, reference: Path, feeds: Sequence[Feed]) -> tuple[View, View]:
+    """Both graphs, of one opset, once it is sure that they belong together."""
+    import onnx
+
+    from accel.explaining.view import View
+
+    if not feeds:
+        raise UsageError("There is nothing to run: 1 feed is the least.")
+    ports = graph.describe(reference), graph.describe(candidate)
+    shown = [[(p.name, p.dtype) for p in (*m.inputs, *m.outputs)] for m in ports]
+    if sorted(shown[0]) != sorted(shown[1]):
+        raise UsageError(
+            f"{candidate} is not of {reference}: its ports are {shown[1]}, not {shown[0]}."
+        )
+    for i, feed in enumerate(feeds):
+        arrays.fit(feed, ports[0].inputs, f"feed {i}")
+    one, two = View(graph.open_model(reference)), View(graph.open_model(candidate))
+    if one.opset == two.opset:
+        return one, two
+    try:
+        return View(onnx.version_converter.convert_version(one.proto, two.opset)), two
+    except Exception as error:  # the converter raises whatever its C++ does
+        raise UsageError(
+            f"{reference} is of opset {one.opset}, {candidate} of {two.opset}, and it cannot be converted: "
+            f"{error}"
+        ) from None
+
+
+def _held(two: View, feeds: Sequence[Feed]) -> Mapping[str, Sketch]:
+    """The candidate's own values."""
+    from accel import graph as graphs
+    from accel.calibration.collect import collect
+
+    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
+        path = Path(folder, "model.onnx")
+        graphs.save(two.proto, path)
+        return collect(path, feeds, stop=False).sketches
+
+
+def _suspect(
+    one: View,
+    two: View,
+    tried: Tried,
+    seen: Mapping[str, Sketch],
+    held: Mapping[str, Sketch],
+    known: Mapping[str, Sketch] | None,
+) -> Suspect:
+    from accel.explaining.evidence import evidence
+
+    e = evidence(one, two, tried.part, seen, held, known)
+    causes = [c for name in catalog.names("causes") if (c := catalog.load("causes", name).judge(e))]
+    best = max(causes, key=lambda c: c.sure, default=None)
+    return Suspect(
+        part=tried.part.title,
+        value=tried.part.value,
+        recovered=tried.recovered,
+        alone=tried.alone,
+        kind=best.kind if best else "",
+        message=best.message if best else "",
+        mend=best.mend if best else "",
+    )
+
+
+def _growth(errors: Mapping[str, float]) -> tuple[Growth, ...]:
+    """Values at which the error is much larger than at all before them."""
+    found, worst_db = [], math.inf
+    for name, error in errors.items():
+        sqnr_db = _db(error)
+        if sqnr_db < worst_db - JUMP_DB:
+            found.append(Growth(name, sqnr_db))
+            worst_db = sqnr_db
+    return tuple(found)
+
+
+def _db(error: float) -> float:
+    return math.inf if error <= 0 else -10 * math.log10(error)

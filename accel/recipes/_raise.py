@@ -1,0 +1,32 @@
+"""A newer opset for graphs that are too old for Q/DQ nodes with an axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accel.errors import CandidateBroken
+
+PER_CHANNEL_OPSET = 13  # QuantizeLinear and DequantizeLinear take an axis from here on (ONNX)
+
+
+def raised(proto: Any) -> Any:
+    """The graph at an opset whose Q/DQ nodes may have an axis: itself, where it is at one already.
+
+    Raises CandidateBroken where ONNX's converter cannot."""
+    import onnx
+
+    opset = _opset(proto)
+    if opset >= PER_CHANNEL_OPSET:
+        return proto
+    try:
+        return onnx.version_converter.convert_version(proto, PER_CHANNEL_OPSET)
+    except Exception as error:  # the converter raises whatever its C++ does
+        found = f"opset {opset} is below {PER_CHANNEL_OPSET}, which Q/DQ needs"
+        raise CandidateBroken(f"{found}, and it cannot be converted: {error}") from None
+
+
+def _opset(proto: Any) -> int:
+    """The version of the standard operators that a graph is written in."""
+    return max(
+        (int(o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=1
+    )

@@ -1,0 +1,146 @@
+"""int8_mixed: Q/DQ pairs by accel's own writer, from the sketches of one calibration run.
+
+Which range, whether scales migrate, and which products stay in float32 are options: an assignment, that
+the search (accel.mixing) solves for. Whatever it is, every pair stands where the engine fuses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from accel import catalog, graph
+from accel.errors import CandidateBroken
+from accel.protocols import Quantized
+from accel.qdq import place, write
+from accel.qdq.numbers import Steps
+from accel.qdq.sites import PRODUCTS, Site, sites
+from accel.ranges import minmax
+from accel.recipes import _calibration, _equalize, _fuse, _raise, _smooth
+from accel.sketch import Sketch
+from accel.values import Feed, Model, Options, QuantStyle
+
+NEEDS_CALIBRATION = True
+NEEDS_SKETCHES = True  # takes them instead of feeds, where one pass serves many candidates
+Range = tuple[float, float]
+STEPS = 255
+ALPHA = 0.5  # of the scale migration: its authors' own, for most models
+
+
+def variants(style: QuantStyle) -> tuple[Options, ...]:
+    """Full int8 in some ways; what is better than the best of them is for the search."""
+    plain: dict[str, Any] = {"ranges": "mse", "correct": True}
+    if style.pairs == "inputs" and not style.activation_symmetric:
+        plain = {**plain, "symmetric": True}  # no zero points to take off: 4 % quicker on MiniLM
+    return (
+        plain,
+        {**plain, "ranges": "minmax"},
+        {**plain, "migrate": ALPHA},
+        {**plain, "equalize": True},
+    )
+
+
+def apply(
+    model: Model,
+    calibration: Iterable[Feed] | Mapping[str, Sketch] | None,
+    style: QuantStyle,
+    options: Options,
+    out: Path,
+) -> Quantized:
+    """Options: "ranges" (a file of accel/ranges), "correct" (biases), "migrate" (alpha), "equalize",
+    "symmetric" (no zero points), "float" (names of sites that stay as they are).
+
+    `calibration` may be the sketches that accel.calibration made for this very graph. Raises UsageError for
+    calibration data that is absent, NaN or not for this model, CandidateBroken where an option does not apply to this graph, or nothing is left to quantize."""
+    seen, counted = _calibration.sketches("int8_mixed", calibration, model)
+    raised = _raise.raised(graph.open_model(model.path))
+    proto, known, given = _moved(raised, dict(seen), options)
+    found, left = sites(proto), frozenset(options.get("float", ()))
+    if unknown := left - {s.name for s in found}:
+        raise CandidateBroken(f"no site is named {', '.join(sorted(unknown))}")
+    chosen = _chosen(found, left, _fuse.is_transformer(proto))
+    placing = place.place(proto, found, chosen, style.pairs)
+    if not placing.products:
+        raise CandidateBroken("nothing was quantized: no Conv, Gemm or MatMul is left for int8")
+    how = _how(style, bool(options.get("symmetric")))
+    ranges = _ranges(proto, placing, known, given, str(options["ranges"]), how)
+    means = known if options.get("correct") else None
+    path = out / "model.onnx"
+    graph.save(write.written(proto, placing, ranges, how, means), path)
+    facts: dict[str, Any] = {
+        **counted,
+        "int8": len(placing.products),
+        "float32": sum(n.op_type in PRODUCTS for n in graph.walk(proto)) - len(placing.products),
+        "pairs": len(place.tensors(proto, placing)),
+    }
+    line = f"int8_mixed {options['ranges']}, {facts['int8']} products in int8"
+    return Quantized(graph.describe(path, (*model.trail, line)), facts)
+
+
+def _moved(
+    proto: Any, known: dict[str, Sketch], options: Options
+) -> tuple[Any, dict[str, Sketch], dict[str, Range]]:
+    """The graph with its scales moved, its statistics, and the extremes of the values that changed."""
+    given: dict[str, Range] = {}
+    if options.get("equalize"):
+        proto, scales = _equalize.equalized(proto)
+        if not scales:
+            raise CandidateBroken("nothing to equalize: no two convolutions follow each other")
+        moved = {n: known[n].divided(s) for n, s in scales.items() if n in known}
+        known |= moved
+        given = {n: minmax.of(s, STEPS, False) for n, s in moved.items() if s.count}
+    if options.get("migrate"):
+        proto, more = _smooth.smoothed(proto, sites(proto), known, float(options["migrate"]))
+        if not more:
+            raise CandidateBroken(
+                "no scales to migrate: no MatMul or Gemm with channels of its own"
+            )
+        known |= more
+        given |= {n: minmax.of(s, STEPS, False) for n, s in more.items()}
+    return proto, known, given
+
+
+def _chosen(found: tuple[Site, ...], left: frozenset[str], transformer: bool) -> set[str]:
+    """In a transformer additions lead to norms in float32: int8 would gain nothing there."""
+    return {
+        s.name for s in found if s.name not in left and (s.operator in PRODUCTS or not transformer)
+    }
+
+
+def _ranges(
+    proto: Any,
+    placing: place.Placing,
+    known: Mapping[str, Sketch],
+    given: Mapping[str, Range],
+    method: str,
+    how: write.How,
+) -> dict[str, Range]:
+    of = catalog.load("ranges", method).of
+    found = {}
+    for name in place.tensors(proto, placing):
+        if name in given:
+            found[name] = given[name]
+        elif name in known and known[name].count:
+            steps = how.steps(known[name].low)
+            found[name] = of(known[name], steps.count, steps.symmetric)
+        else:
+            raise CandidateBroken(
+                f"{name} was never a finite number in calibration, or is not of the graph that was "
+                "calibrated: nothing is known of its range"
+            )
+    for node in proto.graph.node:
+        if node.op_type == "MaxPool" and node.input[0] in found and node.output[0] in found:
+            found[node.output[0]] = found[node.input[0]]  # engines pool in int8 at one scale alone
+    return found
+
+
+def _how(style: QuantStyle, symmetric: bool) -> write.How:
+    return write.How(
+        activations=Steps(style.activation_signed, style.activation_symmetric),
+        weights=Steps(style.weight_signed, style.weight_symmetric, 7 if style.reduce_range else 8),
+        per_channel=style.per_channel,
+        zeroless=symmetric,
+        bias=style.pairs == "around",
+        dedicated="tensorrt" in style.operators,
+    )

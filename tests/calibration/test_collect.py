@@ -1,0 +1,141 @@
+"""One pass over calibration data: what is kept, when it ends, and that memory stays flat."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from accel import testing
+from accel.calibration import collect as collecting
+from accel.calibration.collect import collect
+from accel.errors import CandidateBroken, UsageError
+from accel.values import Feed, Model
+
+DRAW = np.random.default_rng(3)
+
+
+def feeds(model: Model, count: int, batch: int = 4) -> list[Feed]:
+    return [
+        {p.name: DRAW.normal(size=(batch, *p.shape[1:])).astype("float32") for p in model.inputs}
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture
+def convnet(tmp_path: Path) -> Model:
+    return testing.convnet(tmp_path / "m.onnx")
+
+
+def test_every_float_value_is_seen_as_it_was(convnet: Model) -> None:
+    """Extremes and counts are those of a run whose values are looked at one by one."""
+    given = feeds(convnet, 5)
+    found = collect(convnet.path, given, stop=False)
+    assert found.feeds == 5
+    session = onnxruntime.InferenceSession(str(convnet.path))
+    y = np.concatenate([session.run(["y"], dict(f))[0] for f in given])
+    assert found.sketches["y"].low == pytest.approx(y.min(), rel=1e-5)  # fused otherwise
+    assert found.sketches["y"].high == pytest.approx(y.max(), rel=1e-5)
+    assert found.sketches["y"].count == y.size
+    x = np.concatenate([f["x"] for f in given])
+    assert (found.sketches["x"].low, found.sketches["x"].high) == (x.min(), x.max())
+    assert {"x", "p0", "r0", "p1", "r1", "mean", "flat", "y"} == set(found.sketches)
+
+
+def test_channels_are_told_apart_around_products(convnet: Model) -> None:
+    """Axis 1 of a convolution's input and output, the last one of a matrix product's."""
+    found = collect(convnet.path, feeds(convnet, 3)).sketches
+    assert np.shape(found["x"].channel_sum) == (3,)
+    assert np.shape(found["r0"].channel_sum) == (8,)
+    assert np.shape(found["flat"].channel_sum) == (16,)
+
+
+def test_sets_of_taps_give_the_same(convnet: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all values at once are too many bytes, they are tapped in turns."""
+    given = feeds(convnet, 6)
+    whole = collect(convnet.path, given)
+    monkeypatch.setattr(collecting, "TAPPED_BYTES", 4096)
+    parts = collect(convnet.path, given)
+    for name, sketch in whole.sketches.items():
+        assert np.array_equal(parts.sketches[name].counts, sketch.counts), name
+
+
+def test_lengths_may_vary(tmp_path: Path) -> None:
+    """What makes histogram calibrators of others crash: sequences of different lengths."""
+    model = testing.attention(tmp_path / "m.onnx")
+    given = [testing.tokens(batch=2, length=n).inputs for n in (3, 7, 5)]
+    found = collect(model.path, given)
+    assert found.sketches["scores"].count == sum(2 * n * n for n in (3, 7, 5))
+    assert found.sketches["embedded"].channel_sum is not None
+
+
+def test_it_ends_when_ranges_have_settled(convnet: Model) -> None:
+    """The same few feeds again and again teach nothing: long before the end it stops, and says so."""
+    few = feeds(convnet, 8, batch=64)
+    found = collect(convnet.path, few * 100)
+    assert found.settled
+    assert found.feeds < 100
+    assert not collect(convnet.path, few * 100, stop=False, most=40).settled
+
+
+def test_ranges_that_keep_growing_are_named(convnet: Model) -> None:
+    """Data that drifts never settles, and what moves is told."""
+    grown = [{"x": f["x"] * 1.2**i} for i, f in enumerate(feeds(convnet, 64))]
+    found = collect(convnet.path, grown)
+    assert not found.settled
+    assert found.feeds == 64
+    assert "x" in found.moving
+
+
+def test_most_is_a_limit(convnet: Model) -> None:
+    """No feed beyond it is even asked for."""
+    asked = []
+
+    def watched() -> Iterator[Feed]:
+        for i, feed in enumerate(feeds(convnet, 50)):
+            asked.append(i)
+            yield feed
+
+    assert collect(convnet.path, watched(), most=5).feeds == 5
+    assert len(asked) == 5
+
+
+def test_no_data_and_wrong_data_are_errors(convnet: Model) -> None:
+    """Of this library's kinds."""
+    with pytest.raises(UsageError, match="no calibration data"):
+        collect(convnet.path, [])
+    with pytest.raises(CandidateBroken, match="cannot run"):
+        collect(convnet.path, [{"x": np.zeros((1, 3, 8, 9, 9), "float32")}])
+
+
+MEMORY = """
+import resource, sys
+import numpy as np
+from accel import testing
+from accel.calibration.collect import collect
+from pathlib import Path
+model = testing.convnet(Path(sys.argv[1]))
+draw = np.random.default_rng(0)
+feeds = ({"x": draw.normal(size=(32, 3, 8, 8)).astype("float32")} for _ in range(int(sys.argv[2])))
+collect(model.path, feeds, stop=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak(folder: Path, count: int) -> int:
+    done: Any = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(folder / "m.onnx"), str(count)],
+        capture_output=True, check=True, text=True,
+    )  # fmt: skip
+    return int(done.stdout)
+
+
+def test_memory_does_not_grow_with_feeds(tmp_path: Path) -> None:
+    """From 16 to 512 feeds (25 MB more of inputs alone) the peak stays within a tenth."""
+    assert peak(tmp_path, 512) < 1.1 * peak(tmp_path, 16)

@@ -1,0 +1,91 @@
+"""Which nodes could run in int8, and what they read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from accel import graph, testing
+from accel.qdq.sites import Weight, sites
+
+F = TensorProto.FLOAT
+
+
+def test_products_of_a_small_network(tmp_path: Path) -> None:
+    """Two convolutions and a Gemm, with their weights, axes and biases; a mean between them."""
+    model = testing.convnet(tmp_path / "m.onnx")
+    found = sites(graph.open_model(model.path))
+    kinds = [(s.operator, s.activations, s.weight, s.bias) for s in found]
+    assert kinds == [
+        ("Conv", (0,), Weight(1, "k0", 0), 2),
+        ("Conv", (0,), Weight(1, "k1", 0), None),
+        ("GlobalAveragePool", (0,), None, None),
+        ("Gemm", (0,), Weight(1, "w", 1), 2),
+    ]
+
+
+def test_products_of_activations_have_two(tmp_path: Path) -> None:
+    """Scores and the weighted sum of an attention."""
+    model = testing.attention(tmp_path / "m.onnx")
+    found = {s.name: s for s in sites(graph.open_model(model.path))}
+    names = {s.activations for s in found.values() if s.operator == "MatMul" and s.weight is None}
+    assert names == {(0, 1)}
+    assert sum(s.operator == "MatMul" for s in found.values()) == 5
+
+
+@pytest.mark.parametrize(
+    ("operator", "shape", "options", "axis"),
+    [
+        ("Conv", (8, 4, 3, 3), {}, 0),
+        ("Conv", (4, 1, 3, 3), {"group": 4}, 0),
+        ("ConvTranspose", (4, 8, 3, 3), {}, 1),
+        ("ConvTranspose", (4, 2, 3, 3), {"group": 2}, None),
+        ("Gemm", (4, 8), {}, 1),
+        ("Gemm", (8, 4), {"transB": 1}, 0),
+        ("MatMul", (4, 8), {}, 1),
+        ("MatMul", (2, 4, 8), {}, 2),
+    ],
+)
+def test_the_axis_is_that_of_the_output_channels(
+    operator: str, shape: tuple[int, ...], options: dict[str, int], axis: int | None
+) -> None:
+    """A scale for each of these can be taken out of the product; None where no axis is so."""
+    rank = len(shape) if operator.startswith("Conv") else 2
+    sizes = [1, 4, 9, 9] if rank == 4 else [3, 4]
+    body = helper.make_graph(
+        [helper.make_node(operator, ["x", "w"], ["y"], **options)],
+        "g",
+        [helper.make_tensor_value_info("x", F, sizes)],
+        [helper.make_tensor_value_info("y", F, None)],
+        [numpy_helper.from_array(np.zeros(shape, np.float32), "w")],
+    )
+    proto = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)])
+    (found,) = sites(onnx.shape_inference.infer_shapes(proto))
+    assert found.weight == Weight(1, "w", axis)
+
+
+def test_integers_constants_and_other_domains_are_no_sites(tmp_path: Path) -> None:
+    """An addition of positions, a bias, a product of constants, somebody's own operator."""
+    w = numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
+    b = numpy_helper.from_array(np.ones(4, np.float32), "b")
+    nodes = [
+        helper.make_node("Add", ["i", "i"], ["i2"]),
+        helper.make_node("MatMul", ["w", "w"], ["ww"]),
+        helper.make_node("Add", ["x", "b"], ["xb"]),
+        helper.make_node("MatMul", ["xb", "w"], ["p"], domain="somebody"),
+        helper.make_node("MatMul", ["x", "ww"], ["y"]),
+    ]
+    body = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", F, [2, 4]), helper.make_tensor_value_info("i", 7, [2])],
+        [helper.make_tensor_value_info(n, t, None) for n, t in (("y", F), ("i2", 7))],
+        [w, b],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("somebody", 1)]
+    found = sites(helper.make_model(body, opset_imports=opsets))
+    assert not found
