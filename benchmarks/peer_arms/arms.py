@@ -57,6 +57,13 @@ ARMS: Mapping[str, tuple[Arm, ...]] = {
         *COMMON,
     ),
 }
+QUANTIZED = (  # what benchmarks/quantization.py compares
+    Arm("fp32", "onnxruntime", "onnx"),
+    Arm("onnxruntime dynamic int8", "onnxruntime", "dynamic_plain"),
+    Arm("onnxruntime static int8", "onnxruntime", "static"),
+    Arm("nncf int8", "openvino", "nncf", {"precision": "f32"}),
+    Arm("nncf accuracy control", "openvino", "nncf_control", {"precision": "f32"}),
+)
 
 
 def has_bf16() -> bool:

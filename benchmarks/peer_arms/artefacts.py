@@ -6,6 +6,7 @@ library does to the process (threads, monkeypatches, memory) cannot touch anothe
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -26,11 +27,16 @@ NEEDS = {  # artefact -> the artefact that it is made from
     "dynamic_per_tensor": "fused",
     "static": "onnx",
     "nncf": "onnx",
+    "nncf_control": "onnx",
+    "dynamic_plain": "onnx",
 }
+MOST_DROP = 0.5  # points, for NNCF's accuracy control
 
 
-def prepare(source: Path, name: str, root: Path) -> Path:
-    """The artefact's folder; made now, in a child, unless an earlier run finished it."""
+def prepare(source: Path, name: str, root: Path, limit_s: float | None = None) -> Path:
+    """The artefact's folder; made now, in a child, unless an earlier run finished it.
+
+    Raises subprocess.TimeoutExpired where the child takes longer than `limit_s`."""
     folder = root / name
     if folder.is_dir():
         return folder
@@ -42,9 +48,12 @@ def prepare(source: Path, name: str, root: Path) -> Path:
     started = time.monotonic()
     with (root / f"{name}.log").open("w") as log:
         command = [sys.executable, "-m", "peer_arms.artefacts", source, name, root]
-        subprocess.run(command, stdout=log, stderr=log, check=True, cwd=Path(__file__).parents[1])
+        where = Path(__file__).parents[1]
+        subprocess.run(command, stdout=log, stderr=log, check=True, cwd=where, timeout=limit_s)
+    seconds = time.monotonic() - started
+    (root / f"{name}.json").write_text(json.dumps({"seconds": seconds}))
     draft.rename(folder)
-    print(f"prepared {name} in {time.monotonic() - started:.0f} s", file=sys.stderr)
+    print(f"prepared {name} in {seconds:.0f} s", file=sys.stderr)
     return folder
 
 
@@ -195,6 +204,45 @@ def nncf(problem: Problem, source: Path, out: Path) -> None:
         openvino.Core().read_model(source),
         library.Dataset(_calibration(problem)),
         model_type=library.ModelType.TRANSFORMER if text else None,
+        subset_size=CALIBRATION_SAMPLES,
+    )
+    openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
+
+
+def dynamic_plain(_: Problem, source: Path, out: Path) -> None:
+    """onnxruntime's dynamic int8 of the plain export: what its own documentation begins with."""
+    _dynamic(source, out, per_channel=True)
+
+
+def nncf_control(problem: Problem, source: Path, out: Path) -> None:
+    """NNCF's quantize_with_accuracy_control on the search split, within half a point."""
+    import nncf as library
+    import openvino
+
+    assert problem.samples is not None
+    given = list(problem.samples("search"))
+
+    def validate(compiled: Any, _: Any) -> tuple[float, None]:
+        request = compiled.create_infer_request()
+
+        def call(feed: Any) -> dict[str, np.ndarray]:
+            found = request.infer(dict(feed))
+            return {k: found[i].copy() for i, k in enumerate(problem.outputs)}
+
+        rows = [
+            problem.row(call(f) if isinstance(f, dict) else [call(x) for x in f], label)
+            for f, label in given
+        ]
+        return float(problem.metric(np.asarray(rows, np.float64))), None
+
+    model = library.quantize_with_accuracy_control(
+        openvino.Core().read_model(source),
+        calibration_dataset=library.Dataset(_calibration(problem)),
+        validation_dataset=library.Dataset([0]),
+        validation_fn=validate,
+        max_drop=MOST_DROP,
+        drop_type=library.DropType.ABSOLUTE,
+        model_type=library.ModelType.TRANSFORMER if "input_ids" in problem.ports else None,
         subset_size=CALIBRATION_SAMPLES,
     )
     openvino.save_model(model, out / "model.xml", compress_to_fp16=False)

@@ -155,6 +155,13 @@ def _write(trace: Any, line: Mapping[str, Any]) -> None:
     trace.flush()
 
 
+def answers(arm: Arm, source: Path) -> dict[str, Any]:
+    """An arm's rows and outputs on the certify split, or on the calibration data without labels."""
+    with started(arm, source) as subject:
+        found: dict[str, Any] = subject.ask("answers")
+    return found
+
+
 def scores(arms: Sequence[Arm], source: Path, folder: Path) -> dict[str, float]:
     """Each arm's score on the certify split; made once and kept in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,7 @@ def serve(link: Connection, arm: Arm, source: Path) -> None:
     answers = {
         "block": lambda budget_s: block(call, asked, budget_s),
         "score": lambda: score(call, problem),
+        "answers": lambda: answers_of(call, problem),
         "memory": peak_bytes,
     }
     while (message := link.recv()) is not None:
@@ -81,8 +82,25 @@ def _warm(call: Call, feed: Feed) -> None:
 
 def score(call: Call, problem: Problem) -> float:
     """The workload's metric on the split that nothing was chosen on."""
+    assert problem.samples is not None
     rows = [problem.row(_answer(call, given), label) for given, label in problem.samples("certify")]
     return float(problem.metric(np.asarray(rows)))
+
+
+def answers_of(call: Call, problem: Problem) -> dict[str, Any]:
+    """Rows on the certify split [N] or [N, K], and every sample's first output, flat [N, D]; without
+    labels the outputs alone, on the calibration data."""
+    if problem.samples is None:
+        found = [call(feed) for feed in problem.calibration()]
+        return {"rows": None, "outputs": _flat(found)}
+    pairs = [(_answer(call, given), label) for given, label in problem.samples("certify")]
+    rows = np.asarray([problem.row(answer, label) for answer, label in pairs], np.float64)
+    return {"rows": rows, "outputs": _flat([answer for answer, _ in pairs])}
+
+
+def _flat(answers: Sequence[Any]) -> np.ndarray:
+    firsts = [a[0] if isinstance(a, list) else a for a in answers]
+    return np.stack([np.ravel(next(iter(a.values()))) for a in firsts]).astype(np.float32)
 
 
 def _answer(call: Call, given: Feed | Sequence[Feed]) -> Any:

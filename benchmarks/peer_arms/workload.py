@@ -23,7 +23,7 @@ class Problem:
     dynamic: Mapping[str, Mapping[int, str]]
     outputs: tuple[str, ...]
     calibration: Callable[[], Iterable[Feed]]
-    samples: Callable[[str], Iterable[tuple[Feed, Any]]]
+    samples: Callable[[str], Iterable[tuple[Feed, Any]]] | None  # None: there are no labels
     row: Callable[[Mapping[str, np.ndarray], Any], Any]
     metric: Callable[[Any], float]
     requests: Callable[[], Iterable[tuple[str, float, Feed]]]
@@ -42,7 +42,7 @@ def load(path: Path) -> Problem:
         outputs=tuple(getattr(module, "outputs", ("output_0",))),
         ports=tuple(module.inputs()),
         **{
-            k: getattr(module, k)
+            k: getattr(module, k, None)
             for k in Problem.__dataclass_fields__
             if k not in ("name", "outputs", "ports")
         },
