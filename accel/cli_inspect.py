@@ -24,8 +24,11 @@ LARGEST = 10  # nodes and values that the text shows; --json has them all
     "--size", "sizes", multiple=True, help="of an open axis: batch=8 (repeatable); else 1"
 )
 @click.option("--for", "device", help="would it build there? a profile, or a .toml")
+@click.option("--lint", is_flag=True, help="of Q/DQ alone; for --for, else for cpu-local")
 @click.option("--data", help="of --for: .npz of feeds, the sizes of open axes")
-@click.option("--fix", "out", type=Path, help="of --for: write the graph with what can be mended")
+@click.option(
+    "--fix", "out", type=Path, help="of --for and --lint: write the graph with what can be mended"
+)
 @click.option("--placement", is_flag=True, help="of a release: device and precision of its nodes")
 @output_options
 def inspect(
@@ -34,6 +37,7 @@ def inspect(
     target: str | None,
     sizes: Sequence[str],
     device: str | None,
+    lint: bool,
     data: str | None,
     out: Path | None,
     placement: bool,
@@ -47,15 +51,20 @@ def inspect(
 
     --for: static checks against a target. Exit 1: errors, 3: nothing worse than unknown.
 
+    --lint: the same checks, of quantized graphs alone: what makes engines slow or wrong.
+
     --placement: MODEL is a release."""
+    device = device or ("cpu-local" if lint else None)
     if device is None and (data is not None or out is not None):
-        raise UsageError("--data and --fix go with --for TARGET. Run: accel list targets")
+        raise UsageError(
+            "--data and --fix go with --for TARGET, or --lint. Run: accel list targets"
+        )
     if bool(device) + (roofline or bool(target or sizes)) + placement > 1:
         raise UsageError("--roofline, --for and --placement are questions: ask one at a time.")
     if placement:
         _placement(model, as_json)
     elif device is not None:
-        judge(model, device, data, out, as_json)
+        judge(model, device, data, out, lint, as_json)
     elif roofline:
         _roofline(model, target or "cpu-local", sizes, as_json)
     elif target or sizes:

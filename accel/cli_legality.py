@@ -10,15 +10,17 @@ from accel.errors import AccelError, ConstraintError, Unmeasured
 from accel.shell import emit
 
 
-def judge(model: Path, target: str, data: str | None, out: Path | None, as_json: bool) -> None:
+def judge(
+    model: Path, target: str, data: str | None, out: Path | None, lint: bool, as_json: bool
+) -> None:
     """The findings, worst first, each with its source and what mends it."""
     from accel.questions import inspect as question
 
     if out is None:
-        found = question.judge(model, target, data)
+        found = question.judge(model, target, data, lint=lint)
     else:
         with working_folder(out, model) as folder:
-            found = question.judge(model, target, data, folder / "model.onnx")
+            found = question.judge(model, target, data, folder / "model.onnx", lint)
             found = keep(found, out) if found.fixed else found
     lines = [f"fixed: {line}" for line in found.fixed]
     for f in found.findings:

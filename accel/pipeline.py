@@ -59,9 +59,8 @@ def optimize(
     again = command(job, str(source), target, constraints)
     again += f" --budget {minutes:g}" if minutes != MINUTES else ""
     if why := "as asked" if unmeasured else here.elsewhere(device):
-        progress(
-            Event("note", f"nothing is timed: {why}; int8 over the budget is not mended there")
-        )
+        progress(Event("note", f"nothing is timed: {why}"))
+        progress(Event("note", "int8 that is over the budget is not mended without a clock"))
         again += " --unmeasured" if unmeasured else ""
         return waiting(job, str(source), constraints, roots, yardstick, again, out, progress)
     table = stages.screen(job, roots, constraints, yardstick, progress)

@@ -22,20 +22,22 @@ NAMED = 3  # places that a finding names before it counts the others
 ROUNDS = 3  # one fix may uncover what another mends
 
 
-def check(model: Path, target: Target, requests: Sequence[Request] = ()) -> tuple[Finding, ...]:
+def check(
+    model: Path, target: Target, requests: Sequence[Request] = (), only: str = ""
+) -> tuple[Finding, ...]:
     """What would be refused, go wrong, or cannot be told of an .onnx, worst first.
 
-    Only rules of the target's engines count. Raises BadModel for a file that is no ONNX model, or
+    Only rules of the target's engines count, and those whose names begin with `only`. Raises BadModel for a file that is no ONNX model, or
     such a broken one that the rules cannot be asked."""
     from accel.legality import _graph
 
     with _valid(model):
         graph = _graph.view(model)
-        found = [f for rule in _rules(target) for f in rule.check(graph, target, requests)]
+        found = [f for rule in _rules(target, only) for f in rule.check(graph, target, requests)]
     return tuple(sorted(_merged(found), key=lambda f: (LEVELS.index(f.level), f.rule)))
 
 
-def fix(model: Path, target: Target, out: Path) -> tuple[str, ...]:
+def fix(model: Path, target: Target, out: Path, only: str = "") -> tuple[str, ...]:
     """Write the graph with everything mended that a rule can mend; a line for each change.
 
     Ports stay as they are, but for a double one, which becomes float. Nothing is written where
@@ -46,17 +48,17 @@ def fix(model: Path, target: Target, out: Path) -> tuple[str, ...]:
     with _valid(model):
         if not all(_graph.held(t) for t in _graph.view(model).proto.graph.initializer):
             return ()
-        return _fixed(model, target, out)
+        return _fixed(model, target, out, only)
 
 
-def _fixed(model: Path, target: Target, out: Path) -> tuple[str, ...]:
+def _fixed(model: Path, target: Target, out: Path, only: str) -> tuple[str, ...]:
     from accel.legality import _graph
 
     done: list[str] = []
     path = model
     for _ in range(ROUNDS):
         before = len(done)
-        for rule in _rules(target):
+        for rule in _rules(target, only):
             if not hasattr(rule, "fix"):
                 continue
             made, lines = rule.fix(_graph.view(path), target)
@@ -83,8 +85,9 @@ def _valid(model: Path) -> Iterator[None]:
         raise
 
 
-def _rules(target: Target) -> list[Any]:
-    rules = [catalog.load("legality", name) for name in catalog.names("legality")]
+def _rules(target: Target, only: str) -> list[Any]:
+    names = [name for name in catalog.names("legality") if name.startswith(only)]
+    rules = [catalog.load("legality", name) for name in names]
     return [r for r in rules if not r.ENGINES or set(r.ENGINES) & set(target.engines)]
 
 

@@ -13,7 +13,7 @@ import numpy
 import onnx
 from onnx import numpy_helper
 
-from accel.legality import _graph, _tensorrt
+from accel.legality import _graph, _pairs, _tensorrt
 from accel.values import Finding, Request, Target
 
 ENGINES = _tensorrt.ENGINES
@@ -39,7 +39,7 @@ BIAS = (
     "onnx/onnx-tensorrt importers, 10.1 GA (2024-06-17): "
     "'TensorRT only allows FP8, INT8, and INT4 quantization'"
 )
-SYMMETRIC = "accel quantize MODEL --recipe int8_static, with symmetric int8 activations"
+SYMMETRIC = _tensorrt.FIX
 
 
 def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> Iterator[Finding]:
@@ -169,7 +169,8 @@ def _unread(graph: _graph.Graph) -> Iterator[Finding]:
 
 
 def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
-    """A bias that was quantized to INT32 becomes the float values that its DequantizeLinear gives."""
+    """A bias that was quantized to INT32 becomes the float values that its DequantizeLinear gives; pairs
+    with zero points become symmetric ones, whose steps may be twice as wide."""
     made = onnx.ModelProto()
     made.CopyFrom(graph.proto)
     tensors = {t.name: t for t in made.graph.initializer}
@@ -191,6 +192,7 @@ def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
         )
         made.graph.node.remove(node)
         lines.append(f"{node.output[0]}: INT32 values dequantized to a constant")
+    lines += _pairs.symmetric(made)
     read = {name for node in made.graph.node for name in node.input}
     unread = [t for t in made.graph.initializer if t.name not in read and t.name in tensors]
     for tensor in unread if lines else ():

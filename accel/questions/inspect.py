@@ -54,16 +54,22 @@ class Judged:
     fixed: tuple[str, ...] = ()
 
 
-def judge(path: Path, target: str, data: str | None = None, out: Path | None = None) -> Judged:
-    """Static checks; `data` is an .npz of feeds, whose sizes the dynamic axes will have.
+def judge(
+    path: Path,
+    target: str,
+    data: str | None = None,
+    out: Path | None = None,
+    lint: bool = False,
+) -> Judged:
+    """Static checks, with `lint` those of Q/DQ alone; `data` is an .npz of feeds, whose sizes the dynamic axes will have.
 
     With `out`, what can be mended is, into that file, and what is left is told of it. Raises
     UsageError for an unknown target and for data that does not fit, BadModel like `inspect`."""
-    wanted = targets.load(target)
+    wanted, only = targets.load(target), "qdq" if lint else ""
     requests = [] if data is None else _requests(path, data)
-    fixed = () if out is None else legality.fix(path, wanted, out)
+    fixed = () if out is None else legality.fix(path, wanted, out, only)
     judged = path if out is None or not fixed else out
-    return Judged(judged, wanted.name, legality.check(judged, wanted, requests), fixed)
+    return Judged(judged, wanted.name, legality.check(judged, wanted, requests, only), fixed)
 
 
 def _requests(path: Path, data: str) -> list[Request]:

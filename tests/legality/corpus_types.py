@@ -222,7 +222,7 @@ TYPES: tuple[Known, ...] = (
     known("scales_count", _qdq(scale=[0.1] * 3, axis=1), "NVIDIA/TensorRT#994", "Assertion failed: K == scale.count()", "qdq error"),
     known("bias_int32", BIAS_INT32, "onnx/onnx-tensorrt importers, 10.1 GA", "TensorRT only allows FP8, INT8, and INT4 quantization. The requested quantization type is", "qdq error", fixed=True),
     known("symmetric", _qdq(), "NVIDIA/TensorRT#1421", "we only support symmetric and uniform so far"),
-    known("conv_scales_wrong_axis", _conv(1), "NVIDIA/TensorRT#994", "shift weights has count 64 but 3 was expected", "qdq error"),
+    known("conv_scales_wrong_axis", _conv(1), "NVIDIA/TensorRT#994", "shift weights has count 64 but 3 was expected", "qdq error", "qdq_weights warning"),
     known("conv_scales", _conv(0), "NVIDIA/TensorRT#994", "shift weights has count 64 but 3 was expected"),
     known("residual_one_branch", _residual(False), "NVIDIA/TensorRT#1992", "you need to add Q/DQ pair in the residual add branch", "qdq warning"),
     known("residual_both_branches", _residual(True), "NVIDIA/TensorRT#1992", "you need to add Q/DQ pair in the residual add branch"),

@@ -14,9 +14,10 @@ from onnx import numpy_helper
 from accel import legality
 from tests.legality.building import Known, feed, requests
 from tests.legality.corpus_operators import OPERATORS
+from tests.legality.corpus_pairs import PAIRS
 from tests.legality.corpus_types import TYPES
 
-CORPUS = (*OPERATORS, *TYPES)
+CORPUS = (*OPERATORS, *TYPES, *PAIRS)
 FIXED = tuple(k for k in CORPUS if k.fixed)
 TOLERANCE = {"float64": 1e-5, "float32": 1e-5, "float16": 2e-3}  # relative; by what the outputs are
 

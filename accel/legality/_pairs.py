@@ -1,0 +1,248 @@
+"""Mend Q/DQ nodes of a graph: each function changes a ModelProto in place and tells what it did, a line each.
+
+What is exact is so to the bit in ONNX Runtime: q - z is the same number, whatever type q and z have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from accel.qdq import numbers, order
+from accel.qdq.numbers import Steps
+
+QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+HALFWAY = 128  # between int8 and uint8
+SYMMETRIC = Steps(signed=True, symmetric=True)
+AXES = {"Conv": 0, "ConvTranspose": 1}
+
+
+class Graph:
+    """Who makes and who reads what in the main graph; made anew behind each change."""
+
+    def __init__(self, proto: Any) -> None:
+        self.proto = proto
+        self.constants = {t.name: t for t in proto.graph.initializer}
+        self.makers = {o: n for n in proto.graph.node for o in n.output}
+        self.readers: dict[str, list[Any]] = {}
+        for node in proto.graph.node:
+            for name in order.reads(node):
+                self.readers.setdefault(name, []).append(node)
+
+    def array(self, name: str) -> NDArray[Any] | None:
+        """Of an initializer whose values are here."""
+        tensor = self.constants.get(name)
+        if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
+            return None
+        found: NDArray[Any] = numpy_helper.to_array(tensor)
+        return found
+
+    def numbers(self, node: Any) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """Scale and zero point of a node, both constant; None where they are not."""
+        scale = self.array(node.input[1])
+        zero = self.array(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        if scale is None or zero is None or scale.ndim > 1:
+            return None
+        return scale, zero
+
+    def pairs(self) -> Iterator[tuple[Any, list[Any]]]:
+        """Each Q of a value, with its DQ nodes, where nothing else reads what it makes."""
+        outputs = {v.name for v in self.proto.graph.output}
+        for node in self.proto.graph.node:
+            if node.op_type != QUANTIZE or node.output[0] in outputs:
+                continue
+            backs = self.readers.get(node.output[0], [])
+            if backs and all(b.op_type == DEQUANTIZE for b in backs):
+                yield node, backs
+
+    def weights(self) -> Iterator[tuple[Any, NDArray[Any]]]:
+        """Each DQ of an initializer, with its integers."""
+        for node in self.proto.graph.node:
+            if node.op_type == DEQUANTIZE and (found := self.array(node.input[0])) is not None:
+                yield node, found
+
+    def constant(self, name: str, values: Any) -> str:
+        """A new initializer."""
+        if name not in self.constants:
+            tensor = numpy_helper.from_array(np.asarray(values), name)
+            self.proto.graph.initializer.append(tensor)
+            self.constants[name] = tensor
+        return name
+
+
+def axis_of(node: Any, ndim: int) -> int:
+    """Along which its scales lie."""
+    return int(next((a.i for a in node.attribute if a.name == "axis"), 1)) % max(ndim, 1)
+
+
+def unsigned_activations(proto: Any) -> list[str]:
+    """int8 pairs become uint8 ones: exact."""
+    graph, lines = Graph(proto), []
+    for node, backs in graph.pairs():
+        found = graph.numbers(node)
+        if found is None or found[1].dtype != np.int8:
+            continue
+        zero = graph.constant(
+            f"{node.input[2]}__uint8", (found[1].astype(np.int16) + HALFWAY).astype(np.uint8)
+        )
+        for one in (node, *backs):
+            one.input[2] = zero
+        lines.append(f"{node.input[0]}: int8 values became uint8")
+    return lines
+
+
+def signed_weights(proto: Any) -> list[str]:
+    """uint8 weights become int8 ones: exact."""
+    graph, lines = Graph(proto), []
+    for node, values in list(graph.weights()):
+        found = graph.numbers(node)
+        if found is None or values.dtype != np.uint8:
+            continue
+        whole = (values.astype(np.int16) - HALFWAY).astype(np.int8)
+        zero = (found[1].astype(np.int16) - HALFWAY).astype(np.int8)
+        name = node.input[0]
+        node.input[0] = graph.constant(f"{name}__int8", whole)
+        node.input[2] = graph.constant(f"{node.input[2]}__int8", zero)
+        lines.append(f"{name}: uint8 weights became int8")
+    return lines
+
+
+def folded_weights(proto: Any) -> list[str]:
+    """A float weight that is quantized anew at each start is kept as int8: exact."""
+    graph, lines, gone = Graph(proto), [], []
+    for node, backs in graph.pairs():
+        weight, found = graph.array(node.input[0]), graph.numbers(node)
+        if weight is None or found is None or found[1].dtype not in (np.int8, np.uint8):
+            continue
+        kind, (scale, zero) = np.iinfo(found[1].dtype), (_along(x, weight, node) for x in found)
+        whole = np.clip(np.round(weight / scale) + zero, kind.min, kind.max).astype(found[1].dtype)
+        name = graph.constant(f"{node.input[0]}__folded", whole)
+        for back in backs:
+            back.input[0] = name
+        gone.append(node)
+        lines.append(f"{node.input[0]}: its rounding is done beforehand")
+    for node in gone:
+        proto.graph.node.remove(node)
+    return lines
+
+
+def single_pairs(proto: Any) -> list[str]:
+    """Of DQ, Q, DQ with the same numbers the second rounding is left out: exact."""
+    graph, lines, gone = Graph(proto), [], []
+    for node, backs in graph.pairs():
+        before = graph.makers.get(node.input[0])
+        if before is None or before.op_type != DEQUANTIZE:
+            continue
+        one, two = graph.numbers(before), graph.numbers(node)
+        if one is None or two is None or one[1].dtype != two[1].dtype:
+            continue
+        if one[0].size > 1 and _axis(before) != _axis(node):
+            continue
+        if not all(np.array_equal(a, b) for a, b in zip(one, two, strict=True)):
+            continue
+        for back in backs:
+            back.input[0] = before.input[0]
+        gone.append(node)
+        lines.append(f"{node.input[0]}: rounded once, not twice")
+    for node in gone:
+        proto.graph.node.remove(node)
+    return lines
+
+
+def along_channels(proto: Any) -> list[str]:
+    """Scales of a weight that lie along another axis are chosen anew: off by half a step at most."""
+    graph, lines = Graph(proto), []
+    for node, values in list(graph.weights()):
+        found, wanted = graph.numbers(node), channel_axis(graph, node, values.ndim)
+        if found is None or wanted is None or found[0].size == 1 or values.ndim < 2:
+            continue
+        if axis_of(node, values.ndim) == wanted:
+            continue
+        weight = _back(values, found, node)
+        whole, scale, zero = numbers.of_weight(weight, wanted, SYMMETRIC)
+        _replace(graph, node, whole, scale, zero, wanted)
+        lines.append(f"{node.output[0]}: scales along axis {wanted}, its output channels")
+    return lines
+
+
+def symmetric(proto: Any) -> list[str]:
+    """Every zero point 0, every type int8: off by a step, of a range that is up to twice as wide."""
+    graph, lines = Graph(proto), []
+    for node, backs in graph.pairs():
+        found = graph.numbers(node)
+        if found is None or found[0].size > 1 or _is_symmetric(found[1]):
+            continue
+        kind, (scale, zero) = np.iinfo(found[1].dtype), (float(x.reshape(-1)[0]) for x in found)
+        ends = (kind.min - zero) * scale, (kind.max - zero) * scale
+        wide, middle = numbers.of_range(*ends, SYMMETRIC)
+        name = node.input[0]
+        for one in (node, *backs):
+            one.input[1] = graph.constant(f"{name}__symmetric_scale", wide)
+            one.input[2] = graph.constant(f"{name}__symmetric_zero", middle)
+        lines.append(f"{name}: zero point {zero:g} became 0")
+    for node, values in list(graph.weights()):
+        found = graph.numbers(node)
+        if found is None or _is_symmetric(found[1]) or values.dtype not in (np.int8, np.uint8):
+            continue
+        axis = axis_of(node, values.ndim) if found[0].size > 1 else None
+        made = numbers.of_weight(_back(values, found, node), axis, SYMMETRIC)
+        lines.append(f"{node.input[0]}: weights became symmetric int8")
+        _replace(graph, node, *made, axis)
+    return lines
+
+
+def channel_axis(graph: Graph, node: Any, ndim: int) -> int | None:
+    """The axis of output channels in the one product that reads a weight as its second factor."""
+    readers = graph.readers.get(node.output[0], [])
+    if len(readers) != 1 or len(readers[0].input) < 2 or readers[0].input[1] != node.output[0]:
+        return None
+    product = readers[0]
+    if product.op_type == "Gemm":
+        turned = any(a.name == "transB" and a.i for a in product.attribute)
+        return 0 if turned else 1
+    if product.op_type == "ConvTranspose" and any(
+        a.name == "group" and a.i > 1 for a in product.attribute
+    ):
+        return None
+    return ndim - 1 if product.op_type == "MatMul" else AXES.get(product.op_type)
+
+
+def _is_symmetric(zero: NDArray[Any]) -> bool:
+    return zero.dtype != np.uint8 and not np.any(zero)
+
+
+def _axis(node: Any) -> int:
+    return int(next((a.i for a in node.attribute if a.name == "axis"), 1))
+
+
+def _along(values: NDArray[Any], whole: NDArray[Any], node: Any) -> NDArray[Any]:
+    if values.size == 1:
+        return values.reshape(-1)[:1].reshape(()).astype(np.float32)
+    axis = axis_of(node, whole.ndim)
+    return values.reshape([-1 if i == axis else 1 for i in range(whole.ndim)]).astype(np.float32)
+
+
+def _back(
+    values: NDArray[Any], found: tuple[NDArray[Any], NDArray[Any]], node: Any
+) -> NDArray[Any]:
+    scale, zero = (_along(x, values, node) for x in found)
+    back: NDArray[Any] = (values.astype(np.float32) - zero) * scale
+    return back
+
+
+def _replace(graph: Graph, node: Any, whole: Any, scale: Any, zero: Any, axis: int | None) -> None:
+    name = node.output[0]
+    node.input[:] = [
+        graph.constant(f"{name}__{what}_again", values)
+        for what, values in (("int8", whole), ("scale", scale), ("zero", zero))
+    ]
+    kept = [a for a in node.attribute if a.name != "axis"]
+    node.ClearField("attribute")
+    node.attribute.extend(kept)
+    if axis is not None:
+        made = node.attribute.add()
+        made.name, made.i, made.type = "axis", axis, 2  # INT, in onnx.AttributeProto

@@ -1,0 +1,88 @@
+"""A pair between a product and the addition that it could be fused with.
+
+The product would add a residual in its own accumulator; rounded before, it is stored, and read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import onnx
+
+from accel.legality import _graph, _pairs
+from accel.qdq import order
+from accel.qdq.sites import PRODUCTS
+from accel.values import Finding, Request, Target
+
+ENGINES = ("openvino", "tensorrt")
+SAID = "a residual Add reads a rounded product: it cannot be fused with it"
+SOURCE = (
+    "NVIDIA TensorRT, Working with Quantized Types, Q/DQ placement recommendations: the residual input is "
+    "quantized, the outputs of weighted operations are not"
+)
+FIX = "accel inspect MODEL --lint --fix OUT"
+
+
+def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> Iterator[Finding]:
+    """Each such addition."""
+    for line in _mended(_copy(graph.proto)):
+        yield Finding("qdq_residual", "warning", SAID, line.partition(": ")[0], "Add", SOURCE, FIX)
+
+
+def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
+    """The product's own value is added: more exact by half a step."""
+    made = _copy(graph.proto)
+    lines = _mended(made)
+    if lines:
+        order.drop_unread(made)
+    return (made, lines) if lines else (graph.proto, [])
+
+
+def _mended(proto: Any) -> list[str]:
+    graph, lines = _pairs.Graph(proto), []
+    for node in proto.graph.node:
+        if node.op_type != "Add":
+            continue
+        backs = [graph.makers.get(name) for name in node.input]
+        if not all(b is not None and b.op_type == _pairs.DEQUANTIZE for b in backs):
+            continue  # the other side must be int8 as well, else nothing is gained
+        for slot, back in enumerate(backs):
+            value = _product(graph, back)
+            if value:
+                node.input[slot] = value
+                lines.append(f"{node.name or node.output[0]}: adds {value} before it is rounded")
+                break
+    _unread(proto, _pairs.Graph(proto))
+    return lines
+
+
+def _product(graph: _pairs.Graph, back: Any) -> str:
+    """What a pair rounds, where a product makes it, the pair alone reads it, and one node reads that."""
+    there = graph.makers.get(back.input[0])
+    if there is None or there.op_type != _pairs.QUANTIZE:
+        return ""
+    made = graph.makers.get(there.input[0])
+    chain = (there.input[0], there.output[0], back.output[0])
+    alone = all(len(graph.readers.get(name, [])) == 1 for name in chain)
+    return str(there.input[0]) if made is not None and made.op_type in PRODUCTS and alone else ""
+
+
+def _unread(proto: Any, graph: _pairs.Graph) -> None:
+    """Take out pairs that nothing reads any more."""
+    outputs = {v.name for v in proto.graph.output}
+    backs = [
+        n for n in proto.graph.node
+        if n.op_type == _pairs.DEQUANTIZE and n.output[0] not in graph.readers and n.output[0] not in outputs
+    ]  # fmt: skip
+    for back in backs:
+        there = graph.makers.get(back.input[0])
+        proto.graph.node.remove(back)
+        if there is not None and len(graph.readers[there.output[0]]) == 1:
+            proto.graph.node.remove(there)
+
+
+def _copy(proto: Any) -> Any:
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    return made

@@ -1,0 +1,54 @@
+"""Q/DQ of weights, and repeated pairs: what costs time or accuracy in every runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import onnx
+
+from accel.legality import _graph, _pairs
+from accel.qdq import order
+from accel.values import Finding, Request, Target
+
+ENGINES = ()
+FOLD = (
+    "ONNX Runtime documentation, Quantize ONNX Models: a weight is integers and a DequantizeLinear"
+)
+TWICE = "ONNX QuantizeLinear-13: with the same scale and zero point it gives the same number again"
+AXIS = (
+    "ONNX DequantizeLinear-13: 'axis'; NVIDIA/TensorRT#994: 'Assertion failed: K == scale.count()'"
+)
+FIX = "accel inspect MODEL --lint --fix OUT"
+FIXES = (_pairs.folded_weights, _pairs.single_pairs, _pairs.along_channels)
+SAID = (
+    "a float weight is quantized anew at each start, and is four times as large on disk",
+    "a value is rounded twice with the same scale",
+    "a weight's scales lie along another axis than its output channels: one step for all of them",
+)
+RULES = tuple(zip(FIXES, SAID, (FOLD, TWICE, AXIS), strict=True))
+
+
+def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> Iterator[Finding]:
+    """What each fix would change is a finding."""
+    if not any(n.op_type in (_pairs.QUANTIZE, _pairs.DEQUANTIZE) for n in graph.proto.graph.node):
+        return
+    for mend, said, source in RULES:
+        for line in mend(_copy(graph.proto)):
+            where = line.partition(": ")[0]
+            yield Finding("qdq_weights", "warning", said, where, _pairs.QUANTIZE, source, FIX)
+
+
+def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
+    """Outputs stay the same to the bit, but for scales along another axis: half a step."""
+    made = _copy(graph.proto)
+    lines = [line for mend in FIXES for line in mend(made)]
+    if lines:
+        order.drop_unread(made)
+    return (made, lines) if lines else (graph.proto, [])
+
+
+def _copy(proto: Any) -> Any:
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    return made
