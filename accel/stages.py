@@ -119,7 +119,8 @@ def _calibrated(
         ended = "ranges had settled" if found.settled else "no more data, or ranges still moved"
         progress(Event("note", f"calibration: {found.feeds} of {found.offered} feeds, {ended}"))
         for f in (f for f in found.findings if f.level != "note"):
-            progress(Event("note", f"calibration: {f.level}: {f.where}: {f.message}"))
+            where = f"{f.where}: " if f.where else ""
+            progress(Event("note", f"calibration: {f.level}: {where}{f.message}"))
 
 
 def screen_given(
