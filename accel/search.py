@@ -23,6 +23,7 @@ Status = Literal["planned", "built", "measured", "refused", "pruned", "failed", 
 # (round-to-round spread within an epoch was 7 to 9 %). Three times slower is never noise.
 PRUNE_MARGIN = 3.0
 REFINE_MARGIN = 1.6  # other settings of one graph were worth at most this on the models tried
+REFINED = 4  # graphs of an engine whose other settings are tried
 CONTENDERS = 12  # timed together, briefly, for the places in the final
 CONTENDER_MARGIN = 1.6  # one machine's speed changed by 1.5 between screenings
 MODULE = "module"  # the root of what is made of the workload's module and not of a graph
@@ -125,16 +126,29 @@ def refine(
     """Of the later settings: those whose graph screened well, and those spared, with the reason."""
     screened = {graph_of(c): c.screen_s for c in tried if c.status == "built" and c.screen_s}
     best = min(screened.values(), default=0.0)
+    quickest = _quickest(screened)
     worth: list[Candidate] = []
     spared: list[Candidate] = []
     for candidate in later:
         time_s = screened.get(graph_of(candidate))
-        if time_s is not None and time_s <= REFINE_MARGIN * best:
-            worth.append(candidate)
+        if time_s is None:
+            reason = "its graph could not be built"
+        elif time_s > REFINE_MARGIN * best:
+            reason = _slow(time_s, best)
+        elif graph_of(candidate) not in quickest:
+            reason = f"{REFINED} graphs of this engine were quicker"
         else:
-            reason = "its graph could not be built" if time_s is None else _slow(time_s, best)
-            spared.append(_with(candidate, "pruned", f"{reason} with its first settings"))
+            worth.append(candidate)
+            continue
+        spared.append(_with(candidate, "pruned", f"{reason} with its first settings"))
     return tuple(worth), tuple(spared)
+
+
+def _quickest(screened: Mapping[tuple[str, ...], float]) -> set[tuple[str, ...]]:
+    """Of each engine, the graphs whose other settings are tried: ties among many teach little."""
+    order = sorted(screened, key=lambda graph: screened[graph])
+    engines = {graph[0] for graph in order}
+    return {g for e in engines for g in [one for one in order if one[0] == e][:REFINED]}
 
 
 def _slow(time_s: float, best_s: float) -> str:

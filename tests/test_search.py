@@ -93,6 +93,24 @@ def test_settings_are_refined_only_where_it_can_pay() -> None:
     assert spared[0].reason.startswith("5.0x")
 
 
+def test_of_many_near_graphs_the_quickest_are_refined() -> None:
+    """Of each engine so many; the others are told why not."""
+    plans = [
+        Candidate(f"{engine} {v} {n}", "onnx", "int8_mixed", engine, {"v": v}, {"n": n})
+        for engine in ("openvino", "onnxruntime_cpu")
+        for v in range(search.REFINED + 2)
+        for n in (1, 2)
+    ]
+    first, later = search.waves(plans)
+    tried = [
+        dataclasses.replace(c, status="built", screen_s=1 + i / 100) for i, c in enumerate(first)
+    ]
+    worth, spared = search.refine(tried, later)
+    assert len(worth) == 2 * search.REFINED
+    assert {c.engine for c in worth} == {"openvino", "onnxruntime_cpu"}
+    assert all("were quicker" in c.reason for c in spared)
+
+
 def test_the_best_portable_one_is_always_in_the_final() -> None:
     """Even where hinted plans are quicker, a portable graph is measured beside them."""
     rows = [_built(f"h{i}", 1 + i / 100, portable=False) for i in range(6)] + [_built("p", 2.0)]
