@@ -8,6 +8,7 @@ wide margin) -> scores -> a heat of the `contenders` -> `finalists` -> one inter
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -29,6 +30,7 @@ CONTENDER_MARGIN = 1.6  # one machine's speed changed by 1.5 between screenings
 MODULE = "module"  # the root of what is made of the workload's module and not of a graph
 MODULE_OPTION = "workload"  # an engine that offers it runs that module: see Engine.options
 PLAIN = "onnx"  # the root of a workload that is a graph
+ALIKE = 1.05  # amounts within this factor are hardly told apart
 FINALISTS = 3  # measured together; each costs a process and its share of every round
 FINALIST_MARGIN = 1.3  # screened slower than this beside the best: not worth a place in the final
 
@@ -195,7 +197,12 @@ def _alive(candidates: Sequence[Candidate], constraints: Constraints) -> list[Ca
     """What may come to a final, best first."""
     size = constraints.objective == "size"
     alive = [c for c in candidates if c.status == "built" and fits(c, constraints)]
-    return sorted(alive, key=lambda c: c.size_bytes if size else (c.screen_s or 0.0))
+    if size:
+        return sorted(alive, key=lambda c: c.size_bytes)
+    # of those that screened alike, the more accurate ones have the better claim to a place
+    return sorted(
+        alive, key=lambda c: (_class_of((c.screen_s or 0.0) * 1e9), c.drop or 0.0, c.screen_s)
+    )
 
 
 def finalists(candidates: Sequence[Candidate], constraints: Constraints) -> tuple[Candidate, ...]:
@@ -233,13 +240,24 @@ def rank(
     cost: Callable[[Candidate], float],
     tie: Callable[[Candidate, Candidate], bool],
 ) -> tuple[Candidate, ...]:
-    """Best first. Those that tie with the best go portable, then smaller, then simpler, first."""
+    """Best first. Those that tie with the best go portable, then clearly smaller, then by their drop,
+    then simpler, first."""
     left = sorted(measured, key=cost)
     if not left:
         return ()
     tied = [c for c in left if c is left[0] or tie(left[0], c)]
-    tied.sort(key=lambda c: (not portable(c), c.size_bytes, len(c.options) + len(c.recipe_options)))
+    tied.sort(key=lambda c: (not portable(c), _class_of(c.size_bytes), c.drop or 0.0, _words(c)))
     return (*tied, *(c for c in left if c not in tied))
+
+
+def _class_of(amount: float) -> int:
+    """Bytes, or nanoseconds, that differ by less than about 5 % are one."""
+    return round(math.log(max(amount, 1.0)) / math.log(ALIKE))
+
+
+def _words(candidate: Candidate) -> int:
+    """The fewer options, the simpler."""
+    return len(candidate.options) + len(candidate.recipe_options)
 
 
 def portable(candidate: Candidate) -> bool:
