@@ -201,7 +201,8 @@ def _alive(candidates: Sequence[Candidate], constraints: Constraints) -> list[Ca
         return sorted(alive, key=lambda c: c.size_bytes)
     # of those that screened alike, the more accurate ones have the better claim to a place
     return sorted(
-        alive, key=lambda c: (_class_of((c.screen_s or 0.0) * 1e9), c.drop or 0.0, c.screen_s)
+        alive,
+        key=lambda c: (_class_of((c.screen_s or 0.0) * 1e9), c.drop or 0.0, c.screen_s or 0.0),
     )
 
 
