@@ -15,13 +15,13 @@ from accel.errors import AccelError, UsageError
 from accel.job import Job, pick, step
 from accel.measure import child
 from accel.naming import graph_key, styled
-from accel.protocols import Engine, Probe, Quantized
+from accel.protocols import Calibration, Engine, Probe, Quantized
 from accel.search import MODULE, MODULE_OPTION
 from accel.steps import build as build_step
 from accel.steps import calibrate as calibrate_step
 from accel.steps import export as export_step
 from accel.steps.swap import Swapped
-from accel.values import Calibration, Candidate, Model, Options, Plan, Refusal
+from accel.values import Candidate, Model, Options, Plan, Refusal
 
 EXPORT_LIMIT_S, QUANTIZE_LIMIT_S, BUILD_LIMIT_S, PROBE_LIMIT_S = 900.0, 1800.0, 600.0, 120.0
 SWAP_LIMIT_S = 600.0

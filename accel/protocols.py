@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from accel.values import Feed, Model, Options, Plan, QuantStyle, Refusal, Request, Target
+from accel.values import Feed, Finding, Model, Options, Plan, QuantStyle, Refusal, Request, Target
 
 Shapes = Mapping[str, tuple[Any, ...]]  # input name -> sizes: numbers, or symbols that add
 
@@ -74,6 +74,18 @@ class Engine(Protocol):
 
     def load(self, plan: Plan) -> Session:
         """Ready to run; reads back what it obtained and raises CandidateBroken where it differs."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What one pass over calibration data found of every float value in a graph."""
+
+    sketches: Path  # .npz: accel.sketch.read
+    feeds: int  # that the graph was run on
+    offered: int  # that there were
+    settled: bool  # it stopped before the end, since the ranges no longer moved
+    moving: tuple[str, ...] = ()  # values whose ranges still did at the end, the most moved first
+    findings: tuple[Finding, ...] = ()  # of the auditor
 
 
 @dataclass(frozen=True)

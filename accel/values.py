@@ -174,18 +174,6 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """What one pass over calibration data found of every float value in a graph."""
-
-    sketches: Path  # .npz: accel.sketch.read
-    feeds: int  # that the graph was run on
-    offered: int  # that there were
-    settled: bool  # it stopped before the end, since the ranges no longer moved
-    moving: tuple[str, ...] = ()  # values whose ranges still did at the end, the most moved first
-    findings: tuple[Finding, ...] = ()  # of the auditor
-
-
-@dataclass(frozen=True)
 class Plan:
     """What an engine built, and everything that it depends on."""
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from accel import arrays
 from accel.errors import UsageError
-from accel.values import Calibration, Feed, Finding, Model
+from accel.protocols import Calibration
+from accel.values import Feed, Finding, Model
 
 SKETCHES = "sketches.npz"
 Sizes = Mapping[str, Sequence[Collection[int]]]

@@ -9,9 +9,9 @@ from typing import Any
 
 from accel import arrays, catalog, graph
 from accel.errors import CandidateBroken, UsageError
-from accel.protocols import Quantized
+from accel.protocols import Calibration, Quantized
 from accel.steps.calibrate import calibrate
-from accel.values import Calibration, Model, Options, QuantStyle
+from accel.values import Model, Options, QuantStyle
 
 
 def quantize(
