@@ -137,7 +137,7 @@ class Auditor:
 def outliers(sketches: Mapping[str, Sketch]) -> tuple[Finding, ...]:
     """Channels that are much larger than the others: one step for all of them suits none.
 
-    (LLM.int8(), arXiv 2208.07339, section 3, and SmoothQuant, arXiv 2211.10438, on what they cost.)"""
+    (LLM.int8(), arXiv 2208.07339, and SmoothQuant, arXiv 2211.10438, on what they cost.)"""
     found = []
     for name, sketch in sketches.items():
         if sketch.channel_low is None or sketch.channel_high is None:

@@ -18,8 +18,8 @@ from accel.values import Finding, Request, Target
 ENGINES = ("openvino", "tensorrt")
 SAID = "a residual Add reads a rounded product: it cannot be fused with it"
 SOURCE = (
-    "NVIDIA TensorRT, Working with Quantized Types, Q/DQ placement recommendations: the residual input is "
-    "quantized, the outputs of weighted operations are not"
+    "NVIDIA TensorRT, Q/DQ placement, on suboptimal fusions: 'The extra pair of Q/DQ operators ... forces "
+    "the separation'"
 )
 FIX = "accel inspect MODEL --lint --fix OUT"
 

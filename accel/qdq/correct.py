@@ -3,7 +3,7 @@
     b' = b + (W - Wq) E[x]
 
 E[x] is the mean of each channel over the calibration data. (Nagel et al., Data-Free Quantization, ICCV 2019,
-arXiv 1906.04721, section 4.2; for a convolution the mean is taken to be the same under all of a kernel.)
+arXiv 1906.04721; for a convolution the mean is taken to be the same under all of a kernel.)
 """
 
 from __future__ import annotations

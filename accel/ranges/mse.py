@@ -4,7 +4,7 @@
             + sum_{|x| < s/2} x^2 + #{the others inside} s^2 / 12,        s = (h - l) / steps
 
 What is less than half a step becomes 0; the rounding error of all else inside is taken to be even in
-[-s/2, s/2]. (Sakr et al., Optimal Clipping and Magnitude-aware Differentiation, arXiv 2206.06501, eq. 5,
+[-s/2, s/2]. (Sakr et al., Optimal Clipping and Magnitude-aware Differentiation, arXiv 2206.06501,
 with both ends free and small values told apart.) Every pair of a grid is tried: sums from the tails
 make each of them cost the same few operations.
 """

@@ -11,8 +11,8 @@ X86 = dataclasses.replace(target(engine="onnxruntime_cpu"), architecture="x86_64
 ARM = dataclasses.replace(target(engine="onnxruntime_cpu"), architecture="aarch64")
 MEASURED = "benchmarks/peer_arms/artefacts.py"
 SLOWER = "with signed ones it was 2.7 times slower on AVX512-VNNI"
-PLACED = "NVIDIA TensorRT, Working with Quantized Types"
-RESIDUAL = "Quantize the residual input in skip connections"
+PLACED = "NVIDIA TensorRT, Q/DQ placement, figure on suboptimal fusions"
+RESIDUAL = "The extra pair of Q/DQ operators (highlighted with a glowing-green border) forces the separation"
 
 
 def _pair(kind: str) -> object:
