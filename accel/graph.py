@@ -36,9 +36,9 @@ def open_model(path: Path) -> Any:
         if proto.ByteSize() < INLINE_LIMIT_BYTES:
             onnx.checker.check_model(proto)
     except (DecodeError, RuntimeError) as error:
-        raise BadModel(f"{path} is not a whole ONNX model: {_first(error)}") from None
+        raise BadModel(f"{path} is not a whole ONNX model: {first_line(error)}") from None
     except (onnx.checker.ValidationError, OSError, ValueError, TypeError) as error:
-        raise BadModel(f"{path} is not a valid ONNX model: {_first(error)}") from None
+        raise BadModel(f"{path} is not a valid ONNX model: {first_line(error)}") from None
     if not proto.graph.node:
         raise BadModel(f"{path} holds no operators.")
     if strange := _strange(proto):
@@ -61,7 +61,8 @@ def _parts(proto: Any) -> tuple[Any, ...]:
     return (proto.graph, *proto.functions)
 
 
-def _first(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What a foreign error says, in one line."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
@@ -129,7 +130,7 @@ def skeleton(path: Path) -> Any:
     try:
         return onnx.load(path, load_external_data=False)
     except (DecodeError, RuntimeError) as error:
-        raise BadModel(f"{path} is not a whole ONNX model: {_first(error)}") from None
+        raise BadModel(f"{path} is not a whole ONNX model: {first_line(error)}") from None
 
 
 def _external_names(model: Any) -> tuple[str, ...]:
@@ -159,7 +160,9 @@ def describe(path: Path, trail: tuple[str, ...] = ()) -> Model:
             trail=trail,
         )
     except (KeyError, TypeError, ValueError) as error:  # the checker passes unknown data types,
-        raise BadModel(f"{path} is damaged: {_first(error)}") from None  # and sizes that do not fit
+        raise BadModel(
+            f"{path} is damaged: {first_line(error)}"
+        ) from None  # and sizes that do not fit
 
 
 def _port(value: Any) -> Port:

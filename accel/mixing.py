@@ -218,7 +218,9 @@ def _candidate(bench: Bench, names: Sequence[str]) -> Candidate:
 def _error(
     bench: Bench, candidate: Candidate, want: Sequence[Mapping[str, Any]], feeds: Sequence[Feed]
 ) -> float | None:
-    """|got - want|^2 / |want|^2 over all feeds, the mean over float outputs; None where it cannot run."""
+    """Of its outputs, as `accel explain` measures it; None where it cannot run."""
+    from accel.explaining import running
+
     try:
         plan = candidate.plan or _plan(bench, candidate)
         if plan is None:
@@ -228,22 +230,8 @@ def _error(
         if concerns_all(error):
             raise
         return None
-    found = [_off(k, got, want) for k, array in want[0].items() if array.dtype.kind == "f"]
-    return sum(found) / len(found) if found else None
-
-
-def _off(name: str, got: Sequence[Mapping[str, Any]], want: Sequence[Mapping[str, Any]]) -> float:
-    import numpy as np
-
-    lost = size = 0.0
-    for one, other in zip(got, want, strict=True):
-        if one[name].shape != other[name].shape:
-            return WORST
-        known = np.isfinite(other[name])
-        a, b = (x[name][known].astype(np.float64) for x in (one, other))
-        lost, size = lost + float(np.sum((a - b) ** 2)), size + float(b @ b)
-    found = lost / max(size, 1e-30)
-    return found if math.isfinite(found) and found < WORST else WORST
+    names = list(want[0])
+    return running.error(*([[one[n] for n in names] for one in some] for some in (got, want)))
 
 
 def _plan(bench: Bench, candidate: Candidate) -> Plan | None:

@@ -169,7 +169,9 @@ class _Taps:
         try:
             return onnxruntime.InferenceSession(str(path), wanted, ["CPUExecutionProvider"])
         except Exception as error:  # whatever its C++ raises
-            raise CandidateBroken(f"ONNX Runtime cannot load the graph: {_first(error)}") from None
+            raise CandidateBroken(
+                f"ONNX Runtime cannot load the graph: {graph.first_line(error)[:300]}"
+            ) from None
         finally:
             for left in self._folder.glob(f"{file}*"):
                 left.unlink()
@@ -179,9 +181,7 @@ def _run(session: Any, names: Sequence[str], feed: Feed) -> list[Any]:
     try:
         found: list[Any] = session.run(list(names), dict(feed))
     except Exception as error:  # whatever its C++ raises
-        raise CandidateBroken(f"ONNX Runtime cannot run the graph: {_first(error)}") from None
+        raise CandidateBroken(
+            f"ONNX Runtime cannot run the graph: {graph.first_line(error)[:300]}"
+        ) from None
     return found
-
-
-def _first(error: BaseException) -> str:
-    return next((x for x in str(error).splitlines() if x.strip()), type(error).__name__)[:300]

@@ -67,7 +67,9 @@ def _run(session: Any, names: Sequence[str] | None, feed: Feed) -> list[Any]:
     try:
         found: list[Any] = session.run(names, dict(feed))
     except Exception as error:  # whatever its C++ raises
-        raise CandidateBroken(f"ONNX Runtime cannot run the graph: {_first(error)}") from None
+        raise CandidateBroken(
+            f"ONNX Runtime cannot run the graph: {graph.first_line(error)[:300]}"
+        ) from None
     return found
 
 
@@ -108,8 +110,6 @@ def _session(proto: Any) -> Any:
             graph.save(proto, path)
             return onnxruntime.InferenceSession(str(path), wanted, ["CPUExecutionProvider"])
     except Exception as error:  # whatever its C++ raises
-        raise CandidateBroken(f"ONNX Runtime cannot load the graph: {_first(error)}") from None
-
-
-def _first(error: BaseException) -> str:
-    return next((x for x in str(error).splitlines() if x.strip()), type(error).__name__)[:300]
+        raise CandidateBroken(
+            f"ONNX Runtime cannot load the graph: {graph.first_line(error)[:300]}"
+        ) from None

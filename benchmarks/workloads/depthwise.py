@@ -6,10 +6,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fashion  # it lies beside this file
-from fashion import calibration, requests, samples  # noqa: F401
+from fashion import calibration, inputs, metric, requests, row, samples  # noqa: F401
 
-dynamic = {"image": {0: "batch"}}
-outputs = ("logits",)
+dynamic, outputs = fashion.dynamic, fashion.outputs
 metric_name, metric_unit = "top-1 accuracy", "pt"
 
 
@@ -35,15 +34,3 @@ def _net():
 
 def model():
     return fashion.trained("depthwise", _net, epochs=8, rate=4e-3)
-
-
-def inputs():
-    return {"image": fashion.data("test")[0][:2]}
-
-
-def row(result, label):
-    return float(result["logits"].argmax() == label)
-
-
-def metric(rows):
-    return 100 * rows.mean()

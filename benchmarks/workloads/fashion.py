@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 
 BATCH = 128
+dynamic = {"image": {0: "batch"}}
+outputs = ("logits",)
 PARTS = {"search": slice(0, 5000), "certify": slice(5000, 10000)}
 
 
@@ -60,6 +62,21 @@ def requests() -> list[tuple[str, float, dict[str, Any]]]:
     """Single images, and batches."""
     x, _ = data("test")
     return [("single", 0.5, {"image": x[:1]}), ("batch 32", 0.5, {"image": x[:32]})]
+
+
+def inputs() -> dict[str, Any]:
+    """Two images: dynamic axes at 2 or more."""
+    return {"image": data("test")[0][:2]}
+
+
+def row(result: Any, label: int) -> float:
+    """Right or wrong."""
+    return float(result["logits"].argmax() == label)
+
+
+def metric(rows: Any) -> float:
+    """Percent."""
+    return 100 * float(rows.mean())
 
 
 def trained(name: str, make: Callable[[], Any], epochs: int, rate: float) -> Any:
