@@ -4,7 +4,7 @@
 
 It changes no output where what lies between is positively homogeneous (nothing, or a ReLU). Depthwise nets
 need it: a channel of their own for each weight row leaves some rows a thousand times larger than others.
-(Nagel et al., Data-Free Quantization, ICCV 2019, arXiv 1906.04721, eq. 11.) Repeated, until the scales
+(Nagel et al., Data-Free Quantization, ICCV 2019, arXiv 1906.04721.) Repeated, until the scales
 of chains of three settle.
 """
 

@@ -2,7 +2,7 @@
 
     x W = (x / s) (s W),     s_j = max|x_j|^alpha / max|W_j|^(1 - alpha)
 
-(SmoothQuant, arXiv 2211.10438, eq. 4.) All products that read one value share its s; a Mul by 1/s is put
+(SmoothQuant, arXiv 2211.10438.) All products that read one value share its s; a Mul by 1/s is put
 in front of them, which engines fold into the rounding behind it.
 """
 
