@@ -27,7 +27,9 @@ LEAST = 1e-5  # of a scale: a channel that is never used has none
 def smoothed(
     proto: Any, sites: Sequence[Site], sketches: Mapping[str, Sketch], alpha: float
 ) -> tuple[Any, dict[str, Sketch]]:
-    """The graph with its scales moved, and what is known of each value that is new in it."""
+    """The graph with its scales moved, and what is known of each value that is new in it.
+
+    `sites`: what is to be int8. What else reads a value goes on reading it as it is."""
     made = onnx.ModelProto()
     made.CopyFrom(proto)
     known: dict[str, Sketch] = {}

@@ -173,6 +173,25 @@ def test_migration_makes_channels_alike(shared: Any, rows: Any, tmp_path: Path) 
     assert known["v"].channel_high.max() > 30 * np.median(known["v"].channel_high)
 
 
+def test_what_stays_in_float32_beside_a_product_does_not_hinder_it(
+    rows: Any, tmp_path: Path
+) -> None:
+    """In a transformer an addition reads a norm too, as it is: the norm's products are moved all the same."""
+    weights = {"gain": np.ones(8), "a": DRAW.normal(size=(8, 8))}
+    nodes = [
+        helper.make_node("LayerNormalization", ["x", "gain"], ["v"], "norm"),
+        helper.make_node("MatMul", ["v", "a"], ["p"], "product"),
+        helper.make_node("Softmax", ["p"], ["s"], "softmax"),
+        helper.make_node("Add", ["v", "s"], ["y"], "residual"),
+    ]
+    onnx.save(model(nodes, weights, ["n", 8], ["n", 8]), tmp_path / "m.onnx")
+    options = {"ranges": "minmax", "migrate": 0.8}
+    made = int8_mixed.apply(graph.describe(tmp_path / "m.onnx"), rows, U8S8, options, tmp_path)
+    read = {n.op_type: list(n.input) for n in onnx.load(made.model.path).graph.node}
+    assert read["QuantizeLinear"][0] == "v__smooth"
+    assert read["Add"][0] == "v"
+
+
 def test_a_migrated_range_holds_zero(shared: Any, rows: Any, tmp_path: Path) -> None:
     """A sigmoid is never 0: its pair must reach it all the same, or the top is cut off."""
     onnx.save(shared, tmp_path / "m.onnx")
