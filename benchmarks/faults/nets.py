@@ -177,17 +177,30 @@ def right(name: str, outputs: Any, labels: Any) -> Any:
     return (best == labels[:, 0]) & near
 
 
-def trained(name: str, data: Data) -> nn.Module:
-    """Adam, one cycle of the rate, a few epochs: good enough to lose something."""
+def trained(name: str, data: Data, path: Path) -> nn.Module:
+    """The network with the weights at `path`, which are made first where they are not there."""
     torch.manual_seed(0)
-    net, (images, labels) = NETS[name](), data
+    net = NETS[name]()
+    if not path.exists():
+        _train(name, net, data)
+        torch.save(net.cpu().state_dict(), path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+    net.load_state_dict(torch.load(path, weights_only=True))
+    return net.eval()
+
+
+def _train(name: str, net: nn.Module, data: Data) -> None:
+    """Adam, one cycle of the rate, a few epochs: good enough to lose something."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    net.to(device)
+    images, labels = data
     epochs = 4 if name in ("encoder", "lstm", "detector") else 3
     steps = epochs * (len(images) // BATCH)
     descent = torch.optim.AdamW(net.parameters(), RATE)
     rate = torch.optim.lr_scheduler.OneCycleLR(descent, RATE, steps)
-    x, y = torch.from_numpy(images), torch.from_numpy(labels)
+    x, y = (torch.from_numpy(a).to(device) for a in (images, labels))
     for _ in range(epochs):
-        order = torch.randperm(len(x))
+        order = torch.randperm(len(x)).to(device)
         for i in range(0, len(order) - BATCH + 1, BATCH):
             batch = order[i : i + BATCH]
             loss = _loss(name, net(x[batch]), y[batch])
@@ -195,7 +208,6 @@ def trained(name: str, data: Data) -> nn.Module:
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own
             descent.step()
             rate.step()
-    return net.eval()
 
 
 def _loss(name: str, out: Any, label: Any) -> Any:
@@ -227,7 +239,7 @@ def main(folder: Path) -> None:
         train = (train[0][:TRAINED], train[1][:TRAINED])
         if name == "detector":
             train, test = placed(train, 0), placed(test, 1)
-        net = trained(name, train)
+        net = trained(name, train, folder / f"{name}.pt")
         if name == "mlp":
             rescaled(net)
         with torch.no_grad():

@@ -61,16 +61,14 @@ def _rounds(epochs: Sequence[Epoch]) -> dict[str, Any]:
     An epoch's value is a median over r rounds, whose variance is about (pi / 2) s2_round / r; what
     is left of the epochs' variance is theirs."""
     whole = [e for e in epochs if CANDIDATE in e.rounds_s]
-    ratio = np.asarray(
-        [np.log(np.divide(e.rounds_s[CANDIDATE], e.rounds_s[BASELINE])) for e in whole]
-    )  # [N, rounds]
+    ratios = [np.log(np.divide(e.rounds_s[CANDIDATE], e.rounds_s[BASELINE])) for e in whole]
     # differences of neighbours: no centre to estimate from few rounds, and slow drift drops out
-    within = np.diff(ratio, axis=1) / math.sqrt(2)
-    count = ratio.shape[1]
-    round_s2 = float(robust(within.ravel())) ** 2
-    epoch_s2 = max(0.0, float(robust(logs(epochs))) ** 2 - math.pi / 2 * round_s2 / count)
+    within = np.concatenate([np.diff(ratio) for ratio in ratios]) / math.sqrt(2)
+    share = float(np.mean([1 / len(ratio) for ratio in ratios]))  # epochs differ in their rounds
+    round_s2 = float(robust(within)) ** 2
+    epoch_s2 = max(0.0, float(robust(logs(epochs))) ** 2 - math.pi / 2 * round_s2 * share)
     return {
-        "rounds": count,
+        "rounds": round(1 / share),
         "sigma_round": math.sqrt(round_s2),
         "sigma_round_plain": float(within.std()),
         "sigma_between_epochs": math.sqrt(epoch_s2),

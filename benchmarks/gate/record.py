@@ -5,7 +5,8 @@
 
 `aa`: baseline, candidate and shadow are copies of one artefact. `power`: lag0 is such a copy, lag1 to
 lag10 are stretched by 1 to 10 % with a spin after each call, and nodes, one_thread and unfused are
-real regressions (see arms.py). `neighbour`: a process of ours works on the same cores at random.
+real regressions (see arms.py). With --release every arm is that release, also one for a GPU, and of
+the slowdowns there are the spins. `neighbour`: a process of ours works on the same cores at random.
 
 The stream is the gate's own evidence, in OUT/<workload>-<condition>-<kind>. Run again it goes on, also
 after kill -9; stop it with Ctrl-C. The machine should do nothing else. Then: stream.py, for text.
@@ -34,6 +35,7 @@ import told
 from accel import store
 from accel.evidence import BASELINE, CANDIDATE, SHADOW, Budget, Epoch, Rules, Subject
 from accel.gating import chain, rounds, sampler
+from accel.steps import _subject
 from accel.values import Request
 
 LAGS = (0, 1, 2, 3, 5, 10)  # percent
@@ -46,9 +48,7 @@ BUDGETS = (Budget("p50", 0.03),)
 def main() -> None:
     """Prepare once, then add epochs until there are enough or the time is up."""
     asked = arguments()
-    work = asked.work / asked.workload
-    prepared(asked.workload, work)
-    variants, requests = arms.load(work)
+    variants, requests = loaded(asked)
     team, lag = cast(asked.kind, variants, asked.arms)
     rules = Rules(
         rounds=asked.rounds,
@@ -75,7 +75,9 @@ def arguments() -> argparse.Namespace:
         description=first, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     place = Path(".benchmarks/gate")
-    parser.add_argument("--workload", choices=tuple(arms.MODELS), required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--workload", choices=tuple(arms.MODELS))
+    what.add_argument("--release", type=Path, help="a packed release in the place of a model made here")
     parser.add_argument("--condition", choices=("idle", "neighbour"), default="idle")
     parser.add_argument("--kind", choices=("aa", "power"), default="aa")
     parser.add_argument("--epochs", type=int, default=3000, help="of the whole stream")
@@ -89,7 +91,21 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=place / "work", help="models, made once")
     parser.add_argument("--out", type=Path, default=place)
-    return parser.parse_args()
+    asked = parser.parse_args()
+    asked.workload = asked.workload or asked.release.name
+    return asked
+
+
+def loaded(asked: argparse.Namespace) -> tuple[dict[str, Subject], tuple[Request, ...]]:
+    """The subjects by their variant, and the requests."""
+    if asked.release:
+        plain = _subject.subject(str(asked.release), asked.work)
+        if plain.trouble:
+            raise SystemExit(plain.trouble)
+        return {"plain": plain}, plain.requests
+    work = asked.work / asked.workload
+    prepared(asked.workload, work)
+    return arms.load(work)
 
 
 def prepared(workload: str, work: Path) -> None:
@@ -109,7 +125,8 @@ def cast(
     if kind == "aa":
         return dict.fromkeys((BASELINE, CANDIDATE, SHADOW), plain), {}
     lag = {f"lag{percent}": percent / 100 for percent in LAGS}
-    team = {BASELINE: plain, **dict.fromkeys(lag, plain), **{c: variants[c] for c in CONTROLS}}
+    controls = {c: variants[c] for c in CONTROLS if c in variants}
+    team = {BASELINE: plain, **dict.fromkeys(lag, plain), **controls}
     names = [BASELINE, *only.split(",")] if only else list(team)
     unknown = sorted({*names} - {*team})
     if unknown:

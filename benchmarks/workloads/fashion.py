@@ -90,6 +90,7 @@ def trained(name: str, make: Callable[[], Any], epochs: int, rate: float) -> Any
         net.load_state_dict(torch.load(path, weights_only=True))
         return net.eval()
     _train(net, epochs, rate)
+    net = net.cpu()
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
     torch.save(net.state_dict(), draft)
@@ -100,13 +101,15 @@ def trained(name: str, make: Callable[[], Any], epochs: int, rate: float) -> Any
 def _train(net: Any, epochs: int, rate: float) -> None:
     import torch
 
-    x, y = (torch.from_numpy(a) for a in data("train"))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x, y = (torch.from_numpy(a).to(device) for a in data("train"))
+    net.to(device)
     steps = epochs * (len(x) // BATCH)
     descent = torch.optim.AdamW(net.parameters(), rate, weight_decay=0.02)
     cycle = torch.optim.lr_scheduler.OneCycleLR(descent, rate, steps)
     for epoch in range(epochs):
-        started, total = time.monotonic(), 0.0
-        order = torch.randperm(len(x))
+        started, total = time.monotonic(), torch.zeros((), device=device)
+        order = torch.randperm(len(x)).to(device)
         for i in range(0, len(order) - BATCH + 1, BATCH):
             batch = order[i : i + BATCH]
             images = _moved(x[batch])
@@ -115,8 +118,8 @@ def _train(net: Any, epochs: int, rate: float) -> None:
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own
             descent.step()
             cycle.step()
-            total += float(loss)
-        print(f"epoch {epoch + 1} of {epochs}: loss {total / (len(x) // BATCH):.3f}, "
+            total += loss.detach()
+        print(f"epoch {epoch + 1} of {epochs}: loss {float(total) / (len(x) // BATCH):.3f}, "
               f"{time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)  # fmt: skip
 
 

@@ -54,4 +54,4 @@ def _net():
 
 
 def model():
-    return fashion.trained("transformer", _net, epochs=8, rate=1.5e-3)
+    return fashion.trained("transformer", _net, epochs=16, rate=1.5e-3)
