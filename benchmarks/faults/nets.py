@@ -8,8 +8,6 @@ hundred times (the same function, rescaled), and a detector's head: which item, 
 
 from __future__ import annotations
 
-import gzip
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -20,25 +18,14 @@ import numpy as np
 import torch
 from torch import nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workloads"))
+
+import fashion  # it lies there
+
 TRAINED, BATCH, TESTED = 24_000, 64, 2_000
 RATE = 2e-3
 CANVAS = 48  # pixels, of the detector's
 Data = tuple[Any, Any]  # images [N, 1, H, W] float32, labels [N] or [N, 3]
-
-
-def fashion(split: str) -> Data:
-    """Images in [-1, 1], labels. Exits with what to do where the data is not there."""
-    folder = Path(os.environ.get("ACCEL_DATA", "")) / "fashion-mnist"
-    if not folder.is_dir():
-        raise SystemExit("Set ACCEL_DATA to the folder that holds fashion-mnist/.")
-    name = "train" if split == "train" else "t10k"
-    pixels = _idx(folder / f"{name}-images-idx3-ubyte.gz", 16).reshape(-1, 1, 28, 28)
-    return (pixels.astype(np.float32) / 127.5 - 1), _idx(folder / f"{name}-labels-idx1-ubyte.gz", 8).astype(np.int64)  # fmt: skip
-
-
-def _idx(path: Path, offset: int) -> Any:
-    with gzip.open(path) as stream:
-        return np.frombuffer(stream.read(), np.uint8, offset=offset)
 
 
 def placed(data: Data, seed: int) -> Data:
@@ -235,7 +222,7 @@ def main(folder: Path) -> None:
         path = folder / f"{name}.onnx"
         if path.exists():
             continue
-        train, test = fashion("train"), fashion("test")
+        train, test = fashion.data("train"), fashion.data("test")
         train = (train[0][:TRAINED], train[1][:TRAINED])
         if name == "detector":
             train, test = placed(train, 0), placed(test, 1)
@@ -268,4 +255,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(sys.argv[1]))
+    except FileNotFoundError as error:
+        sys.exit(str(error))

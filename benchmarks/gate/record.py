@@ -77,7 +77,9 @@ def arguments() -> argparse.Namespace:
     place = Path(".benchmarks/gate")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--workload", choices=tuple(arms.MODELS))
-    what.add_argument("--release", type=Path, help="a packed release in the place of a model made here")
+    what.add_argument(
+        "--release", type=Path, help="a packed release in the place of a model made here"
+    )
     parser.add_argument("--condition", choices=("idle", "neighbour"), default="idle")
     parser.add_argument("--kind", choices=("aa", "power"), default="aa")
     parser.add_argument("--epochs", type=int, default=3000, help="of the whole stream")
