@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from accel import graph, shapes
@@ -19,6 +20,9 @@ from accel.values import Feed
 ERRORS_ONLY = 3  # ONNX Runtime's log severity
 TINY = 1e-30
 WORST = 1e6  # the error of an output that is no number, or of another shape
+SILENT = (
+    1e-4  # of the mean channel's size: one below it, a hundredth in amplitude, is held for noise
+)
 
 
 def outputs(proto: Any, feeds: Iterable[Feed]) -> list[list[Any]]:
@@ -40,27 +44,50 @@ def values(proto: Any, names: Sequence[str], feeds: Iterable[Feed]) -> Iterator[
 
 
 def error(got: Sequence[Sequence[Any]], want: Sequence[Sequence[Any]]) -> float:
-    """|got - want|^2 / |want|^2 over all feeds, the mean over float outputs, at most WORST each.
+    """|got - want|^2 / |want|^2 over all feeds, the mean over channels and float outputs, at most WORST each.
 
-    Where the reference itself is no number nothing is compared."""
+    By channel, since one output may hold scores and places: what is small there would not be seen. Where
+    the reference itself is no number nothing is compared."""
     parts = []
     for k, first in enumerate(want[0] if want else ()):
         if first.dtype.kind == "f":
-            seen = [off(a[k], b[k]) for a, b in zip(got, want, strict=True)]
-            lost, size = (sum(x) for x in zip(*seen, strict=True))
-            parts.append(min(WORST, lost / max(size, TINY)))
+            axis = _channel_axis([one[k].shape for one in want])
+            seen = [_off(a[k], b[k], axis) for a, b in zip(got, want, strict=True)]
+            lost, size = (np.sum(x, axis=0) for x in zip(*seen, strict=True))
+            size = np.maximum(size, max(SILENT * float(size.mean()), TINY))
+            parts.append(min(WORST, float(np.mean(lost / size))))
     return float(np.mean(parts)) if parts else 0.0
+
+
+def _channel_axis(shapes: Sequence[tuple[int, ...]]) -> int | None:
+    """The shortest axis behind the first one whose size is fixed, and is not 1; None: there is none."""
+    fixed = [
+        (sizes[0], axis)
+        for axis, sizes in enumerate(zip(*shapes, strict=False))
+        if axis and len({*sizes}) == 1 and sizes[0] > 1 and len({len(s) for s in shapes}) == 1
+    ]
+    return min(fixed)[1] if fixed else None
 
 
 def off(got: Any, want: Any) -> tuple[float, float]:
     """Squares of the difference, and of what is wanted, where that is finite."""
+    lost, size = _off(got, want, None)
+    return float(lost[0]), float(size[0])
+
+
+def _off(got: Any, want: Any, axis: int | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The same for each channel, [channels]; [1] without an axis."""
+    apart = want.reshape(1, -1) if axis is None else np.moveaxis(want, axis, 0)
+    b = apart.reshape(len(apart), -1).astype(np.float64)
+    known = np.isfinite(b)
+    b = np.where(known, b, 0.0)
+    size = np.sum(b * b, axis=1)
     if got.shape != want.shape:
-        return WORST * max(float(np.sum(np.square(want, dtype=np.float64))), TINY), TINY
-    known = np.isfinite(want)
-    a, b = got[known].astype(np.float64), want[known].astype(np.float64)
-    size = float(b @ b) if b.size else 0.0
-    lost = float(np.sum((a - b) ** 2))
-    return (lost if np.isfinite(lost) else WORST * max(size, 1.0)), size
+        return WORST * np.maximum(size, TINY), np.full(len(b), TINY)
+    apart = got.reshape(1, -1) if axis is None else np.moveaxis(got, axis, 0)
+    a = np.where(known, apart.reshape(len(apart), -1).astype(np.float64), 0.0)
+    lost = np.sum((a - b) ** 2, axis=1)
+    return np.where(np.isfinite(lost), lost, WORST * np.maximum(size, 1.0)), size
 
 
 def _run(session: Any, names: Sequence[str] | None, feed: Feed) -> list[Any]:
