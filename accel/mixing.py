@@ -102,7 +102,8 @@ def ranked(bench: Bench) -> tuple[Region, ...]:
     from accel import sketch
 
     known = sketch.read(artefacts.calibrate(bench.job, _root(bench)).value.sketches)
-    every = regions.regions(graph.open_model(_root(bench).path), known)
+    with_tables = bool(bench.base.recipe_options.get("tables"))
+    every = regions.regions(graph.open_model(_root(bench).path), known, with_tables)
     if len(every) < 2:
         return ()
     feeds = hurt(bench)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from accel.qdq import tables
 from accel.qdq.sites import PRODUCTS, Site, sites
 
 if TYPE_CHECKING:
@@ -27,14 +28,19 @@ class Region:
         return f"{self.names[0]}{more}"
 
 
-def regions(proto: Any, sketches: Mapping[str, Sketch]) -> tuple[Region, ...]:
-    """One for each product that can be int8. `sketches` tell how large outputs are on real data."""
+def regions(
+    proto: Any, sketches: Mapping[str, Sketch], with_tables: bool = False
+) -> tuple[Region, ...]:
+    """One for each product that can be int8, and each table: that has the least share, since it saves bytes
+    alone. `sketches` tell how large outputs are on real data."""
     found = [s for s in sites(proto) if s.operator in PRODUCTS]
     sizes = {t.name: t.dims for t in proto.graph.initializer}
     work = [_multiplications(proto.graph.node[s.index], s, sizes, sketches) for s in found]
     least = min((w for w in work if w), default=1.0)
     total = sum(w or least for w in work) or 1.0
-    return tuple(Region((s.name,), (w or least) / total) for s, w in zip(found, work, strict=True))
+    looked_up = [Region((name,), least / total) for name in tables.tables(proto) if with_tables]
+    products = zip(found, work, strict=True)
+    return (*looked_up, *(Region((s.name,), (w or least) / total) for s, w in products))
 
 
 def _multiplications(

@@ -100,7 +100,7 @@ def accel(source: Path, out: Path) -> Arm:
     if not note.exists():
         started = time.monotonic()
         command = [sys.executable, "-m", "accel", "optimize", str(source), "--out", str(release),
-                   "--work", str(out / "work"), "--max-drop", f"{BUDGET}pt", "--quiet"]  # fmt: skip
+                   "--work", str(out / "work"), "--max-drop", f"{BUDGET}pt"]  # fmt: skip
         with (out / "accel.log").open("w") as log:
             subprocess.run(command, stdout=log, stderr=log, check=True)
         note.write_text(json.dumps({"seconds": time.monotonic() - started}))

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from accel.explaining.parts import Part, pairs
-from accel.explaining.view import HALVES, View, aligned, between
+from accel.explaining.view import DEQUANTIZE, HALVES, View, aligned, between
 from accel.qdq import order
 
 MARK = "__reference"
@@ -20,10 +20,11 @@ def restored(reference: View, candidate: View) -> View:
     """The candidate with the activations that a quantizer took out, since its rounding clips alike.
 
     (ONNX Runtime's QDQRemovableActivation: a convolution then makes the ReLU's value at once, and
-    without its pair the ReLU would be missing.)"""
+    without its pair the ReLU would be missing.) And with lookups in int8 as lookups in tables that were
+    given back as float32: the same numbers, and a constant that can be compared."""
     made = onnx.ModelProto()
     made.CopyFrom(candidate.proto)
-    done = False
+    done = _tables(made, candidate)
     for node in reference.proto.graph.node:
         if node.op_type not in ABSORBED:
             continue
@@ -40,6 +41,27 @@ def restored(reference: View, candidate: View) -> View:
     if done:
         _sort(made)
     return View(made) if done else candidate
+
+
+def _tables(made: Any, candidate: View) -> bool:
+    """DQ(Gather(table, ids)) becomes Gather(DQ(table), ids), in place; whether there was any."""
+    done = False
+    for back in list(made.graph.node):
+        lookup = candidate.node(back.input[0]) if back.op_type == DEQUANTIZE else None
+        if (
+            lookup is None
+            or lookup.op_type != "Gather"
+            or lookup.input[0] not in candidate.constants
+        ):
+            continue
+        table = f"{back.output[0]}__table"
+        whole = helper.make_node(DEQUANTIZE, [lookup.input[0], *back.input[1:]], [table], axis=1)
+        copy = made.graph.node.add()
+        copy.CopyFrom(lookup)
+        copy.input[0], copy.output[0] = table, back.output[0]
+        back.CopyFrom(whole)
+        done = True
+    return done
 
 
 def reverted(reference: View, candidate: View, chosen: Iterable[Part]) -> Any:
