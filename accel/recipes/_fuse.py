@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from accel import graph
+from accel.errors import CandidateBroken
 from accel.recipes._quiet import quiet
 
 FUSED = ("Attention", "EmbedLayerNormalization", "SkipLayerNormalization", "BiasGelu", "Gelu")
@@ -83,6 +84,13 @@ def fuse(proto: Any) -> tuple[Any, Mapping[str, Any]]:
         "Gelu": (gelu, before["Gelu"]),
     }
     return made, {"fused": ", ".join(f"{k} {a} of {b}" for k, (a, b) in words.items())}
+
+
+def fused(proto: Any) -> tuple[Any, Mapping[str, Any]]:
+    """As `fuse`. Raises CandidateBroken where there is nothing to fuse."""
+    if not is_transformer(proto):
+        raise CandidateBroken("nothing to fuse: no attention with layer norms in this graph")
+    return fuse(proto)
 
 
 def private(proto: Any) -> bool:

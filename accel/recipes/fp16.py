@@ -20,7 +20,7 @@ from typing import Any
 from accel import graph
 from accel.errors import CandidateBroken
 from accel.protocols import Quantized
-from accel.recipes import _calibration, _halves, _kept, _ranges
+from accel.recipes import _calibration, _fuse, _halves, _kept, _ranges
 from accel.recipes._halves import Floats
 from accel.values import Feed, Model, Options, QuantStyle
 
@@ -34,8 +34,11 @@ TOLD = 5  # offenders that the facts name
 
 
 def variants(style: QuantStyle) -> tuple[Options, ...]:
-    """With sums, squares and exponentials in float32, and with only what leaves its range."""
-    return ({"keep": "sensitive"}, {"keep": "range"})
+    """With sums, squares and exponentials in float32, and with only what leaves its range; fused before,
+    where ONNX Runtime has kernels of its own operators in float16."""
+    plain: tuple[Options, ...] = ({"keep": "sensitive"}, {"keep": "range"})
+    fused: Options = {"keep": "range", "fuse": True}
+    return (fused, *plain) if "onnxruntime_cuda" in style.operators else plain
 
 
 def apply(
@@ -49,6 +52,9 @@ def apply(
     CandidateBroken where nothing is left in float16 or the graph does not run."""
     feeds = _calibration.checked("fp16", calibration, model)[:MOST_FEEDS]
     proto = graph.open_model(model.path)
+    fusions: Mapping[str, Any] = {}
+    if options.get("fuse"):
+        proto, fusions = _fuse.fused(proto)
     found = _halves.read(proto)
     seen = _ranges.largest(proto, found.values, feeds, out)
     constants = _ranges.of_constants(found.constants)
@@ -64,13 +70,16 @@ def apply(
     graph.save(_halves.write(found, halves), path)
     offenders = sorted((n for n in tops if _leaves(tops[n])), key=lambda n: -tops[n])
     facts: dict[str, Any] = {
+        **fusions,
         "calibration feeds": len(feeds),
         "fp16": f"{len(halves)} of {len(found.nodes)} nodes",
         "kept in fp32": _kept.reasons(kept),
         "out of range": ", ".join(f"{n} {tops[n]:.3g}" for n in offenders[:TOLD]) or "nothing",
     }
     line = f"fp16 {facts['fp16']} on {len(feeds)} feeds; kept in fp32: {facts['kept in fp32']}"
-    return Quantized(graph.describe(path, (*model.trail, line)), facts)
+    own = _fuse.private(proto)
+    described = graph.describe(path, (*model.trail, line))
+    return Quantized(described, facts, not own, "onnxruntime" if own else "")
 
 
 def _judged(

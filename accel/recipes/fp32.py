@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from accel import graph
-from accel.errors import CandidateBroken
 from accel.protocols import Quantized
 from accel.recipes import _clean, _fuse
 from accel.values import Feed, Model, Options, QuantStyle
@@ -34,9 +33,7 @@ def apply(
     proto = graph.open_model(model.path)
     facts: dict[str, Any] = {}
     if options.get("fuse"):
-        if not _fuse.is_transformer(proto):
-            raise CandidateBroken("nothing to fuse: no attention with layer norms in this graph")
-        proto, found = _fuse.fuse(proto)
+        proto, found = _fuse.fused(proto)
         facts |= found
     if options.get("clean", True):
         proto, facts["cleaned"] = _clean.clean(proto)

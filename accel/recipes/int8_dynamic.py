@@ -43,9 +43,7 @@ def apply(
     proto = graph.open_model(model.path)
     facts: Mapping[str, Any] = {}
     if options.get("fuse"):
-        if not _fuse.is_transformer(proto):
-            raise CandidateBroken("nothing to fuse: no attention with layer norms in this graph")
-        proto, facts = _fuse.fuse(proto)
+        proto, facts = _fuse.fused(proto)
     # ai.onnx's Attention would be taken for ONNX Runtime's own and come out invalid
     native = any(n.op_type == "Attention" and not n.domain for n in graph.walk(proto))
     path = out / "model.onnx"
