@@ -8,6 +8,7 @@ minute went on. The rounds of one run are paired, so that all arms see the same 
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from accel import stats, trials
 from accel.job import Job, pick, step
 from accel.measure import instrument
+from accel.measure.tally import Tally
 from accel.values import Candidate, Measurement, Options, Plan, Refusal
 
 if TYPE_CHECKING:
@@ -22,6 +24,21 @@ if TYPE_CHECKING:
 
 ROUNDS, BLOCK_S = 16, 0.05
 WARM_CALLS = 200  # passes over the requests until an arm has run about this many calls
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gathered of each arm."""
+
+    tallies: tuple[Tally, ...]
+
+
+class _NotKept(Exception):
+    """An epoch that a later run should take again: used, and not stored."""
+
+    def __init__(self, tallies: Sequence[Tally]) -> None:
+        super().__init__()
+        self.tallies = tallies
 
 
 @dataclass(frozen=True)
@@ -35,7 +52,9 @@ class Timed:
 def timed(
     job: Job, verb: str, plans: Mapping[str, Plan], key: Options, **protocol: Any
 ) -> dict[str, Measurement | Refusal]:
-    """All plans timed together: interleaved, in random order, in fresh processes."""
+    """All plans timed together: interleaved, in random order, in fresh processes.
+
+    Each epoch is kept as it ends: who is interrupted goes on with the next one."""
     full = {
         "arms": {name: trials.identity(plan) for name, plan in plans.items()},
         "machine": job.machine_class,
@@ -43,6 +62,19 @@ def timed(
         **key,
         **pick(job, "requests"),
     }
+
+    def keep(number: int, arms: Sequence[str], take: instrument.Make) -> Sequence[Tally]:
+        def once(_: Path) -> Epoch:
+            tallies = tuple(take())
+            if not all(map(_is_fit, tallies)):
+                raise _NotKept(tallies)
+            return Epoch(tallies)
+
+        try:
+            named = {**full, "epoch": number, "alive": list(arms)}
+            return step(job, f"{verb}-epoch", named, Epoch, once).value.tallies
+        except _NotKept as left:
+            return left.tallies
 
     def make(folder: Path) -> Timed:
         found = instrument.compare(
@@ -53,6 +85,7 @@ def timed(
             block_s=BLOCK_S,
             warmup_calls=max(3, WARM_CALLS // len(job.requests)),
             seed=job.seed,
+            keep=keep,
             **protocol,
         )
         instrument.require_fit([m for m in found if isinstance(m, Measurement)])
@@ -63,6 +96,13 @@ def timed(
 
     done = step(job, verb, full, Timed, make).value
     return {m.arm: m for m in done.measured} | {r.what: r for r in done.lost}
+
+
+def _is_fit(tally: Tally) -> bool:
+    """Did the arm live, beside little else?"""
+    blocks = len(tally.foreign)
+    alone = blocks and instrument.fit(tally.disturbed / blocks, statistics.median(tally.foreign))
+    return bool(alone and not tally.dead)
 
 
 def heat(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from accel import heats
-from accel.job import Job
+from accel import arrays, graph, heats, testing
+from accel import target as targets
+from accel.job import Job, prepare
+from accel.measure import instrument
 from accel.values import Candidate, Measurement, Model, Plan, Refusal
 
 
@@ -52,3 +55,57 @@ def test_all_dead_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     found = heats.heat(cast("Job", None), rows, lambda _: None)
     assert {c.status for c in found.values()} == {"failed"}
     assert found["b"].reason == "crashed"
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """Two requests of a small graph, and its own work folder."""
+    testing.mlp(tmp_path / "m.onnx")
+    feeds = tmp_path / "feeds.npz"
+    arrays.save(feeds, [{"x": np.ones((n, 8), np.float32)} for n in (1, 2)])
+    here = targets.load("cpu-local")
+    return prepare(str(tmp_path / "m.onnx"), here, str(feeds), tmp_path / "work")
+
+
+def test_an_interrupted_final_goes_on_with_the_next_epoch(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C before the third: the first two are not timed again, and stand in the result as they were."""
+    monkeypatch.setattr(
+        instrument, "fit", lambda *_: True
+    )  # of this machine's noise is not asked here
+    monkeypatch.setattr(heats, "ROUNDS", 2)
+    plans = {name: testing.plan(graph.describe(tmp_path / "m.onnx")) for name in ("a", "b")}
+
+    def stop(text: str) -> None:
+        if text.startswith("epoch 3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        heats.timed(job, "final", plans, {}, epochs=3, progress=stop)
+    kept = {
+        p: p.stat().st_mtime_ns for p in (tmp_path / "work/store").glob("final-epoch-*/record.json")
+    }
+    assert len(kept) == 2
+    found = heats.timed(job, "final", plans, {}, epochs=3)
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    columns = instrument.columns(cast("Measurement", found["a"]))
+    assert set(columns["epoch"]) == {0, 1, 2}
+    first = min(kept, key=lambda p: kept[p])
+    [one, _] = json.loads(first.read_text())["value"]["tallies"]
+    before = one["columns"]["seconds"]
+    np.testing.assert_array_equal(columns["seconds"][: len(before)], before)
+
+
+def test_an_epoch_beside_much_else_is_taken_again(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is used, as one of several, and not kept for a later run."""
+    answers = iter([True, True, False, False])
+    monkeypatch.setattr(heats, "_is_fit", lambda _: next(answers))
+    monkeypatch.setattr(instrument, "require_fit", lambda _: None)
+    monkeypatch.setattr(heats, "ROUNDS", 2)
+    plans = {name: testing.plan(graph.describe(tmp_path / "m.onnx")) for name in ("a", "b")}
+    found = heats.timed(job, "final", plans, {}, epochs=2)
+    assert set(instrument.columns(cast("Measurement", found["b"]))["epoch"]) == {0, 1}
+    assert len(list((tmp_path / "work/store").glob("final-epoch-*/record.json"))) == 1

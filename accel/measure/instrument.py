@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,8 @@ WORKER_BYTES = 250 << 20  # interpreter, runtime and arena of a small model
 UNFIT_SHARE = 0.8
 Progress = Callable[[str], None]
 Found = tuple[Measurement | Refusal, ...]
+Make = Callable[[], Sequence[Tally]]
+Keep = Callable[[int, Sequence[str], Make], Sequence[Tally]]  # (epoch, arms, make) -> each arm's
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class _Setup:
     block_s: float
     warmup_calls: int
     out: Path
-    coin: random.Random
+    seed: int
 
 
 def compare(
@@ -69,6 +71,7 @@ def compare(
     seed: int = 0,
     progress: Progress | None = None,
     memory_bytes: int | None = None,
+    keep: Keep | None = None,
 ) -> Found:
     """Every arm's samples, in the arms' order; a Refusal, with the reason, for an arm that died.
 
@@ -77,7 +80,8 @@ def compare(
     `most_epochs`, until `enough` says of all that was found so far that it suffices.
     `warmup_calls`: passes over all requests before the first round, the same for every arm.
     `memory_bytes` (default: what is free now) decides whether all arms are loaded at once or one
-    after another inside each epoch. `progress` gets a line of text before each epoch."""
+    after another inside each epoch. `progress` gets a line of text before each epoch. `keep` makes an
+    epoch, or knows it from an earlier run: each is drawn from the seed and its number alone."""
     setup = _setup(requests, rounds, block_s, warmup_calls, out, seed)
     tallies = [Tally() for _ in arms]
     together = _fit_together(arms, memory_bytes)
@@ -88,10 +92,11 @@ def compare(
             break
         if progress is not None:
             progress(f"epoch {epoch + 1} of {epochs if epoch < epochs else f'at most {most}'}")
-        alive = [i for i, tally in enumerate(tallies) if not tally.dead]
-        setup.coin.shuffle(alive)
-        for team in [alive] if together else [[i] for i in alive]:
-            _epoch(setup, {i: arms[i] for i in team}, tallies, epoch)
+        alive = {i: arm for i, arm in enumerate(arms) if not tallies[i].dead}
+        make = partial(_taken, setup, alive, epoch, together)
+        parts = make() if keep is None else keep(epoch, [a.name for a in alive.values()], make)
+        for i, part in zip(alive, parts, strict=True):
+            tallies[i].join(part)
         found = _found(setup, arms, tallies, requests)
     return found
 
@@ -136,11 +141,16 @@ def columns(measurement: Measurement) -> dict[str, NDArray[Any]]:
         return {name: found[name] for name in ("request", "epoch", "round", "seconds")}
 
 
+def fit(disturbed_share: float, foreign_cores: float) -> bool:
+    """Were some blocks quiet, or what others used beside them little?"""
+    return disturbed_share <= UNFIT_SHARE or not load.heavy([foreign_cores], machine.cores())
+
+
 def require_fit(measurements: Sequence[Measurement]) -> None:
     """Raise InstrumentUnfit when nearly every block was disturbed, and heavily."""
     for m in measurements:
         share, foreign = m.machine["disturbed_share"], m.machine["foreign_cores"]
-        if share > UNFIT_SHARE and load.heavy([foreign], machine.cores()):
+        if not fit(share, foreign):
             raise InstrumentUnfit(
                 f"{m.arm}: other processes used {foreign:.1f} cores beside {share:.0%} of the "
                 f"blocks; at most {load.LIMIT_CORES} are allowed. Stop them (see: top) and rerun."
@@ -155,7 +165,7 @@ def _setup(
     arrays.save(path, (r.inputs for r in requests))
     names = dict.fromkeys(r.group for r in requests)
     groups = tuple(tuple(i for i, r in enumerate(requests) if r.group == n) for n in names)
-    return _Setup(path, groups, rounds, block_s, warmup, out, random.Random(seed))
+    return _Setup(path, groups, rounds, block_s, warmup, out, seed)
 
 
 def _fit_together(arms: Sequence[Arm], memory_bytes: int | None) -> bool:
@@ -173,7 +183,23 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _epoch(setup: _Setup, arms: dict[int, Arm], tallies: list[Tally], epoch: int) -> None:
+def _taken(setup: _Setup, arms: Mapping[int, Arm], epoch: int, together: bool) -> tuple[Tally, ...]:
+    """One epoch of every arm, in the arms' order."""
+    coin = random.Random(f"{setup.seed}/{epoch}")
+    tallies = {i: Tally() for i in arms}
+    order = coin.sample(list(arms), len(arms))
+    for team in [order] if together else [[i] for i in order]:
+        _epoch(setup, {i: arms[i] for i in team}, tallies, epoch, coin)
+    return tuple(tallies.values())
+
+
+def _epoch(
+    setup: _Setup,
+    arms: Mapping[int, Arm],
+    tallies: Mapping[int, Tally],
+    epoch: int,
+    coin: random.Random,
+) -> None:
     workers: dict[int, Worker] = {}
     try:
         for i, arm in arms.items():
@@ -182,7 +208,7 @@ def _epoch(setup: _Setup, arms: dict[int, Arm], tallies: list[Tally], epoch: int
             _guarded(workers[i], tallies[i], start)
         for number in range(setup.rounds):
             order = [i for i in workers if not tallies[i].dead]
-            setup.coin.shuffle(order)
+            coin.shuffle(order)
             for i in order:
                 turn = partial(_turn, setup, workers[i], tallies[i], epoch, number)
                 _guarded(workers[i], tallies[i], turn)

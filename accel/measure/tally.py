@@ -37,6 +37,18 @@ class Tally:
         self.columns["epoch"] += [epoch] * count
         self.columns["round"] += [number] * count
 
+    def join(self, later: Tally) -> None:
+        """Take in what another epoch gathered."""
+        for name, values in later.columns.items():
+            self.columns[name] += values
+        self.load_s += later.load_s
+        self.cold_s += later.cold_s
+        self.foreign += later.foreign
+        self.disturbed += later.disturbed
+        self.retaken += later.retaken
+        self.peak_bytes = max(self.peak_bytes, later.peak_bytes)
+        self.dead = later.dead
+
 
 def measurement(
     arm: str, path: Path, tally: Tally, warmup_calls: int, requests: Sequence[Request]
