@@ -8,11 +8,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from accel import artefacts, finals, finishing, mending, stages, unfinished
+from accel import artefacts, finals, finishing, mending, scoring, stages, unfinished
 from accel import graph as graphs
 from accel import job as jobs
 from accel import target as targets
 from accel.constraints import Constraints, validate
+from accel.errors import ConstraintError
 from accel.measure import here
 from accel.mixing import MINUTES
 from accel.stages import Event, Progress, quiet
@@ -64,7 +65,7 @@ def optimize(
         again += " --unmeasured" if unmeasured else ""
         return waiting(job, str(source), constraints, roots, yardstick, again, out, progress)
     table = stages.screen(job, roots, constraints, yardstick, progress)
-    table = stages.score(job, table, constraints, yardstick, progress)
+    table = scoring.score(job, table, constraints, yardstick, progress)
     table = mending.mix(job, roots, table, constraints, yardstick, minutes, progress)
     return _finished(job, table, constraints, yardstick, again, out, progress)
 
@@ -100,7 +101,7 @@ def finish(
     again = finishing.command(root, workload)
     with finishing.compiled(root):
         table = stages.screen(job, roots, kept.constraints, yardstick, progress)
-        table = stages.score(job, table, kept.constraints, yardstick, progress)
+        table = scoring.score(job, table, kept.constraints, yardstick, progress)
         return _finished(job, table, kept.constraints, yardstick, again, place, progress, facts)
 
 
@@ -115,7 +116,14 @@ def _finished(
     facts: Options | None = None,
 ) -> Release:
     """What every road to a release ends with: finals, the certificate, and the pack."""
-    table, baselines, winner, proof = stages.decide(job, table, constraints, yardstick, progress)
+    try:
+        decided = stages.decide(job, table, constraints, yardstick, progress)
+    except ConstraintError:
+        if (more := scoring.rest(table)) is None:
+            raise
+        table = scoring.score(job, more, constraints, yardstick, progress, everything=True)
+        decided = stages.decide(job, table, constraints, yardstick, progress)
+    table, baselines, winner, proof = decided
     progress(Event("phase", f"pack {out}"))
     release = finals.pack(job, winner, baselines, table, proof, yardstick, again, out, facts or {})
     progress(Event("note", job.ledger.text()))
@@ -151,7 +159,7 @@ def pack(
     job = jobs.prepare(str(source), device, data, work, seed, epochs)
     yardstick = artefacts.yardstick(job, next(iter(stages.export(job, progress).values())))
     table = stages.screen_given(job, given, engine, yardstick, progress)
-    table = stages.score(job, table, only, yardstick, progress)
+    table = scoring.score(job, table, only, yardstick, progress)
     again = command(job, str(source), target, only, ("pack", str(graph), "--workload"))
     return _finished(job, table, only, yardstick, again, out, progress)
 

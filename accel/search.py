@@ -136,7 +136,7 @@ def refine(
         if time_s is None:
             reason = "its graph could not be built"
         elif time_s > REFINE_MARGIN * best:
-            reason = _slow(time_s, best)
+            reason = slow(time_s, best)
         elif graph_of(candidate) not in quickest:
             reason = f"{REFINED} graphs of this engine were quicker"
         else:
@@ -153,7 +153,8 @@ def _quickest(screened: Mapping[tuple[str, ...], float]) -> set[tuple[str, ...]]
     return {g for e in engines for g in [one for one in order if one[0] == e][:REFINED]}
 
 
-def _slow(time_s: float, best_s: float) -> str:
+def slow(time_s: float, best_s: float) -> str:
+    """For people."""
     return f"{time_s / best_s:.1f}x the quickest one's time in screening"
 
 
@@ -168,7 +169,7 @@ def prune(candidates: Sequence[Candidate], constraints: Constraints) -> tuple[Ca
     able = [c for c in candidates if c.status == "built" and c.screen_s and fits(c, constraints)]
     best = min((c.screen_s or 0.0 for c in able), default=0.0)
     return tuple(
-        _with(c, "pruned", _slow(c.screen_s, best))
+        _with(c, "pruned", slow(c.screen_s, best))
         if best and c.status == "built" and c.screen_s and c.screen_s > PRUNE_MARGIN * best
         else c
         for c in candidates
@@ -225,7 +226,7 @@ def leave(candidates: Sequence[Candidate], constraints: Constraints) -> tuple[Ca
 
     def reason(c: Candidate) -> str:
         told = "" if fits(c, constraints) else ", and outside the constraints there"
-        return f"not in the final: {_slow(c.screen_s or 0.0, best)}{told}"
+        return f"not in the final: {slow(c.screen_s or 0.0, best)}{told}"
 
     return tuple(_with(c, "pruned", reason(c)) if c.status == "built" else c for c in candidates)
 

@@ -189,30 +189,6 @@ def _try(
     return tuple(done)
 
 
-def score(
-    job: Job,
-    table: Sequence[Candidate],
-    constraints: Constraints,
-    yardstick: Plan,
-    progress: Progress,
-) -> tuple[Candidate, ...]:
-    """Judge the survivors on the search split; those over the budget are refused."""
-    progress(Event("phase", "score the fp32 reference"))
-    baseline = trials.score(job, yardstick, "search", yardstick)
-    budget = constraints.budget(baseline.value)
-    alive = sum(c.status == "built" for c in table)
-    done: list[Candidate] = []
-    for built in table:
-        row = built
-        if row.status == "built":
-            at = sum(c.score is not None for c in done)
-            progress(Event("phase", f"score {row.name}", done=at, total=alive))
-            row = search.hold(trials.scored(job, built, baseline, yardstick), budget)
-            progress(Event("candidate", row.reason, row))
-        done.append(row)
-    return tuple(done)
-
-
 def decide(
     job: Job,
     table: Sequence[Candidate],

@@ -47,6 +47,7 @@ ABOVE_THE_STEPS = {
     "report",
     "pipeline.py",
     "stages.py",
+    "scoring.py",
     "finishing.py",
     "mending.py",
     "unmeasured.py",
