@@ -35,18 +35,20 @@ def variants(style: QuantStyle) -> tuple[Options, ...]:
     plain: dict[str, Any] = {"ranges": "mse", "correct": True}
     if style.pairs == "inputs" and not style.activation_symmetric:
         plain = {**plain, "symmetric": True}  # no zero points to take off
-    return (
+    moved: dict[str, Any] = {**plain, "migrate": ALPHA}
+    # ONNX Runtime computes attention in float32 whatever stands around it
+    whole = {**moved, "attention": True} if style.pairs == "inputs" else moved
+    found: tuple[Options, ...] = (
         plain,
         {**plain, "ranges": "minmax"},
-        {**plain, "migrate": ALPHA},
+        moved,
+        whole,
         {**plain, "equalize": True},
-        # nothing quicker: MiniLM is 2 % slower by its two more nodes, and less than half as large
-        *(
-            ({**plain, "migrate": ALPHA, "tables": True},)
-            if "tensorrt" not in style.operators
-            else ()
-        ),
     )
+    if "tensorrt" not in style.operators:
+        # nothing quicker: MiniLM is 2 % slower by its two more nodes, and less than half as large
+        found = (*found, {**whole, "tables": True})
+    return tuple(o for i, o in enumerate(found) if o not in found[:i])
 
 
 def apply(
@@ -57,11 +59,12 @@ def apply(
     out: Path,
 ) -> Quantized:
     """Options: "ranges" (a file of accel/ranges), "correct" (biases), "migrate" (alpha), "equalize",
-    "symmetric" (no zero points), "tables" (that are looked up, too), "float" (names of sites and tables
-    that stay as they are).
+    "symmetric" (no zero points), "attention" (a transformer's products of two activations, too), "tables"
+    (that are looked up, too), "float" (names of sites and tables that stay as they are).
 
     `calibration` may be the sketches that accel.calibration made for this very graph. Raises UsageError for
-    calibration data that is absent, NaN or not for this model, CandidateBroken where an option does not apply to this graph, or nothing is left to quantize."""
+    calibration data that is absent, NaN or not for this model, CandidateBroken where an option does not
+    apply to this graph, or nothing is left to quantize."""
     seen, counted = _calibration.sketches("int8_mixed", calibration, model)
     raised = _raise.raised(graph.open_model(model.path))
     found, left = sites(raised), frozenset(options.get("float", ()))
@@ -70,7 +73,10 @@ def apply(
         raise CandidateBroken("no table to look up: no Gather reads rows of a large constant")
     if unknown := left - {s.name for s in found} - {*known_tables}:
         raise CandidateBroken(f"no site is named {', '.join(sorted(unknown))}")
-    chosen = _chosen(found, left, _fuse.is_transformer(raised))
+    transformer = _fuse.is_transformer(raised)
+    if options.get("attention") and not transformer:
+        raise CandidateBroken("no attention in this graph: its products are in int8 without it")
+    chosen = _chosen(found, left, transformer and not options.get("attention"), transformer)
     wanted = [s for s in found if s.name in chosen]
     proto, known, given = _moved(raised, wanted, dict(seen), options)
     placing = place.place(proto, sites(proto), chosen, style.pairs)
@@ -116,11 +122,18 @@ def _moved(
     return proto, known, given
 
 
-def _chosen(found: tuple[Site, ...], left: frozenset[str], transformer: bool) -> set[str]:
+def _chosen(
+    found: tuple[Site, ...], left: frozenset[str], weights_alone: bool, transformer: bool
+) -> set[str]:
     """In a transformer additions lead to norms in float32: int8 would gain nothing there. Its products of
-    two activations have few multiplications to save."""
+    two activations have few multiplications; in OpenVINO they were a tenth of MiniLM's time all the same."""
+    kinds = PRODUCTS if transformer else None
     return {
-        s.name for s in found if s.name not in left and (s.weight is not None or not transformer)
+        s.name
+        for s in found
+        if s.name not in left
+        and (s.weight is not None or not weights_alone)
+        and (kinds is None or s.operator in kinds)
     }
 
 

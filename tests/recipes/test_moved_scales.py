@@ -208,3 +208,34 @@ def test_a_weight_that_a_branch_reads_is_not_scaled(shared: Any, rows: Any, tmp_
     shared.graph.output.append(helper.make_tensor_value_info("z", F, []))
     _, moved = _smooth.smoothed(shared, sites(shared), seen(shared, rows, tmp_path), 0.5)
     assert not moved
+
+
+def test_attention_is_int8_where_that_is_asked_for(tmp_path: Path) -> None:
+    """Its products of two activations, with the matrices; never the additions that lead to norms."""
+    weights = {"gain": np.ones(8), "a": DRAW.normal(size=(8, 8))}
+    nodes = [
+        helper.make_node("LayerNormalization", ["x", "gain"], ["v"], "norm"),
+        helper.make_node("MatMul", ["v", "a"], ["q"], "query"),
+        helper.make_node("Transpose", ["v"], ["k"], "key", perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q", "k"], ["p"], "scores"),
+        helper.make_node("Softmax", ["p"], ["s"], "softmax"),
+        helper.make_node("MatMul", ["s", "v"], ["c"], "context"),
+        helper.make_node("Add", ["c", "v"], ["y"], "residual"),
+    ]
+    onnx.save(model(nodes, weights, ["n", 5, 8], ["n", 5, 8]), tmp_path / "m.onnx")
+    given = [{"x": DRAW.normal(size=(2, 5, 8)).astype(np.float32)} for _ in range(3)]
+    described = graph.describe(tmp_path / "m.onnx")
+    for attention, count in ((False, 1), (True, 3)):
+        options = {"ranges": "minmax", "attention": attention}
+        made = int8_mixed.apply(described, given, U8S8, options, tmp_path)
+        assert made.facts["int8"] == count
+        read = {n.name: list(n.input) for n in onnx.load(made.model.path).graph.node}
+        assert read["residual"] == ["c", "v"]
+
+
+def test_attention_is_no_option_where_there_is_none(tmp_path: Path) -> None:
+    """It would be the same candidate twice."""
+    made = testing.mlp(tmp_path / "m.onnx")
+    given = [{"x": DRAW.normal(size=(4, 8)).astype(np.float32)}]
+    with pytest.raises(CandidateBroken, match="no attention"):
+        int8_mixed.apply(made, given, U8S8, {"ranges": "mse", "attention": True}, tmp_path)
