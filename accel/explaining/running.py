@@ -20,9 +20,8 @@ from accel.values import Feed
 ERRORS_ONLY = 3  # ONNX Runtime's log severity
 TINY = 1e-30
 WORST = 1e6  # the error of an output that is no number, or of another shape
-SILENT = (
-    1e-4  # of the mean channel's size: one below it, a hundredth in amplitude, is held for noise
-)
+# of the mean channel's size: one below it, a hundredth in amplitude, is held for noise
+SILENT = 1e-4
 
 
 def outputs(proto: Any, feeds: Iterable[Feed]) -> list[list[Any]]:

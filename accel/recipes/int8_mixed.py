@@ -25,8 +25,8 @@ NEEDS_CALIBRATION = True
 NEEDS_SKETCHES = True  # takes them instead of feeds, where one pass serves many candidates
 Range = tuple[float, float]
 STEPS = 255
-# of the scale migration. Its authors' own for most models is 0.5, for weights in groups of one scale; here
-# each output channel has its own, and MiniLM's error was least at 0.8 (0.5: nine times as much, 0.95: 1.2)
+# of the scale migration. Its authors take 0.5 for most models, with one scale a weight; here each output channel
+# has its own, and MiniLM's error was least at 0.8 (at 0.5 nine times as much, at 0.95 1.2 times)
 ALPHA = 0.8
 
 
