@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from accel import stats, trials
+from accel import stats, store, trials
 from accel.job import Job, pick, step
 from accel.measure import instrument
 from accel.measure.tally import Tally
@@ -70,9 +70,9 @@ def timed(
                 raise _NotKept(tallies)
             return Epoch(tallies)
 
-        try:
-            named = {**full, "epoch": number, "alive": list(arms)}
-            return step(job, f"{verb}-epoch", named, Epoch, once).value.tallies
+        named = {**full, "epoch": number, "alive": list(arms), "versions": job.versions}
+        try:  # not in the job's ledger: it is a part of this step, which another run will ask for alone
+            return store.run(job.work / "store", f"{verb}-epoch", named, Epoch, once).value.tallies
         except _NotKept as left:
             return left.tallies
 
