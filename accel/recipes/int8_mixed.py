@@ -126,7 +126,7 @@ def _chosen(
     found: tuple[Site, ...], left: frozenset[str], weights_alone: bool, transformer: bool
 ) -> set[str]:
     """In a transformer additions lead to norms in float32: int8 would gain nothing there. Its products of
-    two activations have few multiplications; in OpenVINO they were a tenth of MiniLM's time all the same."""
+    two activations have few multiplications; in OpenVINO they were a tenth of a MiniLM batch's time."""
     kinds = PRODUCTS if transformer else None
     return {
         s.name
