@@ -37,7 +37,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """ResNet-20 as torch exports it, and its requests."""
     if not DATA:
         pytest.skip("ACCEL_DATA is not set: the tiny graphs above stand in for ResNet-20")
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="exports ResNet-20; instead: the tiny graphs above")
     from accel import workload
     from accel.steps import export
 
