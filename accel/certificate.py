@@ -77,5 +77,6 @@ def _note(score: Score, looks: int) -> str:
     if score.fidelity:
         notes.append("no labels: closeness to the fp32 reference stands in for accuracy")
     if looks > 1:
-        notes.append(f"no certify split: bound widened for {looks} candidates (Bonferroni)")
+        where = "the certify split" if score.split == "certify" else "the search split alone"
+        notes.append(f"{looks} candidates were looked at on {where}: bound widened (Bonferroni)")
     return "; ".join(notes)

@@ -1,4 +1,4 @@
-"""The end of a search: time the finalists together, certify the best, pack it."""
+"""The end of a search: time the finalists together, and pack the best."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from pathlib import Path
 
 from accel import arrays, artefacts, floors, padding, stats, trials
 from accel.artefacts import build
-from accel.certificate import certificate
-from accel.constraints import Constraints
 from accel.errors import AccelError, MissingExtra
 from accel.heats import timed
 from accel.job import Job
-from accel.measure import closeness
 from accel.search import MODULE, portable
-from accel.steps import evaluate as evaluate_step
 from accel.steps import pack as pack_step
 from accel.trials import outputs, score
 from accel.values import (
@@ -27,7 +23,6 @@ from accel.values import (
     Plan,
     Refusal,
     Release,
-    Score,
     Split,
     Verdict,
 )
@@ -151,31 +146,6 @@ def cost(objective: str) -> Callable[[Candidate], float]:
 def tie(a: Candidate, b: Candidate) -> bool:
     """Is the difference between two measured candidates inside the noise of their run?"""
     return bool(a.measurement and b.measurement and stats.tie(a.measurement, b.measurement))
-
-
-def certify(
-    job: Job, candidate: Candidate, constraints: Constraints, yardstick: Plan, looks: int
-) -> Certificate:
-    """Grade a candidate on the certify split; on the search split, widened, when there is none."""
-    split: Split = "certify" if job.digests["certify"] else "search"
-    if candidate.plan is None:
-        raise AccelError(f"{candidate.name} was certified before it was built.")
-    baseline = score(job, yardstick, split, yardstick)
-    found = score(job, candidate.plan, split, yardstick)
-    metric = job.workload.metric or evaluate_step.fidelity_metric
-    budget = constraints.budget(baseline.value)
-    seen = looks if split == "search" else 1
-    return certificate(baseline, found, metric, budget, seen, alike(baseline, found))
-
-
-def alike(baseline: Score, found: Score) -> tuple[str, float] | None:
-    """How near the outputs are that two scores were computed from: by what, in points of a hundred.
-    None where they have other shapes, as of boxes that were found."""
-    want, got = (arrays.load(s.rows.with_name("outputs.npz")) for s in (baseline, found))
-    if any(w[k].shape != g[k].shape for w, g in zip(want, got, strict=True) for k in w):
-        return None
-    name, rows = closeness.fidelity(want, got)
-    return name, evaluate_step.fidelity_metric(rows)
 
 
 GOLDEN = 4  # requests at least, kept with the reference's outputs for the smoke test at load

@@ -8,7 +8,17 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from accel import artefacts, finals, finishing, mending, scoring, stages, unfinished
+from accel import (
+    artefacts,
+    certifying,
+    deciding,
+    finals,
+    finishing,
+    mending,
+    scoring,
+    stages,
+    unfinished,
+)
 from accel import graph as graphs
 from accel import job as jobs
 from accel import target as targets
@@ -64,6 +74,7 @@ def optimize(
         progress(Event("note", "int8 that is over the budget is not mended without a clock"))
         again += " --unmeasured" if unmeasured else ""
         return waiting(job, str(source), constraints, roots, yardstick, again, out, progress)
+    certifying.possible(job, constraints, yardstick)
     table = stages.screen(job, roots, constraints, yardstick, progress)
     table = scoring.score(job, table, constraints, yardstick, progress)
     table = mending.mix(job, roots, table, constraints, yardstick, minutes, progress)
@@ -100,6 +111,7 @@ def finish(
     yardstick = artefacts.yardstick(job, next(iter(roots.values())))
     again = finishing.command(root, workload)
     with finishing.compiled(root):
+        certifying.possible(job, kept.constraints, yardstick)
         table = stages.screen(job, roots, kept.constraints, yardstick, progress)
         table = scoring.score(job, table, kept.constraints, yardstick, progress)
         return _finished(job, table, kept.constraints, yardstick, again, place, progress, facts)
@@ -117,12 +129,12 @@ def _finished(
 ) -> Release:
     """What every road to a release ends with: finals, the certificate, and the pack."""
     try:
-        decided = stages.decide(job, table, constraints, yardstick, progress)
+        decided = deciding.decide(job, table, constraints, yardstick, progress)
     except ConstraintError:
         if (more := scoring.rest(table)) is None:
             raise
         table = scoring.score(job, more, constraints, yardstick, progress, everything=True)
-        decided = stages.decide(job, table, constraints, yardstick, progress)
+        decided = deciding.decide(job, table, constraints, yardstick, progress)
     table, baselines, winner, proof = decided
     progress(Event("phase", f"pack {out}"))
     release = finals.pack(job, winner, baselines, table, proof, yardstick, again, out, facts or {})
@@ -158,6 +170,7 @@ def pack(
     claim(out, work)
     job = jobs.prepare(str(source), device, data, work, seed, epochs)
     yardstick = artefacts.yardstick(job, next(iter(stages.export(job, progress).values())))
+    certifying.possible(job, only, yardstick)
     table = stages.screen_given(job, given, engine, yardstick, progress)
     table = scoring.score(job, table, only, yardstick, progress)
     again = command(job, str(source), target, only, ("pack", str(graph), "--workload"))

@@ -16,7 +16,7 @@ from accel import catalog
 from accel.constraints import Constraints, broken, fits
 from accel.naming import graph_of, label
 from accel.protocols import Engine, Recipe
-from accel.values import Candidate, Certificate, Options, Request, Target
+from accel.values import Candidate, Options, Request, Target
 
 Status = Literal["planned", "built", "measured", "refused", "pruned", "failed", "unmeasured"]
 
@@ -265,12 +265,6 @@ def _words(candidate: Candidate) -> int:
 def portable(candidate: Candidate) -> bool:
     """Does the plan need nothing but its ONNX graph, in any runtime of its kind?"""
     return candidate.plan is not None and candidate.plan.portable
-
-
-def uncertified(candidate: Candidate, proof: Certificate) -> Candidate:
-    """Refuse a candidate whose drop did not hold on the certify split."""
-    seen = f"{proof.split} split: drop {proof.drop:.2f} {proof.unit}, 95 % bound {proof.bound:.2f}"
-    return _with(candidate, "refused", f"{proof.grade} on the {seen}, allowed {proof.budget:g}")
 
 
 def nearest(candidates: Sequence[Candidate], constraints: Constraints) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from accel import arrays, artefacts, finals, heats, mixing, naming, padding, search, trials
+from accel import arrays, artefacts, mixing, naming, padding, search, trials
 from accel.constraints import Constraints
 from accel.errors import (
     AccelError,
     CandidateBroken,
-    ConstraintError,
     EnvironmentProblem,
     MissingExtra,
     UsageError,
@@ -18,7 +17,7 @@ from accel.errors import (
 from accel.job import Job
 from accel.protocols import Engine
 from accel.steps.check import comparable
-from accel.values import Candidate, Certificate, Model, Plan
+from accel.values import Candidate, Model, Plan
 
 GIVEN = "given"  # the root of a graph that was not exported here
 
@@ -187,79 +186,3 @@ def _try(
         progress(Event("candidate", row.reason, row))
         done.append(row)
     return tuple(done)
-
-
-def decide(
-    job: Job,
-    table: Sequence[Candidate],
-    constraints: Constraints,
-    yardstick: Plan,
-    progress: Progress,
-) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...], Candidate, Certificate]:
-    """Final after final until one has a winner: the table, the baselines, the winner, its proof.
-
-    Raises ConstraintError with the nearest candidates when nobody is left to measure."""
-    table = heat(job, table, constraints, progress)
-    while final := search.finalists(table, constraints):
-        table, baselines = measure(job, table, final, yardstick, progress)
-        table, chosen = choose(job, table, baselines, constraints, yardstick, progress)
-        if chosen is not None:
-            table = search.leave(table, constraints)
-            for row in table:
-                if row.measurement is not None or row.status == "pruned":
-                    progress(Event("candidate", row.reason, row))
-            return table, baselines, *chosen
-    raise ConstraintError(search.nearest(table, constraints))
-
-
-def heat(
-    job: Job, table: Sequence[Candidate], constraints: Constraints, progress: Progress
-) -> tuple[Candidate, ...]:
-    """Time the contenders for the final together, where screening leaves it open who they are."""
-    if not (near := search.contenders(table, constraints)):
-        return tuple(table)
-    progress(Event("phase", f"heat of {len(near)} candidates"))
-    found = heats.heat(job, near, lambda text: progress(Event("phase", f"heat: {text}")))
-    for row in found.values():
-        progress(Event("candidate", row.reason, row))
-    return tuple(found.get(c.name, c) for c in table)
-
-
-def measure(
-    job: Job,
-    table: Sequence[Candidate],
-    final: Sequence[Candidate],
-    yardstick: Plan,
-    progress: Progress,
-) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
-    """Time the finalists, fp32 and eager together. Returns the table and the baselines."""
-    baselines = finals.baselines(job, table, yardstick, lambda text: progress(Event("note", text)))
-    progress(Event("phase", f"measure {len(final)} finalists beside {len(baselines)} baselines"))
-    timed = finals.measured(
-        job, final, baselines, lambda text: progress(Event("phase", f"measure: {text}"))
-    )
-    return tuple(timed.get(c.name, c) for c in table), tuple(timed[c.name] for c in baselines)
-
-
-def choose(
-    job: Job,
-    table: Sequence[Candidate],
-    baselines: Sequence[Candidate],
-    constraints: Constraints,
-    yardstick: Plan,
-    progress: Progress,
-) -> tuple[tuple[Candidate, ...], tuple[Candidate, Certificate] | None]:
-    """The best measured candidate whose drop holds on samples that the search never saw; the
-    table says what the others lack."""
-    fp32 = next((b.objective_s for b in baselines if b.engine == finals.BASELINE_ENGINE), None)
-    rows = {c.name: search.constrain(c, constraints, fp32) for c in table}
-    able = [c for c in rows.values() if c.status == "measured"]
-    looks = sum(c.score is not None for c in table)
-    for candidate in search.rank(able, finals.cost(constraints.objective), finals.tie):
-        progress(Event("phase", f"certify {candidate.name}"))
-        proof = finals.certify(job, candidate, constraints, yardstick, looks)
-        if proof.grade == "certified" or (proof.grade == "consistent" and not constraints.certify):
-            return tuple(rows.values()), (candidate, proof)
-        rows[candidate.name] = lost = search.uncertified(candidate, proof)
-        progress(Event("candidate", lost.reason, lost))
-    return tuple(rows.values()), None

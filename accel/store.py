@@ -48,6 +48,8 @@ ABOVE_THE_STEPS = {
     "pipeline.py",
     "stages.py",
     "scoring.py",
+    "certifying.py",
+    "deciding.py",
     "finishing.py",
     "mending.py",
     "unmeasured.py",

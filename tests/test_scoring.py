@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from accel import pipeline, scoring, stages, trials
+from accel import deciding, pipeline, scoring, trials
 from accel.constraints import Constraints
 from accel.errors import ConstraintError
 from accel.job import Job
@@ -87,7 +87,7 @@ def test_when_no_quick_one_is_certified_the_rest_is_scored(
         asked.append({c.name: c.status for c in table})
         raise ConstraintError("nobody is left")
 
-    monkeypatch.setattr(stages, "decide", decide)
+    monkeypatch.setattr(deciding, "decide", decide)
     table = tuple(run([built("quick", 1.0), built("slow", 2.0)]).values())
     job = cast("Job", SimpleNamespace())
     with pytest.raises(ConstraintError):

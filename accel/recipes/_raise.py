@@ -9,19 +9,19 @@ from accel.errors import CandidateBroken
 PER_CHANNEL_OPSET = 13  # QuantizeLinear and DequantizeLinear take an axis from here on (ONNX)
 
 
-def raised(proto: Any) -> Any:
-    """The graph at an opset whose Q/DQ nodes may have an axis: itself, where it is at one already.
+def raised(proto: Any, least: int = PER_CHANNEL_OPSET) -> Any:
+    """The graph at an opset whose Q/DQ nodes may have an axis, or a newer one: itself, where it is there already.
 
     Raises CandidateBroken where ONNX's converter cannot."""
     import onnx
 
     opset = _opset(proto)
-    if opset >= PER_CHANNEL_OPSET:
+    if opset >= least:
         return proto
     try:
-        return onnx.version_converter.convert_version(proto, PER_CHANNEL_OPSET)
+        return onnx.version_converter.convert_version(proto, least)
     except Exception as error:  # the converter raises whatever its C++ does
-        found = f"opset {opset} is below {PER_CHANNEL_OPSET}, which Q/DQ needs"
+        found = f"opset {opset} is below {least}, which Q/DQ needs here"
         raise CandidateBroken(f"{found}, and it cannot be converted: {error}") from None
 
 

@@ -12,7 +12,6 @@ Inputs and outputs stay float32.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,10 @@ from typing import Any
 from accel import graph
 from accel.errors import CandidateBroken
 from accel.protocols import Quantized
-from accel.recipes import _calibration, _fuse, _halves, _kept, _ranges
-from accel.recipes._halves import Floats
+from accel.recipes import _calibration, _float16, _fuse, _halves, _kept, _ranges
 from accel.values import Feed, Model, Options, QuantStyle
 
 NEEDS_CALIBRATION = True
-LARGEST = 65504.0
-HEADROOM = 4.0  # what was not calibrated on may be larger than what was
-LEAST_NORMAL = 2.0**-14
-VANISHED_SHARE = 0.01  # of a weight's values
 MOST_FEEDS = 300
 TOLD = 5  # offenders that the facts name
 
@@ -59,16 +53,15 @@ def apply(
     seen = _ranges.largest(proto, found.values, feeds, out)
     constants = _ranges.of_constants(found.constants)
     tops = {**seen, **{name: top for name, (top, _) in constants.items()}}
-    vanishing = {name for name, (_, share) in constants.items() if share > VANISHED_SHARE}
     sensitive = _kept.SENSITIVE if options.get("keep", "sensitive") == "sensitive" else ()
-    halves, kept = _judged(found, tops, vanishing, sensitive)
+    halves, kept = _float16.judged(found, tops, _float16.vanishing(constants), sensitive)
     if not halves:
         raise CandidateBroken(
             f"nothing is left in float16: {_kept.reasons(kept)} of {len(found.nodes)} float nodes"
         )
     path = out / "model.onnx"
     graph.save(_halves.write(found, halves), path)
-    offenders = sorted((n for n in tops if _leaves(tops[n])), key=lambda n: -tops[n])
+    offenders = sorted((n for n in tops if _float16.leaves(tops[n])), key=lambda n: -tops[n])
     facts: dict[str, Any] = {
         **fusions,
         "calibration feeds": len(feeds),
@@ -80,33 +73,3 @@ def apply(
     own = _fuse.private(proto)
     described = graph.describe(path, (*model.trail, line))
     return Quantized(described, facts, not own, "onnxruntime" if own else "")
-
-
-def _judged(
-    found: Floats, tops: Mapping[str, float], vanishing: set[str], sensitive: tuple[str, ...]
-) -> tuple[dict[int, frozenset[str]], Counter[str]]:
-    """The nodes in float16 (by index) with their values, and how many are kept, by reason."""
-    halves: dict[int, frozenset[str]] = {}
-    kept: Counter[str] = Counter()
-    floats, opset = frozenset(tops), _halves.opset(found.proto)
-    for i, node in found.nodes:
-        names = _halves.ports(node, floats, opset)
-        if names is None:
-            kept["no float16"] += 1
-        elif any(_leaves(tops[n]) for n in names):
-            kept["range"] += 1
-        elif vanishing & names:
-            kept["weights"] += 1
-        elif node.op_type in sensitive and node.domain in _halves.STANDARD:
-            kept["sensitive"] += 1
-        else:
-            halves[i] = names
-    for i in _kept.between(found, halves):
-        del halves[i]
-        kept["between"] += 1
-    return halves, kept
-
-
-def _leaves(top: float) -> bool:
-    """Would a value of this largest magnitude overflow, or be subnormal as a whole?"""
-    return top > LARGEST / HEADROOM or 0 < top < LEAST_NORMAL
