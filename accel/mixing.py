@@ -31,6 +31,10 @@ from accel.search import hold
 from accel.values import Candidate, Feed, Model, Plan, Refusal, Score
 
 RECIPE = "int8_mixed"
+DYNAMIC = (
+    "int8_dynamic"  # an engine that takes it is quick with scales that are taken as a value passes
+)
+NOTHING: Mapping[str, Any] = {}
 HURT = 48  # samples that a region is tried on
 MOST_BASES = 2  # of full int8, that are worth mending
 MINUTES = 10.0
@@ -92,6 +96,7 @@ def mend(bench: Bench) -> tuple[Candidate, ...]:
     order = ranked(bench)
     if len(order) > 1:
         _bisected(bench, order)
+        _softened(bench)
     else:
         bench.tell("there is nothing to choose from: no two regions could be tried")
     return tuple({c.name: c for c in bench.scored}.values())
@@ -167,7 +172,7 @@ def _bisected(bench: Bench, order: Sequence[Region]) -> None:
     low, high = 0, len(order)  # `low` regions are too few
     while high - low > 1 and not bench.late():
         middle = (low + high) // 2
-        tried = _scored(bench, order[:middle])
+        tried = _scored(bench, _names(order[:middle]))
         bench.tell(f"{middle} of {len(order)} regions in float32: {_said(tried)}")
         if tried.status == "built":
             high = middle
@@ -183,10 +188,21 @@ def _given_back(bench: Bench, kept: Sequence[Region]) -> None:
         if bench.late():
             break
         fewer = [one for one in kept if one != region]
-        tried = _scored(bench, fewer)
+        tried = _scored(bench, _names(fewer))
         if tried.status == "built":
             bench.tell(f"{region.title} need not be float32: {_said(tried)}")
             kept = fewer
+
+
+def _softened(bench: Bench) -> None:
+    """In the best assignment: what is float32 quantized as it passes, where that is quick in this engine."""
+    kept = [c for c in bench.scored if c.status == "built"]
+    able = bench.engine.recipes(bench.job.target).get(DYNAMIC, DYNAMIC) is None
+    if not kept or not able or bench.late():
+        return
+    best = min(kept, key=lambda c: len(c.recipe_options["float"]))
+    tried = _scored(bench, best.recipe_options["float"], {"left": "dynamic"})
+    bench.tell(f"their activations quantized as they pass: {_said(tried)}")
 
 
 def _said(tried: Candidate) -> str:
@@ -194,18 +210,22 @@ def _said(tried: Candidate) -> str:
     return f"{drop} {'within the budget' if tried.status == 'built' else tried.reason}".strip()
 
 
+def _names(kept: Sequence[Region]) -> list[str]:
+    return [n for one in kept for n in one.names]
+
+
 def _root(bench: Bench) -> Model:
     return bench.roots[bench.base.root]
 
 
-def _candidate(bench: Bench, names: Sequence[str]) -> Candidate:
+def _candidate(bench: Bench, names: Sequence[str], more: Mapping[str, Any] = NOTHING) -> Candidate:
     """The base with these sites left in float32."""
     base = bench.base
-    options = {**base.recipe_options, "float": sorted(names)}
+    options = {**base.recipe_options, "float": sorted(names), **more}
     name = label(base.engine, base.recipe, base.root, options, base.options, base.kernels)
     return dataclasses.replace(
         base,
-        name=f"{name} {store.digest_json(sorted(names))[:6]}",
+        name=f"{name} {store.digest_json([*sorted(names), *more.values()])[:6]}",
         recipe_options=options,
         status="planned",
         reason="",
@@ -242,9 +262,9 @@ def _plan(bench: Bench, candidate: Candidate) -> Plan | None:
     return artefacts.build(bench.job, made.model, candidate.engine, candidate.options).value
 
 
-def _scored(bench: Bench, kept: Sequence[Region]) -> Candidate:
+def _scored(bench: Bench, names: Sequence[str], more: Mapping[str, Any] = NOTHING) -> Candidate:
     """Built, timed and held to the budget."""
-    planned = _candidate(bench, [n for one in kept for n in one.names])
+    planned = _candidate(bench, names, more)
     built = trials.trial(bench.job, bench.roots, planned, bench.engine, bench.yardstick)
     if built.status == "built":
         built = hold(trials.scored(bench.job, built, bench.baseline, bench.yardstick), bench.budget)

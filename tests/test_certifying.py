@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from accel import certifying, deciding
+from accel import certifying, deciding, finals
 from accel.constraints import Constraints
 from accel.errors import ConstraintError
 from accel.job import Job
@@ -75,9 +75,9 @@ def decided(
             for c in final
         }
 
-    monkeypatch.setattr(deciding.finals, "measured", measured)
-    monkeypatch.setattr(deciding.finals, "baselines", lambda *_: ())
-    monkeypatch.setattr(deciding.finals, "tie", lambda *_: False)
+    monkeypatch.setattr(finals, "measured", measured)
+    monkeypatch.setattr(finals, "baselines", lambda *_: ())
+    monkeypatch.setattr(finals, "tie", lambda *_: False)
     monkeypatch.setattr(deciding, "heat", lambda _, table, *__: tuple(table))
     return deciding.decide(job, table, constraints, YARDSTICK, lambda _: None), timed
 

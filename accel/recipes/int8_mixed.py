@@ -13,7 +13,7 @@ from typing import Any
 from accel import catalog, graph
 from accel.errors import CandidateBroken
 from accel.protocols import Quantized
-from accel.qdq import place, tables, write
+from accel.qdq import dynamic, place, tables, write
 from accel.qdq.numbers import Steps
 from accel.qdq.sites import PRODUCTS, Site, sites
 from accel.ranges import minmax
@@ -71,37 +71,63 @@ def apply(
     opset = _islands.OPSET if options.get("rest") else _raise.PER_CHANNEL_OPSET
     raised = _raise.raised(graph.open_model(model.path), opset)
     found, left = sites(raised), frozenset(options.get("float", ()))
-    known_tables = tables.tables(raised)
-    if options.get("tables") and not known_tables:
-        raise CandidateBroken("no table to look up: no Gather reads rows of a large constant")
-    if unknown := left - {s.name for s in found} - {*known_tables}:
-        raise CandidateBroken(f"no site is named {', '.join(sorted(unknown))}")
     transformer = _fuse.is_transformer(raised)
-    if options.get("attention") and not transformer:
-        raise CandidateBroken("no attention in this graph: its products are in int8 without it")
+    _check(raised, {s.name for s in found}, left, transformer, options)
     chosen = _chosen(found, left, transformer and not options.get("attention"), transformer)
     wanted = [s for s in found if s.name in chosen]
     proto, known, given = _moved(raised, wanted, dict(seen), options)
     placing = place.place(proto, sites(proto), chosen, style.pairs)
-    if not placing.products:
+    if not placing.products and not options.get("left"):
         raise CandidateBroken("nothing was quantized: no Conv, Gemm or MatMul is left for int8")
     how = _how(style, bool(options.get("symmetric")))
     ranges = _ranges(proto, placing, known, given, str(options["ranges"]), how)
     means = known if options.get("correct") else None
-    path, made = out / "model.onnx", write.written(proto, placing, ranges, how, means)
-    looked_up = tables.quantize(made, left) if options.get("tables") else ()
-    made, halves = _islands.written(made, known) if options.get("rest") else (made, {})
+    made = write.written(proto, placing, ranges, how, means)
+    made, more = _beside(made, known, left, how, options)
+    path, products = out / "model.onnx", sum(n.op_type in PRODUCTS for n in graph.walk(proto))
     graph.save(made, path)
     facts: dict[str, Any] = {
         **counted,
-        **({"tables": len(looked_up)} if looked_up else {}),
-        **halves,
+        **more,
         "int8": len(placing.products),
-        "float32": sum(n.op_type in PRODUCTS for n in graph.walk(proto)) - len(placing.products),
+        "float32": products - len(placing.products) - int(more.get("dynamic", 0)),
         "pairs": len(place.tensors(proto, placing)),
     }
     line = f"int8_mixed {options['ranges']}, {facts['int8']} products in int8"
     return Quantized(graph.describe(path, (*model.trail, line)), facts)
+
+
+def _check(
+    raised: Any, names: set[str], left: frozenset[str], transformer: bool, options: Options
+) -> None:
+    """Raise CandidateBroken where an option does not apply to this graph."""
+    known_tables = tables.tables(raised)
+    if options.get("tables") and not known_tables:
+        raise CandidateBroken("no table to look up: no Gather reads rows of a large constant")
+    if unknown := left - names - {*known_tables}:
+        raise CandidateBroken(f"no site is named {', '.join(sorted(unknown))}")
+    if options.get("attention") and not transformer:
+        raise CandidateBroken("no attention in this graph: its products are in int8 without it")
+
+
+def _beside(
+    made: Any, known: Mapping[str, Sketch], left: frozenset[str], how: write.How, options: Options
+) -> tuple[Any, dict[str, Any]]:
+    """What is done beside the pairs, in place, and facts of it."""
+    facts: dict[str, Any] = {}
+    if options.get("left"):
+        passing = dynamic.quantize(made, sites(made), left, how.weights, how.per_channel)
+        if not passing:
+            raise CandidateBroken(
+                "no product by a matrix is left out: none to quantize as it passes"
+            )
+        facts["dynamic"] = len(passing)
+    if options.get("tables"):
+        facts["tables"] = len(tables.quantize(made, left))
+    if options.get("rest"):
+        made, halves = _islands.written(made, known)
+        facts |= halves
+    return made, facts
 
 
 def _moved(
