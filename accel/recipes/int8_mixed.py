@@ -17,7 +17,7 @@ from accel.qdq import dynamic, place, tables, write
 from accel.qdq.numbers import Steps
 from accel.qdq.sites import PRODUCTS, Site, sites
 from accel.ranges import minmax
-from accel.recipes import _calibration, _equalize, _fuse, _islands, _raise, _smooth
+from accel.recipes import _calibration, _equalize, _fuse, _islands, _merge, _raise, _smooth
 from accel.sketch import Sketch
 from accel.values import Feed, Model, Options, QuantStyle
 
@@ -61,8 +61,10 @@ def apply(
     out: Path,
 ) -> Quantized:
     """Options: "ranges" (a file of accel/ranges), "correct" (biases), "migrate" (alpha), "equalize",
-    "symmetric" (no zero points), "attention" (a transformer's products of two activations, too), "tables"
-    (that are looked up, too), "float" (names of sites and tables that stay as they are).
+    "symmetric" (no zero points), "attention" (a transformer's products of two activations, too), "merge"
+    (products of one value), "tables" (that are looked up, too), "rest" ("float16": what is not int8, where it
+    fits), "float" (names of sites and tables that stay as they are), "left" ("dynamic": of these, products by
+    a matrix are quantized as they pass).
 
     `calibration` may be the sketches that accel.calibration made for this very graph. Raises UsageError for
     calibration data that is absent, NaN or not for this model, CandidateBroken where an option does not
@@ -74,8 +76,9 @@ def apply(
     transformer = _fuse.is_transformer(raised)
     _check(raised, {s.name for s in found}, left, transformer, options)
     chosen = _chosen(found, left, transformer and not options.get("attention"), transformer)
-    wanted = [s for s in found if s.name in chosen]
-    proto, known, given = _moved(raised, wanted, dict(seen), options)
+    proto, chosen = _joined(raised, chosen) if options.get("merge") else (raised, chosen)
+    wanted = [s for s in sites(proto) if s.name in chosen]
+    proto, known, given = _moved(proto, wanted, dict(seen), options)
     placing = place.place(proto, sites(proto), chosen, style.pairs)
     if not placing.products and not options.get("left"):
         raise CandidateBroken("nothing was quantized: no Conv, Gemm or MatMul is left for int8")
@@ -108,6 +111,14 @@ def _check(
         raise CandidateBroken(f"no site is named {', '.join(sorted(unknown))}")
     if options.get("attention") and not transformer:
         raise CandidateBroken("no attention in this graph: its products are in int8 without it")
+
+
+def _joined(proto: Any, chosen: set[str]) -> tuple[Any, set[str]]:
+    """The graph with products of one value merged, and what is chosen of it."""
+    made, names = _merge.merged(proto, chosen)
+    if not names:
+        raise CandidateBroken("nothing to merge: no value is read by two products by a matrix")
+    return made, chosen.difference(*names.values()) | {*names}
 
 
 def _beside(
