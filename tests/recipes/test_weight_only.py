@@ -16,6 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from accel import catalog, graph, target, testing
 from accel.errors import CandidateBroken, UsageError
 from accel.qdq import blocks
+from accel.questions.explain import explain
 from accel.recipes import weight_only
 from accel.steps.swap import swap
 from accel.values import Feed, Model, QuantStyle, Request
@@ -288,6 +289,17 @@ def test_tensorrt_gets_int4_alone_and_our_kernel_fits_each_site(tmp_path: Path) 
     done = swap(made, tmp_path / "swapped", ("matmul_dequant_int4",))
     assert done.sites == {"matmul_dequant_int4": 2}
     assert not done.refused
+
+
+def test_explain_takes_a_weight_in_blocks_back(tmp_path: Path) -> None:
+    """One whose scales are of another checkpoint is named first, before what rounding does to the others."""
+    base = testing.mlp(tmp_path / "m.onnx", width=K, layers=2, classes=48)
+    proto = onnx.load(weight_only.apply(base, None, OPENVINO, FOUR, tmp_path).model.path)
+    scale = next(t for t in proto.graph.initializer if t.name == "w1__int4__scale")
+    scale.CopyFrom(numpy_helper.from_array(3 * numpy_helper.to_array(scale), scale.name))
+    onnx.save(proto, tmp_path / "wrong.onnx")
+    told = explain(tmp_path / "wrong.onnx", base.path, [X])
+    assert (told.suspects[0].value, told.suspects[0].kind) == ("p1", "wrong or stale scale")
 
 
 @pytest.mark.parametrize(
