@@ -13,7 +13,7 @@ SHORT = {
     "torch_export": "export",
     "torchscript": "script",
 }
-STYLED = ("int8", "bf16")  # how the names of recipes begin that look at the style
+STYLED = ("int8", "bf16", "weight_only")  # how the names of recipes begin that look at the style
 SILENT = {"threads", "padding", "workload"}  # the same for every candidate of a run
 
 
@@ -55,7 +55,8 @@ def graph_of(candidate: Candidate) -> tuple[str, ...]:
 
 
 def styled(recipe: str, style: QuantStyle) -> QuantStyle | None:
-    """The style where it decides what the recipe makes: int8's Q/DQ, and bf16's hint or types."""
+    """The style where it decides what the recipe makes: int8's Q/DQ, weight_only's form, and bf16's hint
+    or types."""
     return style if recipe.startswith(STYLED) else None
 
 

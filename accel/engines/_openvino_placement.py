@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from accel import placement
-from accel.engines._asked import Asked, slip
+from accel.engines._asked import FLOATS, Asked, slip
 from accel.values import Placed, Placement
 
 DEVICE = "CPU"
@@ -41,7 +41,8 @@ def _running(model: Any) -> list[Any]:
 
 def _told(node: Any) -> dict[str, str]:
     info = {key: _text(value) for key, value in node.get_rt_info().items()}
-    return {"name": node.get_friendly_name(), **info}
+    given = next((port.get_element_type().get_type_name() for port in node.inputs()), "")
+    return {"name": node.get_friendly_name(), "given": given, **info}
 
 
 def _text(value: Any) -> str:
@@ -57,6 +58,9 @@ def _row(told: dict[str, str], wanted: Asked, hint: str) -> Placed:
     if asks in ("", "float32"):
         asks = hint
     kind, runs = told["layerType"], SPELT.get(told["runtimePrecision"], told["runtimePrecision"])
+    given = SPELT.get(told["given"], told["given"])
+    if kind == "FullyConnected" and given in FLOATS and runs not in FLOATS:
+        runs = given  # only its weights are integers; the plan's settings say whether it rounds what comes
     if runs == "uint8" and wanted.int8 and not (nodes and not wishes):
         runs = "int8"  # with an offset; else it is a truth value
     slipped = "" if kind in CONVERTING else slip(asks, runs)

@@ -48,12 +48,12 @@ def style(target: Target) -> QuantStyle:
 
 
 def recipes(target: Target) -> Mapping[str, Refusal | None]:
-    """fp32 and fp16; bf16 from Ampere on; no int8. (microsoft/onnxruntime#20052 and others)"""
+    """fp32, fp16 and weights alone; bf16 from Ampere on; no int8. (microsoft/onnxruntime#20052 and others)"""
     found: dict[str, Refusal | None] = {
         name: Refusal(name, NO_INT8) if name.startswith("int") else Refusal(name, "not tried here")
         for name in catalog.names("recipes")
     }
-    found |= {name: None for name in ("fp32", "fp16") if name in found}
+    found |= {name: None for name in ("fp32", "fp16", "weight_only") if name in found}
     found["bf16"] = None if _ampere(target) else Refusal("bf16", NO_BF16)
     return found
 

@@ -1,7 +1,8 @@
 """OpenVINO on the CPU: dynamic as it comes, or as a few static shape buckets with padding.
 
 Every setting is explicit and read back: left alone, OpenVINO picks bf16 where the processor has it,
-and takes the bf16 hint without a word where it has not (then 16 to 70 times slower).
+and takes the bf16 hint without a word where it has not (then 16 to 70 times slower); and it rounds the
+activations of a product whose weights alone are integers to int8.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from accel.values import Model, Options, Plan, QuantStyle, Refusal, Request, Tar
 BASELINE = False
 INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
+# how many activations share a scale that are rounded beside compressed weights; 32 is the plugin's own choice, 0
+# leaves them as the graph has them (OpenVINO, "CPU Device": dynamic quantization)
+GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+GROUPS = {"int8": 32, "as in the graph": 0}
 
 
 def probe() -> Probe:
@@ -63,7 +68,7 @@ def _capabilities(target: Target) -> list[str]:
 
 
 def recipes(target: Target) -> Mapping[str, Refusal | None]:
-    """int8_static by Q/DQ; bf16 where the plugin says it has kernels."""
+    """int8_static by Q/DQ, weights alone; bf16 where the plugin says it has kernels."""
     isa = set(target.isa) or set(machine.isa())
     able = _capabilities(target)
     no_bf16 = Refusal("bf16", f"no bf16 kernels on this processor (it has {', '.join(able)})")
@@ -74,6 +79,7 @@ def recipes(target: Target) -> Mapping[str, Refusal | None]:
     )
     return {
         "fp32": None,
+        "weight_only": None,
         "fp16": Refusal("fp16", half),
         "bf16": None if "BF16" in able else no_bf16,
         "int8_static": None if INT8 & isa else no_dot,
@@ -85,13 +91,22 @@ def recipes(target: Target) -> Mapping[str, Refusal | None]:
 def options(
     recipe: str, target: Target, requests: Sequence[Request], padding: Mapping[str, float]
 ) -> tuple[Options, ...]:
-    """Precision hint x (static buckets, dynamic); buckets first: static was 1.2 to 2.4x quicker."""
+    """Precision hint x (static buckets, dynamic); buckets first: static was 1.2 to 2.4x quicker. Weights
+    alone also with their activations rounded, which the name then says."""
     base = {"threads": target.threads or machine.cores()}
     hints = ["bf16"] if recipe == "bf16" else ["f32"]
-    if recipe.startswith("int8") and recipes(target)["bf16"] is None:
+    if recipe.startswith(("int8", "weight_only")) and recipes(target)["bf16"] is None:
         hints.append("bf16")  # what is not int8 may run in bf16
+    inside: tuple[Options, ...] = (
+        ({"activations": "int8"}, {}) if recipe == "weight_only" else ({},)
+    )
     buckets = {"buckets": pad.MOST, "padding": dict(padding)}
-    return tuple({**base, "precision": hint, **more} for hint in hints for more in (buckets, {}))
+    return tuple(
+        {**base, "precision": hint, **shapes, **rounded}
+        for hint in hints
+        for shapes in (buckets, {})
+        for rounded in inside
+    )
 
 
 def build(
@@ -110,7 +125,7 @@ def build(
         path,
         {**options, **({"buckets": chosen} if chosen else {})},
         versions={"openvino": openvino.__version__},
-        portable=options["precision"] == "f32",
+        portable=options["precision"] == "f32" and "activations" not in options,
     )
     session = load(plan)
     facts = {**session.facts, **({"inlined": inlined} if inlined else {})}
@@ -148,7 +163,12 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": int(plan.options["threads"]),
         "INFERENCE_PRECISION_HINT": plan.options["precision"],
+        GROUP: GROUPS.get(_activations(plan), _activations(plan)),  # it refuses what is no number
     }
+
+
+def _activations(plan: Plan) -> str:
+    return str(plan.options.get("activations", "as in the graph"))
 
 
 def _compile(core: Any, model: Any, plan: Plan) -> Compiled:
@@ -159,10 +179,14 @@ def _compile(core: Any, model: Any, plan: Plan) -> Compiled:
     facts = {
         "precision": made.get_property("INFERENCE_PRECISION_HINT").get_type_name(),
         "threads": int(made.get_property("INFERENCE_NUM_THREADS")),
+        "activations": next(
+            (k for k, v in GROUPS.items() if v == made.get_property(GROUP)), "other"
+        ),
     }
+    asked_for = {**plan.options, "activations": _activations(plan)}
     for key, obtained in facts.items():
-        if obtained != plan.options[key]:
-            wanted = plan.options[key]
+        if obtained != asked_for[key]:
+            wanted = asked_for[key]
             raise CandidateBroken(f"asked OpenVINO for {key} {wanted}, obtained {obtained}")
     return Compiled(made, facts)
 

@@ -45,6 +45,10 @@ from accel.values import Model, Options, Plan, QuantStyle, Refusal, Request, Tar
 BASELINE = False
 KERNELS = True  # nodes of accel.kernels become plugins
 BF16_SINCE = (8, 0)  # Ampere (TensorRT support matrix, Hardware and Precision)
+INT4_SINCE = (
+    8,
+    0,
+)  # weights alone: no kernels on Turing (TensorRT for RTX, support matrix, "INT4 WoQ GEMM")
 NO_DYNAMIC = (
     "the parser takes no DynamicQuantizeLinear, ConvInteger or MatMulInteger (onnx-tensorrt, "
     "docs/operators.md), and an asymmetric Q/DQ node is refused (NVIDIA/TensorRT #4698)"
@@ -85,6 +89,7 @@ def recipes(target: Target) -> Mapping[str, Refusal | None]:
     old = (
         f"bf16 needs compute capability 8.0; target {target.name!r} has {target.compute_capability}"
     )
+    int4 = f"int4 weights need compute capability 8.0; target {target.name!r} has {target.compute_capability}"
     answers = {
         "fp32": "",
         "fp16": blind,
@@ -92,6 +97,7 @@ def recipes(target: Target) -> Mapping[str, Refusal | None]:
         "int8_static": blind,
         "int8_mixed": blind,
         "int8_dynamic": NO_DYNAMIC,
+        "weight_only": blind or ("" if capability and capability >= INT4_SINCE else int4),
     }
     new = "this engine was never tried with it"
     reasons = {name: answers.get(name, new) for name in catalog.names("recipes")}

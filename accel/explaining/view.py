@@ -104,8 +104,8 @@ class View:
 
     def _dequantized(self, node: Any) -> NDArray[Any] | None:
         found = self.pair(node)
-        if found is None or node.input[0] not in self.constants or found[0].ndim > 1:
-            return None  # computed, or scales of blocks
+        if found is None or node.input[0] not in self.constants:
+            return None  # computed
         quantized = numpy_helper.to_array(self.constants[node.input[0]])
         scale, zero = (_along(x, quantized, node) for x in found)
         back: NDArray[Any] = (quantized.astype(np.float32) - zero.astype(np.float32)) * scale
@@ -124,7 +124,12 @@ class View:
 
 
 def _along(values: NDArray[Any], whole: NDArray[Any], node: Any) -> NDArray[Any]:
-    """One for all, or shaped to lie along the node's axis."""
+    """One for all, or shaped to lie along the node's axis, in blocks of it where it has some."""
+    options = {a.name: a.i for a in node.attribute}
+    if values.ndim > 1 and options.get("block_size"):
+        axis = options.get("axis", 1) % whole.ndim
+        wide: NDArray[Any] = values.repeat(options["block_size"], axis)
+        return wide.take(range(whole.shape[axis]), axis)
     if values.size == 1 or not whole.ndim:
         return values.reshape(-1)[:1].reshape(()) if values.size == 1 else values
     axis = next((a.i for a in node.attribute if a.name == "axis"), 1) % whole.ndim

@@ -120,6 +120,8 @@ def _source(graph: _graph.Graph, name: str) -> _graph.Node | None:
 def _axis(graph: _graph.Graph, node: _graph.Node) -> Iterator[Finding]:
     """A weight's scales lie along the output channels, and both operands are quantized, or none."""
     made = [_source(graph, n) for n in node.inputs[:2]]
+    if made[0] is None and _compressed(graph, made[1]):
+        return
     if (made[0] is None) != (made[1] is None):
         side = "weight" if made[0] is None else "activation"
         said = f"{node.operator} with a quantized {side} only: it runs in float, its Q/DQ cost time"
@@ -133,6 +135,14 @@ def _axis(graph: _graph.Graph, node: _graph.Node) -> Iterator[Finding]:
     if axis != wanted and weight.inputs[0] in graph.constants:
         said = f"{node.operator}: the weight's scales lie along axis {axis}; output channels are axis {wanted}"
         yield Finding("qdq", "error", said, weight.place, node.operator, COUNT)
+
+
+def _compressed(graph: _graph.Graph, weight: _graph.Node | None) -> bool:
+    """int4 in blocks is read as it is, beside float activations. (NVIDIA TensorRT, "Working with Quantized
+    Types": weight-only quantization, INT4 and block quantization)"""
+    if weight is None or not weight.attributes.get("block_size", 0):
+        return False
+    return graph.dtype(weight.inputs[0]) == "INT4"
 
 
 def _residual(graph: _graph.Graph, node: _graph.Node) -> Iterator[Finding]:

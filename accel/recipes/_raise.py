@@ -1,4 +1,4 @@
-"""A newer opset for graphs that are too old for Q/DQ nodes with an axis."""
+"""A newer opset for graphs that are too old for Q/DQ nodes with an axis, or with blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PER_CHANNEL_OPSET = 13  # QuantizeLinear and DequantizeLinear take an axis from 
 
 
 def raised(proto: Any, least: int = PER_CHANNEL_OPSET) -> Any:
-    """The graph at an opset whose Q/DQ nodes may have an axis, or a newer one: itself, where it is there already.
+    """The graph at an opset whose Q/DQ nodes are as they have to be: itself, where it is at one already.
 
     Raises CandidateBroken where ONNX's converter cannot."""
     import onnx
@@ -21,7 +21,7 @@ def raised(proto: Any, least: int = PER_CHANNEL_OPSET) -> Any:
     try:
         return onnx.version_converter.convert_version(proto, least)
     except Exception as error:  # the converter raises whatever its C++ does
-        found = f"opset {opset} is below {least}, which Q/DQ needs here"
+        found = f"opset {opset} is below {least}, which Q/DQ needs"
         raise CandidateBroken(f"{found}, and it cannot be converted: {error}") from None
 
 

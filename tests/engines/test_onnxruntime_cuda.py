@@ -290,12 +290,13 @@ def test_the_line_that_mends_goes_by_cudas_major(
     ("profile", "bf16", "tf32"), [("h100", True, True), ("t4", False, False), ("a10", True, True)]
 )
 def test_what_is_offered_goes_by_the_hardware(profile: str, bf16: bool, tf32: bool) -> None:
-    """bf16 and TF32 from 8.0 on, int8 never; TF32 is in the options, so in the name."""
+    """bf16 and TF32 from 8.0 on, int8 never but as weights alone; TF32 is in the options, so in the name."""
     engine = catalog.load("engines", "onnxruntime_cuda")
     target = targets.load(profile)
     able = engine.recipes(target)
     assert (able["bf16"] is None) == bf16
     assert "no int8 kernels" in able["int8_static"].reason
+    assert able["weight_only"] is None
     offered = engine.options("fp32", target, [], {})
     assert [o["cuda_graph"] for o in offered][:2] == [True, False]
     assert any(o.get("tf32") for o in offered) == tf32

@@ -345,6 +345,8 @@ def test_recipes_are_judged_by_the_targets_gpu(monkeypatch: pytest.MonkeyPatch) 
     assert "8.0" in t4["bf16"].reason
     assert t4["int8_static"] is None
     assert "#4698" in orin["int8_dynamic"].reason
+    assert orin["weight_only"] is None
+    assert "int4 weights need compute capability 8.0" in t4["weight_only"].reason
     assert cpu["fp32"] is None
     assert "no compute_capability" in cpu["int8_static"].reason
 
