@@ -12,7 +12,7 @@ from accel.certificate import certificate
 from accel.constraints import Constraints
 from accel.errors import AccelError, MissingExtra
 from accel.heats import timed
-from accel.job import Job
+from accel.job import Job, told
 from accel.measure import closeness
 from accel.search import MODULE, portable
 from accel.steps import evaluate as evaluate_step
@@ -216,7 +216,7 @@ def pack(
             **facts,
             "target": job.target.name,
             "versions": job.versions,
-            "digests": job.digests,
+            "digests": told(job),
             "rates": floors.source(job),
         },
         out=out,
