@@ -73,7 +73,9 @@ def test_it_agrees_with_the_ranges(use: str) -> None:
     for wanted in _wanted(use):
         if wanted.name == LOCK.APART:
             continue
-        assert LOCKS[use][canonicalize_name(wanted.name)] in wanted.specifier, wanted
+        pinned = LOCKS[use].get(canonicalize_name(wanted.name), "")
+        assert pinned, f"{use}.txt has no {wanted.name}: run make lock"
+        assert pinned in wanted.specifier, f"{use}.txt has {pinned}, not {wanted}: run make lock"
     brought = {r.name for r in _wanted(use)}
     nvidia = {name for name in LOCKS[use] if name.startswith("nvidia-")} - brought
     assert nvidia <= {"nvidia-cuda-crt", "nvidia-cuda-runtime"}  # of nvcc: headers, half a megabyte
@@ -85,7 +87,8 @@ def test_it_agrees_with_the_constraints(use: str) -> None:
     """What they pin has that version in every lock, and what they do not has one in all."""
     own = LOCK.pins("constraints.txt", *(["constraints-cuda.txt"] if use == "cuda" else []))
     held = LOCK.pins("requirements/dev.txt") | own
-    assert {n: v for n, v in LOCKS[use].items() if held.get(n, v) != v} == {}
+    stale = {n: v for n, v in LOCKS[use].items() if held.get(n, v) != v}
+    assert stale == {}, "run make lock"
 
 
 @pytest.mark.parametrize("use", USES)

@@ -109,6 +109,16 @@ def test_only_a_bill_and_a_signature_may_come_later(packed: Pack) -> None:
     assert any(line.startswith("model.onnx: sha256 ") for line in lines)
 
 
+def test_names_cannot_command_a_terminal(packed: Pack) -> None:
+    """What a stranger's file is called is shown, its control characters as text."""
+    root = packed().path
+    (root / "a\x1b[31m\nrelease: intact").write_text("x")
+    found = CliRunner().invoke(cli, ["verify", str(root)])
+    assert found.exit_code == 1
+    assert r"a\x1b[31m\x0arelease: intact: not in the manifest" in found.stdout
+    assert "\x1b" not in found.stdout
+
+
 def test_the_document_and_the_lines_tell_the_same(packed: Pack) -> None:
     """--json has every line of the text."""
     root = packed().path
