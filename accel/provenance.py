@@ -61,7 +61,7 @@ def distributions() -> dict[str, Mapping[str, str]]:
     for one in metadata.distributions():
         name = (one.metadata["Name"] or "").lower().replace("_", "-").replace(".", "-")
         if name and name != OWN and name not in found:  # the first on the path is the one imported
-            found[name] = {"version": one.version, "digest": installed(one)}
+            found[name] = {"version": one.version or "", "digest": installed(one)}
     return dict(sorted(found.items()))
 
 

@@ -105,7 +105,7 @@ def _unrecorded(data: Mapping[str, Any]) -> Iterator[str]:
     if made := data.get("provenance"):
         bare = [name for name, one in made["distributions"].items() if not one["digest"]]
         if bare:
-            yield f"the files of {', '.join(bare)}: what installed them noted no digests"
+            yield f"the files of {', '.join(bare)}: known by version only, no digest is recorded"
     else:
         yield (
             "what made it: an older accel, which recorded the versions of "
