@@ -6,7 +6,7 @@ ifneq ($(wildcard ../shared/data),)
 export ACCEL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test lint bench ledger gpu-test gpu-bench clean
+.PHONY: demo test lint bench ledger lock gpu-test gpu-bench clean
 demo: .venv/.demo
 	$(BIN)/accel optimize examples/minilm.py --target cpu-local --max-drop 0.5pt --out release
 
@@ -25,6 +25,10 @@ bench: .venv/.dev
 ledger: .venv/.dev
 	$(BIN)/accel kernels build --target all --ledger kernels/ledger.json
 
+lock: .venv/.dev
+	$(BIN)/pip install -q -c constraints.txt --upgrade --target .venv/.uv uv
+	PATH="$(CURDIR)/.venv/.uv/bin:$$PATH" $(BIN)/python requirements/lock.py $(MORE)
+
 # on a machine with a GPU; with its own Python: make gpu-test BIN=$$(dirname $$(which python3))
 OWN := $(if $(filter .venv/bin,$(BIN)),.venv/.dev)
 ON_GPU = PYTHONPATH=$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python3 -m pytest -W default -m gpu
@@ -39,18 +43,24 @@ gpu-test: $(OWN)
 gpu-bench: $(OWN)
 	$(ON_GPU) benchmarks/gpu
 
-.venv/.demo: pyproject.toml constraints.txt
+# Locks, whole and by hash: nothing is resolved here. torch after them, with nothing left to bring but
+# itself and, from PyPI, gigabytes of CUDA.
+LOCKED = $(BIN)/pip install -q --require-hashes --no-deps --only-binary :all: -r
+EDITABLE = $(BIN)/pip install -q --no-deps --no-build-isolation -e .
+
+.venv/.demo: pyproject.toml constraints.txt requirements/cpu.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "accel needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
-	# torch first and pinned: left to a resolver, it comes with gigabytes of CUDA
+	$(LOCKED) requirements/cpu.txt
 	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
-	$(BIN)/pip install -q -c constraints.txt -e '.[cpu,torch,openvino,examples]'
+	$(EDITABLE)
 	touch $@
 
-.venv/.dev: .venv/.demo
-	$(BIN)/pip install -q -c constraints.txt -e '.[cpu,torch,openvino,kernels,examples,dev]'
+.venv/.dev: .venv/.demo requirements/dev.txt
+	$(LOCKED) requirements/dev.txt
+	$(EDITABLE)
 	# MLPerf's load generator comes as wheels for some platforms; absent, its tests skip
-	-$(BIN)/pip install -q -c constraints.txt --only-binary mlcommons-loadgen -e '.[loadgen]'
+	-$(BIN)/pip install -q -c constraints.txt --only-binary :all: mlcommons-loadgen
 	# TensorRT's Python code, a folder a version, with none of its libraries; absent, its tests skip
 	-for v in $(TENSORRT); do $(BIN)/pip install -q --no-deps --target .venv/.tensorrt-$$v tensorrt-cu13-bindings==$$v; done
 	touch $@

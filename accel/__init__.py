@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from accel.steps.export import export
     from accel.steps.gate import gate
     from accel.steps.quantize import quantize
+    from accel.steps.sbom import sbom
+    from accel.steps.sign import sign
     from accel.steps.swap import swap
     from accel.values import Release
 
@@ -58,6 +60,8 @@ __all__ = [
     "optimize",
     "pack",
     "quantize",
+    "sbom",
+    "sign",
     "swap",
     "verify",
 ]

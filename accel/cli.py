@@ -17,8 +17,9 @@ from accel.cli_gate import gate
 from accel.cli_inspect import inspect
 from accel.cli_kernels import swap
 from accel.cli_ledger import kernels
+from accel.cli_release import sbom, sign, verify
 from accel.cli_steps import build, check, evaluate, export, quantize
-from accel.errors import ConstraintError, Unmeasured
+from accel.errors import Unmeasured
 from accel.shell import Amount, emit, output_options, run
 from accel.version import VERSION
 
@@ -176,19 +177,6 @@ def pack(graph: Path, source: str, engine: str, **words: Any) -> None:
     emit("release", release, _story(release), words["as_json"])
 
 
-@cli.command()
-@click.argument("path", type=Path)
-@output_options
-def verify(path: Path, as_json: bool, **_: Any) -> None:
-    """Recompute a release's digests: exit 0 intact, 1 differs, 2 not a release."""
-    from accel.questions import verify as question
-
-    found = question.verify(path)
-    lines = list(found.differences) or [f"{path}: intact"]
-    bad = None if found.intact else ConstraintError(f"{path} differs from what was packed.")
-    emit("verify", found, lines, as_json, bad)
-
-
 @cli.command("list")
 @click.argument("family", type=click.Choice(["targets", "engines", "recipes", "kernels"]))
 @output_options
@@ -234,6 +222,9 @@ for verb in (
     creep,
     calibrate,
     explain,
+    verify,
+    sign,
+    sbom,
 ):
     cli.add_command(verb)
 

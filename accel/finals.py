@@ -10,7 +10,7 @@ from accel import arrays, artefacts, floors, padding, stats, trials
 from accel.artefacts import build
 from accel.errors import AccelError, MissingExtra
 from accel.heats import timed
-from accel.job import Job
+from accel.job import Job, told
 from accel.search import MODULE, portable
 from accel.steps import pack as pack_step
 from accel.trials import outputs, score
@@ -186,7 +186,7 @@ def pack(
             **facts,
             "target": job.target.name,
             "versions": job.versions,
-            "digests": job.digests,
+            "digests": told(job),
             "rates": floors.source(job),
         },
         out=out,

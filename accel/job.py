@@ -181,6 +181,11 @@ def _weights(job: Job) -> str:
     )
 
 
+def told(job: Job) -> Options:
+    """What a release tells of its inputs, the target's description among them."""
+    return {**job.digests, "target": store.digest_json(job.target)}
+
+
 def pick(job: Job, *names: str) -> Options:
     """Those of the job's digests that a step depends on."""
     return {name: job.digests[name] for name in names}

@@ -32,7 +32,8 @@ from accel.values import Candidate, Plan, Release, Request, Target
 T = TypeVar("T")
 MANIFEST, KIND = "accel.json", "accel/release"
 KINDS_OF_FILE = ("artefacts", "measurements")
-UNSIGNED = ("digest", "signatures")  # what the manifest's own digest leaves out
+BILL, SIGNATURE = "sbom.cdx.json", "model.sig"  # names by which others' tools know them
+UNSIGNED = ("digest", "signatures", "attached")  # what the manifest's own digest leaves out
 STRANGE = "not in the manifest"
 
 
@@ -79,6 +80,12 @@ def document(root: Path) -> dict[str, Any]:
     return data
 
 
+def rewrite(root: Path, data: Mapping[str, Any]) -> None:
+    """Write the manifest anew, with its own digest, as a whole or not at all."""
+    sealed = {**data, "digest": seal(data)}
+    store.write(root / MANIFEST, manifest.text(sealed) + "\n")
+
+
 def is_release(root: Path) -> bool:
     """Whether a folder was packed by accel, by this version or another."""
     try:
@@ -96,8 +103,14 @@ def files(data: Mapping[str, Any]) -> dict[str, str]:
         raise UsageError(f"{MANIFEST} lists no {' and '.join(KINDS_OF_FILE)}.") from None
 
 
+def attached(data: Mapping[str, Any]) -> dict[str, str]:
+    """Relative path -> sha256 of what came after packing: a bill of materials, and nothing else."""
+    found = data.get("attached")
+    return {BILL: str(found[BILL])} if isinstance(found, Mapping) and BILL in found else {}
+
+
 def seal(data: Mapping[str, Any]) -> str:
-    """sha256 of the manifest itself; signatures may be added later without breaking it."""
+    """sha256 of the manifest itself; what may be added later does not break it."""
     return store.digest_json({k: v for k, v in data.items() if k not in UNSIGNED})
 
 
@@ -107,9 +120,10 @@ def differences(path: str | Path) -> tuple[str, ...]:
     Raises UsageError when the folder is not a release."""
     root = Path(path).absolute()
     data = document(root)
-    expected = files(data)
     actual = {p.relative_to(root).as_posix(): p for p in root.rglob("*") if _counts(p)}
     actual.pop(MANIFEST)
+    signed = {SIGNATURE: None} if SIGNATURE in actual else {}  # no digest, but a key vouches for it
+    expected: dict[str, str | None] = {**signed, **attached(data), **files(data)}
     lines = [f"{name}: missing" for name in expected if name not in actual]
     lines += [f"{name}: {STRANGE}" for name in actual if name not in expected]
     lines += [
@@ -126,7 +140,7 @@ def _counts(path: Path) -> bool:
     return path.is_symlink() or not path.is_dir()  # a link to a folder is a stranger too
 
 
-def _wrong(path: Path, digest: str) -> str:
+def _wrong(path: Path, digest: str | None) -> str:
     if path.is_symlink():
         return "a link, not a file"
     if not path.is_file():
@@ -135,7 +149,9 @@ def _wrong(path: Path, digest: str) -> str:
         found = store.digest_file(path)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    return "" if found == digest else f"sha256 {found[:12]}, packed as {digest[:12]}"
+    if digest is None or digest == found:
+        return ""
+    return f"sha256 {found[:12]}, packed as {digest[:12]}"
 
 
 def load(path: str | Path, *, portable: bool = False) -> Loaded:
@@ -145,7 +161,7 @@ def load(path: str | Path, *, portable: bool = False) -> Loaded:
     EnvironmentProblem on a machine of another class, Unmeasured when nothing was built yet."""
     root = Path(path).absolute()
     data = document(root)
-    _intact(root)
+    require_intact(root)
     which = "portable" if portable else "winner"
     with complete(root):
         candidate = manifest.load(Candidate, data[which], root)
@@ -173,7 +189,7 @@ def intact(path: str | Path) -> Plan:
     Raises CandidateBroken when a file differs, Unmeasured when nothing was built yet."""
     root = Path(path).absolute()
     found = read(root)
-    _intact(root)
+    require_intact(root)
     return _built(root, found.winner)
 
 
@@ -225,8 +241,9 @@ def table(path: str | Path, name: str) -> dict[str, Any]:
     return dict(found[0]) if found else {}
 
 
-def _intact(root: Path) -> None:
-    found = differences(root)
+def require_intact(root: Path, but: str = "") -> None:
+    """Raise CandidateBroken where anything differs from what was packed; `but` is to be replaced."""
+    found = [line for line in differences(root) if not but or not line.startswith(f"{but}: ")]
     if found:
         shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
         raise CandidateBroken(

@@ -41,6 +41,7 @@ ABOVE_THE_STEPS = {
     "cli_kernels.py",
     "cli_steps.py",
     "cli_ledger.py",
+    "cli_release.py",
     "shell.py",
     "terminal.py",
     "questions",

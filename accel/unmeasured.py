@@ -28,7 +28,7 @@ from accel.compiled import FOLDER, Compiled
 from accel.constraints import Constraints
 from accel.errors import AccelError, ConstraintError, concerns_all
 from accel.finals import GOLDEN
-from accel.job import Job, pick, step
+from accel.job import Job, pick, step, told
 from accel.naming import graph_key
 from accel.protocols import Engine, Quantized
 from accel.stages import Event, Progress
@@ -245,7 +245,7 @@ def _pack(
         facts={
             "target": job.target.name,
             "versions": job.versions,
-            "digests": job.digests,
+            "digests": told(job),
             "kernels": {"compiled": kernels.names, "refused": kernels.refused},
         },
         out=out,

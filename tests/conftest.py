@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,6 +41,8 @@ ROOT = Path(__file__).parents[1]
 QUICK = ["examples/digits.py", "--max-drop", "2pt", "--engine", "onnxruntime_cpu"]
 QUICK += ["--recipe", "int8_static", "--epochs", "2"]
 HERE = Target("here", "this machine", ("onnxruntime_cpu",), local=True)
+UNSIGNED = "model-signing is not installed (pip install -e '.[sign]'); instead: "
+UNSIGNED += "test_without_the_extra_the_line_to_type_is_told, and tests/questions/test_verify.py"
 CERTIFICATE = Certificate(
     "certified", "accuracy", "pt", 91.0, 90.9, 0.1, 0.3, (-0.2, 0.4), 0.5, 100, "made up", "certify"
 )
@@ -187,6 +190,37 @@ def packed(tmp_path: Path) -> Callable[..., Release]:
             {"target": "here", "versions": {"onnxruntime": onnxruntime.__version__}},
             tmp_path / name,
         )
+
+    return make
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
+    """Writes a pair of keys: keys(name, password=..., kind=...) -> private, public."""
+    pytest.importorskip("OpenSSL", reason=UNSIGNED)
+    pytest.importorskip("model_signing", reason=UNSIGNED)
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    def make(name: str, password: bytes = b"", kind: str = "secp256r1") -> tuple[Path, Path]:
+        curves = {"secp256r1": ec.SECP256R1, "secp384r1": ec.SECP384R1, "secp256k1": ec.SECP256K1}
+        key: Any = (
+            ec.generate_private_key(curves[kind]())
+            if kind in curves
+            else rsa.generate_private_key(65537, 2048)
+        )
+        lock: Any = (
+            serialization.BestAvailableEncryption(password)
+            if password
+            else serialization.NoEncryption()
+        )
+        pem = serialization.Encoding.PEM
+        private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, lock)
+        public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+        paths = tmp_path / f"{name}.pem", tmp_path / f"{name}.pub.pem"
+        for path, text in zip(paths, (private, public), strict=True):
+            path.write_bytes(text)
+        return paths
 
     return make
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from accel import release
+from accel import bill, release
 from accel.errors import AccelError, CandidateBroken, UsageError
+from accel.questions.verify import verify
 from accel.values import Release
 
 Pack = Callable[..., Release]
@@ -27,7 +28,7 @@ def reseal(root: Path, data: dict[str, Any]) -> None:
 def ask_everything(root: Path) -> None:
     """Each question that reads a release; only accel's own errors may come out."""
     for question in (
-        release.read, release.differences, release.load, release.requests, _portable,
+        release.read, release.differences, release.load, release.requests, _portable, verify, _parts,
     ):  # fmt: skip
         try:
             found = question(root)
@@ -35,6 +36,10 @@ def ask_everything(root: Path) -> None:
             continue
         if isinstance(found, release.Loaded):
             found.close()
+
+
+def _parts(root: Path) -> object:
+    return bill.parts(release.document(root))
 
 
 def _portable(root: Path) -> release.Loaded:

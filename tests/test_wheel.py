@@ -1,5 +1,6 @@
 """The wheel: everything it needs is inside, nothing else, and it works outside the checkout."""
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -36,6 +37,28 @@ def test_the_wheel_holds_the_families_and_no_tests(wheel: Path) -> None:
     }
     assert expected <= set(names)
     assert {n.partition("/")[0] for n in names if ".dist-info" not in n} == {"accel"}
+
+
+def test_a_release_tells_of_one_source_from_the_wheel_and_the_checkout(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """Their digest is the same: what is packed with either was made by the same accel."""
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    code = "from accel import provenance; print(provenance.__file__, provenance.source())"
+    told = []
+    for place in (tmp_path, wheel.parent / "source"):
+        environment = {**os.environ, "PYTHONPATH": str(place)}
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        file, digest = found.stdout.split()
+        assert Path(file).is_relative_to(place)
+        told.append(digest)
+    assert told[0] == told[1]
 
 
 def test_the_installed_wheel_lists_targets_outside_the_checkout(

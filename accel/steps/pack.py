@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from accel import arrays, catalog, manifest, release, store
+from accel import arrays, catalog, manifest, provenance, release, store
 from accel import golden as smoke
 from accel import graph as graph_files
 from accel.errors import AccelError, CandidateBroken, UsageError
@@ -33,7 +33,7 @@ from accel.values import (
 
 PORTABLE, ENGINE = "model.onnx", "engine"
 MEASURED = ("samples.npz", "summary.md")  # differ from run to run: digested apart
-RESERVED: Options = {"serving": None, "monitoring": None, "signatures": []}
+RESERVED: Options = {"serving": None, "monitoring": None, "signatures": [], "attached": {}}
 
 
 def pack(
@@ -219,6 +219,7 @@ def _circumstances(facts: Options) -> dict[str, Any]:
         "versions": facts.get("versions", {}),
         "machine": seen,
         "machine_class": machine.machine_class(seen),
+        "provenance": provenance.here(),
         "facts": {k: v for k, v in facts.items() if k not in named},
     }
 
@@ -231,8 +232,7 @@ def _finish(folder: Path, data: Mapping[str, Any]) -> None:
     store.write(folder / "summary.md", _summary(folder, told))
     for name, digest in store.digest_files(folder).items():
         told["measurements" if name in MEASURED else "artefacts"][name] = digest
-    told["digest"] = release.seal(told)
-    store.write(folder / release.MANIFEST, manifest.text(told) + "\n")
+    release.rewrite(folder, told)
     store.sync(folder)
 
 

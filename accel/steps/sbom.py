@@ -1,0 +1,41 @@
+"""accel sbom: a release's bill of materials, made from its manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accel import bill, release, store
+from accel.errors import UsageError
+
+
+def sbom(path: str | Path, out: str | Path | None = None) -> Path:
+    """Write the bill into the release, as sbom.cdx.json, or to `out`; where it was written.
+
+    The release's digest stays: the bill is told beside it. Raises MissingExtra without the library,
+    CandidateBroken where a file differs from what was packed, UsageError for a signed release
+    without `out`: its signature would break."""
+    root = Path(path).absolute()
+    data = release.document(root)
+    release.require_intact(root, but=release.BILL)
+    text = bill.text(data)
+    if out is not None:
+        place = Path(out).absolute()
+        with store.disk(place):
+            store.write(place, text)
+        return place
+    if (root / release.SIGNATURE).exists():
+        raise UsageError(
+            f"{root} is signed, and a bill of materials in it would break the signature. Write it "
+            f"elsewhere, with --out; or sign again with one: accel sign {root} --key KEY --sbom"
+        )
+    add(root, text)
+    return root / release.BILL
+
+
+def add(root: Path, text: str) -> None:
+    """Put a bill into the release, and its digest into the manifest."""
+    data = release.document(root)
+    with store.disk(root):
+        store.write(root / release.BILL, text)
+        told = {release.BILL: store.digest_file(root / release.BILL)}
+        release.rewrite(root, {**data, "attached": told})
