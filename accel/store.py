@@ -42,6 +42,7 @@ ABOVE_THE_STEPS = {
     "cli_steps.py",
     "cli_ledger.py",
     "shell.py",
+    "plain.py",
     "terminal.py",
     "questions",
     "report",
