@@ -44,7 +44,10 @@ def read(path: str | Path) -> Release:
     data = document(root)
     with complete(root):
         found = {k: data[k] for k in ("winner", "baselines", "table", "certificate", "verdict")}
-        return manifest.load(Release, {"path": "./.", "files": files(data), **found}, root)
+        try:
+            return manifest.load(Release, {"path": "./.", "files": files(data), **found}, root)
+        except UsageError as error:
+            raise UsageError(f"{root / MANIFEST}: {error}") from None
 
 
 @contextmanager
