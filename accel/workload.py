@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import importlib.util
 import inspect
+import itertools
 import math
 import sys
 import sysconfig
@@ -20,6 +22,8 @@ from accel.errors import AccelError, UsageError
 from accel.values import Feed, Request, Split, Workload
 
 T = TypeVar("T")
+LONGEST = 400  # of what an error says
+MOST_FEEDS, MOST_SAMPLES = 32_768, 500_000  # what is larger was never meant
 FUNCTIONS = ("model", "inputs", "calibration", "samples", "row", "metric", "clusters", "requests")
 PLAIN = ("dynamic", "padding", "noise", "outputs", "metric_name", "metric_unit", "higher_is_better")
 
@@ -115,9 +119,11 @@ def _plain(path: Path, data: str | None) -> Workload:
 
 
 def guarded(what: str, call: Callable[[], T]) -> T:
-    """Run the user's code; whatever it raises is one UsageError with its file and line."""
+    """Run the user's code; whatever it raises is one UsageError with its file and line, and what it
+    prints goes to stderr: stdout is for answers."""
     try:
-        return call()
+        with contextlib.redirect_stdout(sys.stderr):
+            return call()
     except AccelError:
         raise
     except SyntaxError as error:
@@ -128,8 +134,17 @@ def guarded(what: str, call: Callable[[], T]) -> T:
         SystemExit,
         GeneratorExit,
     ) as error:  # exit() in a user's file must not end a run with 0
-        text = f"{what} failed at {_place(error)}: {type(error).__name__}: {error}"
+        text = f"{what} failed at {_place(error)}: {type(error).__name__}: {_said(error)}"
         raise UsageError(text) from None
+
+
+def _said(error: BaseException) -> str:
+    """What the user's error says, in a line that can be read; it may fail even at that."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        return "it does not say"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def _place(error: BaseException) -> str:
@@ -159,7 +174,8 @@ def requests(workload: Workload) -> tuple[Request, ...]:
     """Requests with weights that sum to 1; the example alone where there are none."""
     if workload.requests is None:
         return (Request("example", 1.0, example(workload)),)
-    found = guarded("requests()", lambda: list(workload.requests()))  # type: ignore[misc]
+    given = workload.requests
+    found = guarded("requests()", lambda: list(_ending(given(), "requests()", MOST_FEEDS)))
     if not found:
         raise UsageError(f"{workload.source}: requests() yields nothing; 1 is the least.")
     named = [_request(item, i) for i, item in enumerate(found)]
@@ -172,7 +188,7 @@ def _request(item: Any, i: int) -> tuple[str, float, Feed]:
     if not isinstance(item, (tuple, list)) or len(item) != 3:
         raise UsageError(f"{wanted}; item {i} is {type(item).__name__}.")
     group, weight, feed = item
-    if not isinstance(weight, Real) or not 0 < float(weight) < math.inf:
+    if not isinstance(weight, Real) or isinstance(weight, bool) or not 0 < float(weight) < math.inf:
         raise UsageError(f"{wanted}; the weight of item {i} is {weight!r}.")
     return str(group), float(weight), feeds.checked(feed, "requests()")
 
@@ -186,6 +202,7 @@ def _calibration(workload: Workload, given: Callable[[], Iterable[Feed]]) -> Ite
     found = guarded("calibration()", lambda: iter(given()))
     done = 0
     end = object()
+    found = _ending(found, "calibration()", MOST_FEEDS)
     while (feed := guarded("calibration()", lambda: next(found, end))) is not end:
         done += 1
         kept = feeds.checked(feed, "calibration()")
@@ -200,8 +217,20 @@ def samples(workload: Workload, split: Split) -> list[tuple[tuple[Feed, ...], An
     """Samples as (calls, label), or None; a sample may take several calls (a pair of texts)."""
     if workload.samples is None:
         return None
-    found = guarded("samples()", lambda: list(workload.samples(split)))  # type: ignore[misc]
+    given = workload.samples
+    found = guarded("samples()", lambda: list(_ending(given(split), "samples()", MOST_SAMPLES)))
     return [_sample(item, i) for i, item in enumerate(found)]
+
+
+def _ending(given: Iterable[T], what: str, most: int) -> Iterator[T]:
+    """The same, or a UsageError: an iterator without an end would fill the memory, or the disk."""
+    for i, item in enumerate(given):
+        if i == most:
+            raise UsageError(
+                f"{what} has given {most:,} items and goes on. Is it endless? End it: "
+                f"itertools.islice(items, 1000)"
+            )
+        yield item
 
 
 def _sample(item: Any, i: int) -> tuple[tuple[Feed, ...], Any]:
@@ -244,10 +273,11 @@ def clusters(workload: Workload, split: Split, count: int) -> list[int] | None:
     named = workload.clusters
     if named is None:
         return None
-    ids = guarded("clusters()", lambda: list(named(split)))
+    ids = guarded("clusters()", lambda: list(itertools.islice(named(split), count + 1)))
     if len(ids) != count:
+        seen = f"more than {count}" if len(ids) > count else len(ids)
         raise UsageError(
-            f"{workload.source}: clusters({split!r}) gives {len(ids)} ids for {count} samples."
+            f"{workload.source}: clusters({split!r}) gives {seen} ids for {count} samples."
         )
     return ids
 
