@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from accel.values import Feed, Port
 
 LARGEST_BYTES = 8 << 30  # refused before anything is allocated
+LARGE_BYTES, DENSEST = 1 << 28, 100  # data of this size is never a hundredth of it when packed
 
 
 def save(path: Path, feeds: Iterable[Mapping[str, Any]]) -> int:
@@ -56,18 +58,11 @@ def load(path: Path) -> list[Feed]:
     Raises UsageError for anything that is not an .npz of numeric arrays of sane size."""
     import numpy as np
 
-    if not Path(path).is_file():
-        raise UsageError(f"{path} is not a file. An .npz of numeric arrays is needed.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(item.file_size for item in archive.infolist())
-        if size > LARGEST_BYTES:
-            raise UsageError(f"{path} unpacks to {size / 1e9:.1f} GB; at most 8 GB are read.")
+    with _reading(path):
+        _sizes(path)
         with np.load(path, allow_pickle=False) as found:
             arrays = {key: found[key] for key in found.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} is not an .npz of plain arrays: {error}") from None
-    return _group(arrays)
+        return _group(arrays)
 
 
 def stream(path: Path) -> Iterator[Feed]:
@@ -76,31 +71,59 @@ def stream(path: Path) -> Iterator[Feed]:
     Raises UsageError for anything that is not an .npz of numeric arrays."""
     import numpy as np
 
-    if not Path(path).is_file():
-        raise UsageError(f"{path} is not a file. An .npz of numeric arrays is needed.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {i.filename.removesuffix(".npy"): i.file_size for i in archive.infolist()}
+    with _reading(path):
+        sizes = _sizes(path, whole=False)
         with np.load(path, allow_pickle=False) as found:
             for names in _feed_keys(found.files):
-                if (size := sum(sizes[key] for key in names.values())) > LARGEST_BYTES:
-                    raise UsageError(
-                        f"{path} unpacks to {size / 1e9:.1f} GB; at most 8 GB are read."
-                    )
+                _sane(path, sum(sizes[key] for key in names.values()))
                 yield {name: found[key] for name, key in names.items()}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} is not an .npz of plain arrays: {error}") from None
 
 
 def count(path: Path) -> int:
-    """How many feeds are in it; none of them is read."""
+    """How many feeds are in it; none of them is read. Raises UsageError like `stream`."""
+    with _reading(path):
+        return len(_feed_keys(list(_sizes(path, whole=False))))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """One UsageError for what zipfile, its decompressors and numpy raise over a broken file: nearly
+    anything, a MemoryError for a header that claims too much among it."""
+    if not Path(path).is_file():
+        raise UsageError(f"{path} is not a file. An .npz of numeric arrays is needed.")
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UsageError(f"{path} is not an .npz of plain arrays: {why}") from None
+
+
+def _sizes(path: Path, whole: bool = True) -> dict[str, int]:
+    """Bytes of each array, by key. Raises UsageError for a bomb, and with `whole` where all of them
+    together are more than is read."""
     with zipfile.ZipFile(path) as archive:
-        return len(_feed_keys([n.removesuffix(".npy") for n in archive.namelist()]))
+        items = archive.infolist()
+    sizes = {item.filename.removesuffix(".npy"): item.file_size for item in items}
+    total, packed = sum(sizes.values()), sum(item.compress_size for item in items)
+    if total > max(LARGE_BYTES, DENSEST * packed):
+        raise UsageError(
+            f"{path} unpacks to {total / 1e9:.1f} GB from {packed / 1e6:.1f} MB: a bomb?"
+        )
+    if whole:
+        _sane(path, total)
+    return sizes
+
+
+def _sane(path: Path, size: int) -> None:
+    if size > LARGEST_BYTES:
+        raise UsageError(f"{path} unpacks to {size / 1e9:.1f} GB; at most 8 GB are read.")
 
 
 def _feed_keys(keys: Sequence[str]) -> list[dict[str, str]]:
     """For each feed, port name -> key in the file."""
-    if not all(key.partition("/")[0].isdigit() and "/" in key for key in keys):
+    if not all(key.partition("/")[0].isdecimal() and "/" in key for key in keys):
         return [{key: key for key in keys}] if keys else []
     feeds: dict[int, dict[str, str]] = {}
     for key in keys:

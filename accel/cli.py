@@ -20,7 +20,7 @@ from accel.cli_ledger import kernels
 from accel.cli_release import sbom, sign, verify
 from accel.cli_steps import build, check, evaluate, export, quantize
 from accel.errors import Unmeasured
-from accel.shell import Amount, emit, output_options, run
+from accel.shell import Amount, emit, output_options, run, say
 from accel.version import VERSION
 
 
@@ -154,10 +154,11 @@ def _plain_line(event: Any) -> None:
     if event.candidate is not None:
         from accel.report import table
 
-        click.echo("  " + "  ".join(x for x in table.row(event.candidate) if x), err=True)
+        row = "  ".join(x for x in table.row(event.candidate) if x)
+        say(f"  {row}", err=True)
     elif event.kind != "phase" or event.text:
         count = f" [{event.done + 1}/{event.total}]" if event.total else ""
-        click.echo(f"{event.kind}: {event.text}{count}", err=True)
+        say(f"{event.kind}: {event.text}{count}", err=True)
 
 
 @cli.command()

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from accel.cli_steps import plan_of
 from accel.errors import AccelError, UsageError
-from accel.shell import Amount, emit, output_options
+from accel.shell import Amount, emit, output_options, say
 
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
 SCENARIO_WORDS = ("qps", "seconds", "latency_bound", "samples_per_query", "loadgen")
@@ -66,7 +66,7 @@ def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, 
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:
         plans, requests = _arms(models, engine, data, Path(folder))
         place, kept = out or Path(folder, "bench"), out is not None
-        progress = None if quiet else lambda text: click.echo(text, err=True)
+        progress = None if quiet else lambda text: say(text, err=True)
         if words["scenario"] is None:
             timed = step.bench(
                 plans, requests, place, epochs=epochs, seed=words["seed"], progress=progress

@@ -33,10 +33,11 @@ def calibrate(model: Path, data: Path | None, source: str | None, noise: tuple[s
     from accel import graph, sketch, store
     from accel.steps import calibrate as step
 
-    described = graph.describe(model)
+    place = out.absolute()  # the user's code may change the folder
+    described = graph.describe(model.absolute())
     if data is not None and data.exists() and out.exists() and out.samefile(data):
         raise UsageError(f"{out} is what is read; it is left as it is. Choose another --out.")
-    with working_folder(out, model) as folder:
+    with working_folder(place, model) as folder:
         file, declared, timed = _data(data, source, folder)
         found = step.calibrate(
             described,
@@ -49,7 +50,7 @@ def calibrate(model: Path, data: Path | None, source: str | None, noise: tuple[s
         )
         known = sketch.read(found.sketches)
         with store.disk(out):
-            found.sketches.replace(out)
+            found.sketches.replace(place)
     ranges = {name: _ranges(one) for name, one in known.items() if one.count}
     value = {
         "feeds": found.feeds, "offered": found.offered, "settled": found.settled,

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from accel.errors import UsageError
-from accel.shell import emit, output_options
+from accel.shell import emit, output_options, say
 
 MOST_FEEDS = 64
 GROWING = 5  # values that the text names
@@ -32,7 +32,8 @@ def explain(candidate: Path, against: Path | None, source: str | None, data: Pat
     Outputs are compared with those of the float graph that it was made of."""
     from accel.questions import explain as question
 
-    graph, root = _graph(candidate)
+    graph, root = _graph(candidate.absolute())  # the user's code may change the folder
+    against = against and against.absolute()
     feeds, calibration = _feeds(source, data, most)
     with _against(against, source, root) as reference, _bar(quiet) as told:
         found = question.explain(graph, reference, feeds, calibration, told)
@@ -98,7 +99,7 @@ def _bar(quiet: bool) -> Iterator[Any]:
         tenth = 10 * done // total
         if not quiet and tenth != last[0]:
             last[0] = tenth
-            click.echo(f"{done} of {total} parts taken back", err=True)
+            say(f"{done} of {total} parts taken back", err=True)
 
     yield told
 

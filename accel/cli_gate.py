@@ -16,7 +16,7 @@ from accel.errors import (
     NoBaseline,
     Unmeasured,
 )
-from accel.shell import Amount, output_options
+from accel.shell import Amount, output_options, say
 
 ENDINGS: dict[str, type[AccelError]] = {
     "fail": ConstraintError,
@@ -93,15 +93,16 @@ def gate(candidate: Path, baseline: Path, **words: Any) -> None:
     from accel.report import gate_line, verdict_json
     from accel.steps import gate as step
 
+    past = words["history"] and words["history"].absolute()  # user's code may change the folder
     report = step.gate(candidate, baseline, **_asked(words))
     if words["as_json"]:
         click.echo(verdict_json.text(report))
     for line in gate_line.lines(report):
-        click.echo(line, err=words["as_json"])
+        say(line, err=words["as_json"])
     for line in writing.publish(report, os.environ):
-        click.echo(line, err=words["as_json"])
-    if words["history"] is not None:
-        history.append(words["history"], history.entries(report))
+        say(line, err=words["as_json"])
+    if past is not None:
+        history.append(past, history.entries(report))
     lenient = report.outcome == "cannot tell" and words["on_inconclusive"] != "fail"
     if report.outcome != "pass" and not lenient:
         click.get_current_context().exit(ENDINGS[report.outcome].exit_code)
@@ -124,5 +125,5 @@ def _asked(words: dict[str, Any]) -> dict[str, Any]:
         "budgets": tuple(map(budgets.parse, words["budgets"])) or None,
         "rules": {k: v for k, v in given.items() if v is not None},
         "witnesses": words["witnesses"],
-        "progress": None if quiet else lambda text: click.echo(text, err=True),
+        "progress": None if quiet else lambda text: say(text, err=True),
     }

@@ -84,6 +84,7 @@ def _content(model: Path, as_json: bool) -> None:
         f"operators: {dict(found.operators)}",
         f"parameters: {found.parameters:,} {dict(found.dtypes)}",
         f"size: {found.size_bytes / 1e6:.2f} MB",
+        *(f"note: {line}" for line in found.remarks),
     ]
     emit("inspect", found, lines, as_json)
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from accel.errors import CandidateBroken, ConstraintError, UsageError
-from accel.shell import emit, output_options
+from accel.shell import emit, output_options, say
 
 
 @click.group()
@@ -32,7 +32,7 @@ def _known(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _progress(quiet: bool) -> Callable[[str], None]:
-    return lambda line: None if quiet else click.echo(line, err=True)
+    return lambda line: None if quiet else say(line, err=True)
 
 
 @kernels.command("list")

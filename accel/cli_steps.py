@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from accel.errors import UsageError
-from accel.shell import emit, output_options
+from accel.shell import emit, output_options, say
 
 
 @click.command()
@@ -23,13 +23,16 @@ def export(
     source: str, exporter: str, data: str | None, out: Path, as_json: bool, **_: Any
 ) -> None:
     """Export SOURCE to ONNX, checked against eager at three shapes."""
+    import dataclasses
+
     from accel import workload
     from accel.steps import export as step
 
+    place = out.absolute()  # the user's code may change the folder
     problem = workload.load(source, data)
-    with working_folder(out, Path(problem.source.partition(":")[0])) as folder:
+    with working_folder(place, Path(problem.source.partition(":")[0])) as folder:
         model = step.export(problem, step.roots(problem)[0] if data else exporter, folder)
-        model = keep(model, out)
+        model = dataclasses.replace(keep(model, place), path=out)
     emit("model", model, [*model.trail, str(model.path)], as_json)
 
 
@@ -109,7 +112,7 @@ def _first(variants: Any, make: Any) -> Any:
         try:
             return make(one)
         except CandidateBroken as error:
-            click.echo(f"note: {one} does not apply: {error}", err=True)
+            say(f"note: {one} does not apply: {error}", err=True)
     return make(variants[-1])
 
 
@@ -186,6 +189,7 @@ def evaluate(model: Path, source: str, split: Any, engine: str, as_json: bool, *
     from accel import workload
     from accel.steps import evaluate as step
 
+    model = model.absolute()  # the user's code may change the folder
     problem = workload.load(source)
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:
         plan, _requests = plan_of(model, engine, "cpu-local", Path(folder, "plan"), None)

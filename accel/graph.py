@@ -1,25 +1,28 @@
-"""ONNX graphs: open safely, save, describe, digest, walk into subgraphs and functions."""
+"""ONNX graphs: open safely, save, describe, copy, walk into subgraphs and functions."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from accel import sound, tensors
+from accel.content import digest as digest
 from accel.errors import BadModel
+from accel.plain import shown
 from accel.values import Model, Port
 
 INLINE_LIMIT_BYTES = 1_500_000_000  # protobuf refuses 2 GiB; weights go beside the file well before
-COSMETIC = ("doc_string", "producer_name", "producer_version", "metadata_props", "domain")
+PROTOBUF_BYTES = 2**31 - 1  # of one message
 STRANGERS = {  # first bytes -> what it really is
     b"version https://git-lfs": "a git-LFS pointer (run: git lfs pull)",
     b"<!DOCTYPE": "an HTML page (a failed download?)",
     b"<html": "an HTML page (a failed download?)",
     **{bytes((0x80, protocol)): "a Python pickle" for protocol in (2, 3, 4, 5)},
     b"PK\x03\x04": "a zip archive (a .pt checkpoint?)",
+    b"\x93NUMPY": "a NumPy array",
 }
 
 
@@ -27,38 +30,21 @@ def open_model(path: Path) -> Any:
     """The ModelProto of a file, checked; its external data is read from its own folder only.
 
     Raises BadModel for anything missing, foreign, broken or unsafe."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    _sniff(path)
-    try:
-        proto = onnx.load(str(path))  # onnx >= 1.21 refuses data outside the model's folder
-        if proto.ByteSize() < INLINE_LIMIT_BYTES:
-            onnx.checker.check_model(proto)
-    except (DecodeError, RuntimeError) as error:
-        raise BadModel(f"{path} is not a whole ONNX model: {first_line(error)}") from None
-    except (onnx.checker.ValidationError, OSError, ValueError, TypeError) as error:
-        raise BadModel(f"{path} is not a valid ONNX model: {first_line(error)}") from None
-    if not proto.graph.node:
-        raise BadModel(f"{path} holds no operators.")
-    if strange := _strange(proto):
-        raise BadModel(f"{path} is damaged: {strange}.")
+    proto = checked(path)
+    tensors.fetch(proto, path)
     return proto
 
 
-def _strange(proto: Any) -> str:
-    """What the checker lets pass: a tensor of a data type that ONNX has not."""
-    import onnx
-
-    known = set(onnx.TensorProto.DataType.values())  # 0 too: of an attribute that is no tensor
-    strange = (t for part in _parts(proto) for t in _tensors(part) if t.data_type not in known)
-    return next(
-        (f"{t.name or 'a constant'} is of the data type {t.data_type}" for t in strange), ""
-    )
-
-
-def _parts(proto: Any) -> tuple[Any, ...]:
-    return (proto.graph, *proto.functions)
+def checked(path: Path) -> Any:
+    """The same, with what lies beside it looked at but not read: it may be larger than memory."""
+    proto = skeleton(path)
+    if not proto.graph.node:
+        raise BadModel(f"{path} holds no operators.")
+    if wrong := sound.trouble(proto):
+        raise BadModel(f"{path} is not a valid ONNX model: {shown(wrong.rstrip('.'), keep='')}.")
+    for tensor in filter(tensors.beside, tensors.every(proto)):
+        tensors.place(tensor, path)
+    return proto
 
 
 def first_line(error: BaseException) -> str:
@@ -80,6 +66,13 @@ def _sniff(path: Path) -> None:
     for start, what in STRANGERS.items():
         if head.startswith(start):
             raise BadModel(f"{path} is {what}, not an ONNX model.")
+    if head[8:9] == b"{" and not any(head[4:8]):  # a length of eight bytes, then JSON
+        raise BadModel(f"{path} is a safetensors file, not an ONNX model.")
+    if (size := path.stat().st_size) > PROTOBUF_BYTES:
+        raise BadModel(
+            f"{path} is {size / 1e9:.2f} GB in one file; protobuf takes {PROTOBUF_BYTES / 1e9:.2f}. "
+            "Write it again with its weights beside it, as accel export does."
+        )
 
 
 def save(proto: Any, path: Path) -> None:
@@ -110,126 +103,66 @@ def external_data(path: Path, read: Any = None) -> tuple[str, ...]:
     other files. `read`: as in `copy`.
 
     Raises BadModel for a file that is broken, and for data that lies outside its folder."""
-    names = _external_names(read or skeleton(path)) if path.suffix == ".onnx" else ()
-    for name in names:
-        if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
-            raise BadModel(f"{path} keeps its weights outside its folder, at {name!r}.")
-        if not (path.parent / name).is_file():
-            raise BadModel(f"{path} keeps its weights in {name!r}, which is not beside it.")
-    return names
+    proto = (read or skeleton(path)) if path.suffix == ".onnx" else None
+    there = [t for t in tensors.every(proto) if tensors.beside(t)] if proto is not None else []
+    places = {tensors.place(tensor, path).path for tensor in there}
+    return tuple(sorted(str(place.relative_to(path.parent)) for place in places))
 
 
 def skeleton(path: Path) -> Any:
-    """The ModelProto of a file as it stands: not checked, and without what lies beside it.
+    """The ModelProto of a file: not checked, and without what lies beside it.
 
     Raises BadModel for a file that is missing, foreign or broken."""
     import onnx
     from google.protobuf.message import DecodeError
 
     _sniff(path)
-    try:
-        return onnx.load(path, load_external_data=False)
+    try:  # onnx.load would take another format by the name's ending
+        proto = onnx.load_model_from_string(path.read_bytes())
     except (DecodeError, RuntimeError) as error:
-        raise BadModel(f"{path} is not a whole ONNX model: {first_line(error)}") from None
-
-
-def _external_names(model: Any) -> tuple[str, ...]:
-    places = (e for part in _parts(model) for t in _tensors(part) for e in t.external_data)
-    return tuple(sorted({e.value for e in places if e.key == "location"}))
-
-
-def _tensors(part: Any) -> Iterator[Any]:
-    """Every tensor that a graph or a function holds, in its subgraphs too."""
-    yield from getattr(part, "initializer", ())
-    for attribute in (a for node in part.node for a in node.attribute):
-        yield from (attribute.t, *attribute.tensors)
-        for inner in (attribute.g, *attribute.graphs):
-            yield from _tensors(inner)
+        why = first_line(error)
+        if "MaxDepth" in why:
+            why = "its subgraphs lie too deep in one another (protobuf reads 100 messages)"
+        raise BadModel(f"{path} is not a whole ONNX model: {why.rstrip('.')}.") from None
+    if wrong := sound.unreadable(proto):
+        raise BadModel(f"{path} is damaged: {wrong}.")
+    sound.spelled(proto)
+    return proto
 
 
 def describe(path: Path, trail: tuple[str, ...] = ()) -> Model:
     """The file as a Model: ports, digest, story. Raises BadModel like `open_model`."""
-    proto = open_model(path)
+    return described(checked(path), path, trail)
+
+
+def described(proto: Any, path: Path, trail: tuple[str, ...] = ()) -> Model:
+    """What `describe` tells of a graph that `checked` or `open_model` gave."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     try:
         return Model(
             path=path,
-            digest=digest(proto),
-            inputs=tuple(_port(v) for v in proto.graph.input if v.name not in weights),
-            outputs=tuple(_port(v) for v in proto.graph.output),
+            digest=digest(proto, path),
+            inputs=tuple(port(v) for v in proto.graph.input if v.name not in weights),
+            outputs=tuple(port(v) for v in proto.graph.output),
             trail=trail,
         )
-    except (KeyError, TypeError, ValueError) as error:  # the checker passes unknown data types,
-        raise BadModel(
-            f"{path} is damaged: {first_line(error)}"
-        ) from None  # and sizes that do not fit
+    except (KeyError, TypeError, ValueError) as error:  # a port of an unknown data type
+        raise BadModel(f"{path} is damaged: {first_line(error)}.") from None
 
 
-def _port(value: Any) -> Port:
+def port(value: Any) -> Port:
     import onnx
 
     kind = value.type.tensor_type
-    dims = tuple(
-        d.dim_value if d.HasField("dim_value") else (d.dim_param or "?") for d in kind.shape.dim
-    )
+    dims = tuple(_dim(d) for d in kind.shape.dim)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type) if kind.elem_type else "unknown"
     return Port(value.name, str(dtype), dims)
 
 
-def digest(proto: Any) -> str:
-    """sha256 of what the model computes: blind to doc strings, producer fields and storage layout.
-
-    Every attribute, weight byte, port, opset and node counts; so does the nodes' order."""
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    for name in COSMETIC:
-        copy.ClearField(name)
-    _plain(copy.graph)
-    for function in copy.functions:
-        for name in ("doc_string", "metadata_props", "value_info"):
-            function.ClearField(name)
-        for node in function.node:
-            _plain_node(node)
-    return hashlib.sha256(copy.SerializeToString(deterministic=True)).hexdigest()
-
-
-def _plain(graph: Any) -> None:
-    for name in ("doc_string", "metadata_props", "value_info"):
-        graph.ClearField(name)
-    for value in (*graph.input, *graph.output):
-        value.ClearField("doc_string")
-        value.ClearField("metadata_props")
-    for tensor in graph.initializer:
-        _plain_tensor(tensor)
-    for node in graph.node:
-        _plain_node(node)
-
-
-def _plain_node(node: Any) -> None:
-    node.ClearField("doc_string")
-    node.ClearField("metadata_props")
-    for attribute in node.attribute:
-        attribute.ClearField("doc_string")
-        for tensor in (*((attribute.t,) if attribute.HasField("t") else ()), *attribute.tensors):
-            _plain_tensor(tensor)
-        if attribute.HasField("g"):
-            _plain(attribute.g)
-        for inner in attribute.graphs:
-            _plain(inner)
-
-
-def _plain_tensor(tensor: Any) -> None:
-    """Typed fields and raw bytes of equal content become the same bytes."""
-    import onnx
-
-    name = tensor.name
-    for field in ("doc_string", "metadata_props"):
-        tensor.ClearField(field)
-    if tensor.data_type != onnx.TensorProto.STRING:
-        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)))
-    tensor.name = name
+def _dim(dim: Any) -> int | str:
+    """Some exporters write -1 for an open axis."""
+    known = dim.HasField("dim_value") and dim.dim_value >= 0
+    return int(dim.dim_value) if known else (dim.dim_param or "?")
 
 
 def walk(proto: Any) -> Iterator[Any]:

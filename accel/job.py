@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from accel import arrays, store, workload
 from accel.errors import AccelError, UsageError
+from accel.guard import guarded
 from accel.measure import child, machine
 from accel.protocols import Quantized
 from accel.values import Feed, Options, Refusal, Request, Split, Target, Workload
@@ -150,10 +151,10 @@ def _plainly(label: Any) -> Any:
         return {repr(k): _plainly(v) for k, v in label.items()}
     if isinstance(label, (list, tuple)):
         return [_plainly(v) for v in label]
-    array = workload.guarded("a label of samples()", lambda: np.asarray(label))
+    array = guarded("a label of samples()", lambda: np.asarray(label))
     if array.dtype.kind != "O":
         return arrays.digest([{"label": array}])
-    return workload.guarded("a label of samples()", lambda: pickle.dumps(label, 4).hex())
+    return guarded("a label of samples()", lambda: pickle.dumps(label, 4).hex())
 
 
 def _feeds_file(folder: Path, name: str, feeds: Iterable[Feed] | None) -> Path | None:

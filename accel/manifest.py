@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import math
 import types
@@ -14,7 +15,9 @@ from typing import Any, TypeVar
 from accel.errors import UsageError
 
 SCHEMA = 1
+LARGEST_BYTES = 256 << 20  # of a JSON file; a release's is below one
 T = TypeVar("T")
+PLAIN = {int: "a number", float: "a number", str: "a text", bool: "true or false"}
 
 
 def dump(value: Any, base: Path | None = None) -> Any:
@@ -60,14 +63,17 @@ def document(kind: str, value: Any) -> str:
 
 
 def read(path: Path) -> Any:
-    """JSON from a file; a duplicate key or NaN is refused.
+    """JSON from a file; a duplicate key, NaN and a number beyond all floats are refused.
 
     Raises UsageError naming the file and the first thing wrong."""
     try:
+        if (size := path.stat().st_size) > LARGEST_BYTES:
+            raise ValueError(f"{size / 1e6:.0f} MB; at most {LARGEST_BYTES / 1e6:.0f} MB are read")
         return json.loads(
             path.read_text(encoding="utf-8"),
             object_pairs_hook=_no_duplicates,
             parse_constant=_no_constant,
+            parse_float=_finite,
         )
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not readable JSON: {error}") from None
@@ -86,6 +92,12 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is larger than any number")
+    return value
+
+
 def _relative(path: Path, base: Path | None) -> str:
     if base is not None and path.is_absolute() and path.is_relative_to(base):
         return "./" + path.relative_to(base).as_posix()
@@ -98,7 +110,8 @@ def _load(kind: Any, data: Any, base: Path | None) -> Any:
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         inner = [k for k in typing.get_args(kind) if k is not type(None)]
-        return None if data is None else _load(inner[0], data, base)
+        fitting = [k for k in inner if k in PLAIN and _fits(k, data)]
+        return None if data is None else _load((fitting or inner)[0], data, base)
     if origin is tuple:
         return _load_tuple(typing.get_args(kind), data, base)
     if origin is not None and isinstance(data, dict):
@@ -110,7 +123,16 @@ def _load(kind: Any, data: Any, base: Path | None) -> Any:
         return _absolute(data, base)
     if kind is float and data is None:
         return math.nan
+    if kind in PLAIN and not _fits(kind, data):
+        raise TypeError(f"{PLAIN[kind]} was expected, not {data!r:.80}")
     return float(data) if kind is float else data
+
+
+def _fits(kind: Any, data: Any) -> bool:
+    """A truth is no number, whatever Python says."""
+    if kind in (int, float):
+        return isinstance(data, (int, float)) and not isinstance(data, bool)
+    return isinstance(data, kind)
 
 
 def _absolute(data: str, base: Path | None) -> Path:
@@ -122,6 +144,8 @@ def _absolute(data: str, base: Path | None) -> Path:
 
 
 def _load_tuple(of: tuple[Any, ...], data: Any, base: Path | None) -> tuple[Any, ...]:
+    if not isinstance(data, (list, tuple)):
+        raise TypeError(f"a list was expected, not {data!r:.80}")
     if len(of) == 2 and of[1] is Ellipsis:
         return tuple(_load(of[0], v, base) for v in data)
     return tuple(_load(k, v, base) for k, v in zip(of, data, strict=True))
@@ -131,10 +155,19 @@ def _load_dataclass(kind: type, data: Any, base: Path | None) -> Any:
     if not isinstance(data, dict):
         raise UsageError(f"{kind.__name__}: an object was expected, found {type(data).__name__}")
     hints = typing.get_type_hints(kind)
-    unknown = sorted(set(data) - {f.name for f in dataclasses.fields(kind)})
+    known = [f.name for f in dataclasses.fields(kind)]
+    unknown = sorted(set(data) - set(known))
     if unknown:
-        raise UsageError(f"{kind.__name__}: unknown fields {', '.join(unknown)}")
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f". Did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"{kind.__name__}: unknown fields {', '.join(unknown)}{hint}")
+    name = kind.__name__
     try:
-        return kind(**{k: _load(hints[k], v, base) for k, v in data.items()})
+        values = {}
+        for field, value in data.items():
+            name = f"{kind.__name__}.{field}"
+            values[field] = _load(hints[field], value, base)
+        name = kind.__name__
+        return kind(**values)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise UsageError(f"{kind.__name__} cannot be read: {error}") from None
+        raise UsageError(f"{name} cannot be read: {error}") from None

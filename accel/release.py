@@ -50,8 +50,7 @@ def read(path: str | Path) -> Release:
 
 @contextmanager
 def complete(root: Path) -> Iterator[None]:
-    """Raise UsageError for what a manifest that lacks a part, or holds another kind of thing there,
-    leads to."""
+    """Raise UsageError for what a manifest leads to that lacks a part, or holds another kind of thing there."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, ValueError) as error:

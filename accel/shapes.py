@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from accel import tensors
+
 Sizes = tuple[int | str | None, ...]
 HEAVY = 256  # elements of a weight whose values no shape depends on
 PASSES = 4  # a size that was found lets onnx go on to the next one that it leaves open
@@ -21,7 +23,7 @@ def infer(proto: Any) -> Any:
     """A copy of the model with every size noted that could be found, in its subgraphs too."""
     import onnx
 
-    light = _light(proto)
+    light = lightened(proto)
     known = {v.name for v in light.graph.value_info}
     for _ in range(PASSES):
         found = onnx.shape_inference.infer_shapes(light, data_prop=True)
@@ -39,6 +41,32 @@ def infer(proto: Any) -> Any:
         made.graph.ClearField(name)
         getattr(made.graph, name).extend(getattr(found.graph, name))
     return made
+
+
+def contradictions(proto: Any) -> Iterator[str]:
+    """Types that are declared where the nodes, or the weights, give others."""
+    import onnx
+
+    light = lightened(proto)
+    light.graph.ClearField("value_info")
+    for value in light.graph.output:
+        value.ClearField("type")
+    given = {t.name: t.data_type for t in proto.graph.initializer}
+    try:
+        found = onnx.shape_inference.infer_shapes(light).graph
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        found = light.graph  # a weight's types differ: what follows from it cannot be told
+    given |= {v.name: _kind(v) for v in (*found.value_info, *found.output)}
+    for value in (*proto.graph.value_info, *proto.graph.output, *proto.graph.input):
+        seen = given.get(value.name, 0)
+        if _kind(value) and seen and seen != _kind(value):
+            known = {number: name for name, number in onnx.TensorProto.DataType.items()}
+            declared, is_ = (known.get(kind, f"type {kind}") for kind in (_kind(value), seen))
+            yield f"{value.name} is declared {declared}, and is {is_}"
+
+
+def _kind(value: Any) -> int:
+    return int(value.type.tensor_type.elem_type)
 
 
 def repeats(part: Sizes, whole: Sizes) -> bool:
@@ -70,7 +98,7 @@ def _cut(a: int | str | None, b: int | str | None) -> bool:
     return bool(comma) and end == f"{b})" and start.isdigit() and int(start) > 1
 
 
-def _light(proto: Any) -> Any:
+def lightened(proto: Any) -> Any:
     """The model without its heavy weights, which become inputs: there is one copy of them less."""
     import onnx
 
@@ -83,10 +111,7 @@ def _light(proto: Any) -> Any:
         getattr(made.graph, name).extend(getattr(proto.graph, name))
     given = {v.name for v in proto.graph.input}
     for tensor in proto.graph.initializer:
-        count = 1
-        for size in tensor.dims:
-            count *= size
-        if count <= HEAVY:
+        if tensors.count(tensor) <= HEAVY and not tensors.beside(tensor):
             made.graph.initializer.append(tensor)
         elif tensor.name not in given:
             made.graph.input.append(

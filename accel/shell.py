@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from accel.errors import AccelError, EnvironmentProblem
+from accel.plain import shown
 
 BUG = 70
 
@@ -39,10 +40,15 @@ def emit(
 
         click.echo(manifest.document(kind, value))
     for line in lines:
-        click.echo(line, err=as_json)
+        click.echo(shown(line, keep="\t"), err=as_json)
     if bad is not None:
-        click.echo(f"accel: {bad}", err=True)
+        say(f"accel: {bad}", err=True)
         click.get_current_context().exit(bad.exit_code)
+
+
+def say(text: object, err: bool = False) -> None:
+    """A line for people."""
+    click.echo(shown(text), err=err)
 
 
 class Amount(click.ParamType):  # type: ignore[type-arg]
@@ -121,5 +127,5 @@ def _fail(message: str, code: int, words: list[str]) -> NoReturn:
         from accel import manifest
 
         click.echo(manifest.document("error", {"message": message, "exit_code": code}))
-    click.echo(f"accel: {message}", err=True)
+    say(f"accel: {message}", err=True)
     sys.exit(code)

@@ -43,6 +43,7 @@ ABOVE_THE_STEPS = {
     "cli_ledger.py",
     "cli_release.py",
     "shell.py",
+    "plain.py",
     "terminal.py",
     "questions",
     "report",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from accel.plain import shown
 from accel.report import table
 
 
@@ -15,6 +16,7 @@ def live() -> Iterator[Callable[[Any], None]]:
     from rich.console import Console
     from rich.live import Live
     from rich.table import Table
+    from rich.text import Text
 
     rows: dict[str, tuple[str, ...]] = {}
     with Live(
@@ -25,9 +27,9 @@ def live() -> Iterator[Callable[[Any], None]]:
             if event.candidate is not None:
                 rows[event.candidate.name] = table.row(event.candidate)
             left = f" [{event.done + 1}/{event.total}]" if event.total else ""
-            drawn = Table(*table.HEAD, caption=f"{event.text[:100]}{left}")
+            drawn = Table(*table.HEAD, caption=Text(f"{shown(event.text[:100])}{left}"))
             for line in rows.values():
-                drawn.add_row(*line)
+                drawn.add_row(*(Text(shown(word)) for word in line))  # a bare text is markup
             screen.update(drawn)
 
         yield show

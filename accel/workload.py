@@ -6,20 +6,21 @@ import difflib
 import hashlib
 import importlib.util
 import inspect
+import itertools
 import math
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
 from accel import declared, feeds, graph
-from accel.errors import AccelError, UsageError
+from accel.errors import UsageError
+from accel.guard import guarded
 from accel.values import Feed, Request, Split, Workload
 
 T = TypeVar("T")
+MOST_FEEDS, MOST_SAMPLES = 32_768, 500_000  # what is larger was never meant
 FUNCTIONS = ("model", "inputs", "calibration", "samples", "row", "metric", "clusters", "requests")
 PLAIN = ("dynamic", "padding", "noise", "outputs", "metric_name", "metric_unit", "higher_is_better")
 
@@ -114,38 +115,6 @@ def _plain(path: Path, data: str | None) -> Workload:
     )
 
 
-def guarded(what: str, call: Callable[[], T]) -> T:
-    """Run the user's code; whatever it raises is one UsageError with its file and line."""
-    try:
-        return call()
-    except AccelError:
-        raise
-    except SyntaxError as error:
-        file = Path(error.filename).name if error.filename else what
-        raise UsageError(f"{file}:{error.lineno or 1}: {error.msg}") from None
-    except (
-        Exception,
-        SystemExit,
-        GeneratorExit,
-    ) as error:  # exit() in a user's file must not end a run with 0
-        text = f"{what} failed at {_place(error)}: {type(error).__name__}: {error}"
-        raise UsageError(text) from None
-
-
-def _place(error: BaseException) -> str:
-    """The deepest line of the user's own code, not of a library that it called."""
-    libraries = [Path(__file__).parent, *map(Path, sysconfig.get_paths().values())]
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [
-        frame
-        for frame in frames
-        if not frame.filename.startswith("<")
-        and not any(Path(frame.filename).is_relative_to(folder) for folder in libraries)
-    ]
-    at = (own or frames)[-1]
-    return f"{Path(at.filename).name}:{at.lineno} in {at.name}"
-
-
 def example(workload: Workload) -> Feed:
     """One feed: what inputs() gives, else the first request."""
     if workload.inputs is None and workload.requests is None:
@@ -159,7 +128,8 @@ def requests(workload: Workload) -> tuple[Request, ...]:
     """Requests with weights that sum to 1; the example alone where there are none."""
     if workload.requests is None:
         return (Request("example", 1.0, example(workload)),)
-    found = guarded("requests()", lambda: list(workload.requests()))  # type: ignore[misc]
+    given = workload.requests
+    found = guarded("requests()", lambda: list(_ending(given(), "requests()", MOST_FEEDS)))
     if not found:
         raise UsageError(f"{workload.source}: requests() yields nothing; 1 is the least.")
     named = [_request(item, i) for i, item in enumerate(found)]
@@ -172,7 +142,7 @@ def _request(item: Any, i: int) -> tuple[str, float, Feed]:
     if not isinstance(item, (tuple, list)) or len(item) != 3:
         raise UsageError(f"{wanted}; item {i} is {type(item).__name__}.")
     group, weight, feed = item
-    if not isinstance(weight, Real) or not 0 < float(weight) < math.inf:
+    if not isinstance(weight, Real) or isinstance(weight, bool) or not 0 < float(weight) < math.inf:
         raise UsageError(f"{wanted}; the weight of item {i} is {weight!r}.")
     return str(group), float(weight), feeds.checked(feed, "requests()")
 
@@ -186,6 +156,7 @@ def _calibration(workload: Workload, given: Callable[[], Iterable[Feed]]) -> Ite
     found = guarded("calibration()", lambda: iter(given()))
     done = 0
     end = object()
+    found = _ending(found, "calibration()", MOST_FEEDS)
     while (feed := guarded("calibration()", lambda: next(found, end))) is not end:
         done += 1
         kept = feeds.checked(feed, "calibration()")
@@ -200,8 +171,20 @@ def samples(workload: Workload, split: Split) -> list[tuple[tuple[Feed, ...], An
     """Samples as (calls, label), or None; a sample may take several calls (a pair of texts)."""
     if workload.samples is None:
         return None
-    found = guarded("samples()", lambda: list(workload.samples(split)))  # type: ignore[misc]
+    given = workload.samples
+    found = guarded("samples()", lambda: list(_ending(given(split), "samples()", MOST_SAMPLES)))
     return [_sample(item, i) for i, item in enumerate(found)]
+
+
+def _ending(given: Iterable[T], what: str, most: int) -> Iterator[T]:
+    """The same, or a UsageError: an iterator without an end would fill the memory, or the disk."""
+    for i, item in enumerate(given):
+        if i == most:
+            raise UsageError(
+                f"{what} has given {most:,} items and goes on. Is it endless? End it: "
+                f"itertools.islice(items, 1000)"
+            )
+        yield item
 
 
 def _sample(item: Any, i: int) -> tuple[tuple[Feed, ...], Any]:
@@ -244,10 +227,11 @@ def clusters(workload: Workload, split: Split, count: int) -> list[int] | None:
     named = workload.clusters
     if named is None:
         return None
-    ids = guarded("clusters()", lambda: list(named(split)))
+    ids = guarded("clusters()", lambda: list(itertools.islice(named(split), count + 1)))
     if len(ids) != count:
+        seen = f"more than {count}" if len(ids) > count else len(ids)
         raise UsageError(
-            f"{workload.source}: clusters({split!r}) gives {len(ids)} ids for {count} samples."
+            f"{workload.source}: clusters({split!r}) gives {seen} ids for {count} samples."
         )
     return ids
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import random
 import zipfile
@@ -14,7 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from accel import graph, testing
+from accel import content, graph, tensors, testing
 from accel.errors import BadModel
 
 WEIGHTS = np.arange(6, dtype=np.float32).reshape(2, 3) / 8
@@ -177,7 +178,7 @@ def beside(folder: Path, location: str = "w.bin") -> Path:
     path = folder / "m.onnx"
     onnx.save(build(), path, save_as_external_data=True, location="w.bin", size_threshold=0)
     made = onnx.load(path, load_external_data=False)
-    for tensor in graph._tensors(made.graph):
+    for tensor in tensors.within(made.graph):
         for entry in tensor.external_data:
             if entry.key == "location":
                 entry.value = location
@@ -360,7 +361,7 @@ def shape_notes(m: Any) -> None:
 
 
 def typed_data(m: Any) -> None:
-    for tensor in list(graph._tensors(m.graph)) + list(graph._tensors(m.functions[0])):
+    for tensor in tensors.every(m):
         if tensor.raw_data:
             array = numpy_helper.to_array(tensor)
             tensor.ClearField("raw_data")
@@ -382,6 +383,30 @@ def test_the_digest_is_blind_to_where_weights_lie(tmp_path: Path) -> None:
     before = made.SerializeToString()
     assert graph.describe(beside(tmp_path)).digest == graph.digest(made)
     assert made.SerializeToString() == before
+
+
+def test_the_digest_is_that_of_one_message() -> None:
+    """Made of pieces, it is the sha256 of the whole model, serialised with nothing cosmetic in it."""
+    made = build()
+    for name in content.COSMETIC:
+        made.ClearField(name)
+    for tensor in tensors.every(made):
+        tensor.name = tensor.name or ""  # a constant's is written too
+    whole = made.SerializeToString(deterministic=True)
+    assert graph.digest(build()) == hashlib.sha256(whole).hexdigest()
+
+
+def test_the_digest_needs_no_weight_in_memory(tmp_path: Path) -> None:
+    """What lies beside and was not read counts as if it had been; without its file it cannot be told."""
+    path = beside(tmp_path)
+    assert graph.digest(graph.checked(path), path) == graph.digest(build())
+    with (tmp_path / "w.bin").open("r+b") as stream:
+        stream.write(b"\x01")
+    assert graph.digest(graph.checked(path), path) != graph.digest(build())
+    proto = graph.checked(path)
+    (tmp_path / "w.bin").unlink()
+    with pytest.raises(BadModel, match="not beside it"):
+        graph.digest(proto, path)
 
 
 @pytest.mark.parametrize("kind", ["BFLOAT16", "FLOAT16", "INT8", "INT4", "BOOL", "STRING"])

@@ -17,6 +17,7 @@ import torch
 
 from accel import workload
 from accel.errors import CandidateBroken, MissingExtra, UsageError
+from accel.guard import guarded
 from accel.values import Feed, Port, Request, Workload
 
 LEAST = 2  # torch.export makes a constant of an axis whose example has size 1
@@ -112,7 +113,7 @@ def require_device(device: str) -> None:
 
 def load_module(problem: Workload) -> Any:
     """model() in evaluation mode. Raises UsageError where it is no module."""
-    made = workload.guarded("model()", problem.model)
+    made = guarded("model()", problem.model)
     if not isinstance(made, torch.nn.Module):
         seen = type(made).__name__
         raise UsageError(f"torch_inductor compiles a torch.nn.Module; model() gives a {seen}.")

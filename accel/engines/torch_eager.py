@@ -11,6 +11,7 @@ import torch
 
 from accel import arrays, catalog, store, workload
 from accel.errors import AccelError, CandidateBroken, UsageError
+from accel.guard import guarded
 from accel.measure import machine
 from accel.protocols import Probe
 from accel.values import (
@@ -82,7 +83,7 @@ def load(plan: Plan) -> Session:
     """The workload's module in evaluation mode."""
     _set_threads(int(plan.options["threads"]))
     problem = workload.load(str(plan.options["workload"]), plan.options.get("data"))
-    module = workload.guarded("model()", problem.model)
+    module = guarded("model()", problem.model)
     return Session(module.eval(), problem, plan.model.inputs)
 
 

@@ -19,6 +19,7 @@ from accel.evidence import SCORED, Budget, Cell, Outcome, Subject
 from accel.gating import asked, drops, flips, packed, samples
 from accel.gating.asked import Asked
 from accel.gating.drops import Rows
+from accel.guard import guarded
 from accel.measure import closeness, machine
 from accel.measure.outputs import outputs
 from accel.values import Feed, Plan, Port
@@ -180,7 +181,7 @@ def _rows(
     return Rows(
         a,
         b,
-        lambda rows: workloads.guarded("metric()", lambda: float(metric(rows))),
+        lambda rows: guarded("metric()", lambda: float(metric(rows))),
         workload.metric_name,
         workload.metric_unit,
         workload.higher_is_better,

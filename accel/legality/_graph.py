@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,16 +11,15 @@ from typing import Any
 
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from accel import graph as graphs
-from accel import shapes
+from accel import shapes, tensors
 from accel.errors import BadModel
 
 STANDARD = ("", "ai.onnx")
 LOADED_BYTES = graphs.INLINE_LIMIT_BYTES  # of weights beside the file; above it, none is read
-PROTOBUF_BYTES = 2**31 - 1  # of one message (protobuf's own limit)
+PROTOBUF_BYTES = graphs.PROTOBUF_BYTES
 SMALL = 65_536  # elements of a constant whose values rules may ask for
 
 
@@ -109,7 +109,9 @@ def view(path: Path) -> Graph:
     """Raises BadModel for a file that is missing, foreign or not whole. Data that lies outside its
     folder, or is not there, is a trouble that rules may tell, not an error."""
     proto, trouble = _opened(path)
-    flat = shapes.infer(_inlined(_light(proto)))
+    flat = _inlined(_light(proto))
+    with contextlib.suppress(onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        flat = shapes.infer(flat)
     values = {v.name: v for v in _values(flat.graph)}
     constants: dict[str, Any] = {t.name: t for t in proto.graph.initializer}
     weights = frozenset(constants)
@@ -148,30 +150,18 @@ def shape(value: Any) -> shapes.Sizes | None:
 
 def _opened(path: Path) -> tuple[Any, str]:
     """The model, and why its external data was not read."""
-    size = path.stat().st_size if path.is_file() else 0
-    if size > PROTOBUF_BYTES:
-        raise BadModel(
-            f"{path} is {size / 1e9:.2f} GB in one file; protobuf takes {PROTOBUF_BYTES / 1e9:.2f}. "
-            "Write it again with its weights beside it, as accel export does."
-        )
+    proto = graphs.skeleton(path)
     try:
-        beside, trouble = graphs.external_data(path), ""
+        beside, trouble = graphs.external_data(path, proto), ""
     except BadModel as error:
         beside, trouble = (), str(error)
     if path.suffix != ".onnx":
         graphs.open_model(path)  # a stranger is told for what it is
-    try:
-        proto = onnx.load(path, load_external_data=False)
-    except (OSError, DecodeError, RuntimeError):
-        raise BadModel(trouble or f"{path} is not a whole ONNX model.") from None
     if not proto.graph.node:
         raise BadModel(f"{path} holds no operators.")
     total = sum((path.parent / name).stat().st_size for name in beside)
     if beside and total <= LOADED_BYTES:
-        try:
-            onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
-        except (OSError, ValueError, onnx.checker.ValidationError) as error:
-            trouble = f"{path} keeps weights that cannot be read: {error}"
+        tensors.fetch(proto, path)
     return proto, trouble
 
 

@@ -1,4 +1,4 @@
-"""What onnx's own checker refuses, and names that are used twice, never made, or never read."""
+"""What no runtime could run, types that contradict each other, and names that are used twice or never read."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from typing import Any
 
 import onnx
 
+from accel import shapes, sound
 from accel.legality import _graph, _tensorrt
 from accel.values import Finding, Request, Target
 
 ENGINES = ()
-CHECKER = "onnx.checker.check_model"
+CHECKER = "onnx.checker.check_model, and accel.sound"
+TYPES = "ONNX Runtime 1.32: 'Type Error: Type (tensor(int64)) of output arg (y) of node () does not match'"
 NAMES = "onnx/onnx-tensorrt#949: 'Output name is not unique'"
 SAME = "ONNX Runtime 1.32: 'This is an invalid model. Error: two nodes with same node name'"
 
 
 def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> Iterator[Finding]:
-    """The checker first; where it refuses, its own words are the finding."""
-    refused = _refused(graph)
-    if refused:
-        yield Finding("valid", "error", refused, source=CHECKER)
+    """What the opener refuses first."""
+    if wrong := sound.trouble(graph.proto):
+        yield Finding("valid", "error", wrong[:300], source=CHECKER)
+    for said in shapes.contradictions(graph.proto):
+        yield Finding("valid", "error", said, source=TYPES)
     made = Counter(name for node in graph.nodes if not node.part for name in node.outputs if name)
     for name, times in made.items():
         if times > 1:
@@ -38,18 +41,6 @@ def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> I
             yield Finding(
                 "valid", "note", said, name, source="accel's own rule: a feed must name it"
             )
-
-
-def _refused(graph: _graph.Graph) -> str:
-    if graph.trouble or graph.proto.ByteSize() > _graph.LOADED_BYTES:
-        return ""  # the rule files speaks of the first; the second does not fit in a protobuf
-    if any(not _graph.held(t) for t in graph.proto.graph.initializer):
-        return ""
-    try:
-        onnx.checker.check_model(graph.proto)
-    except onnx.checker.ValidationError as error:
-        return next((x for x in str(error).splitlines() if x.strip()), "it is refused")[:300]
-    return ""
 
 
 def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from accel import feeds, graph, legality
 from accel import target as targets
+from accel.questions import _remarks
 from accel.values import Finding, Port, Request
 
 
@@ -24,13 +25,14 @@ class Inspected:
     parameters: int
     size_bytes: int
     dtypes: Mapping[str, int]  # initializer elements of each
+    remarks: tuple[str, ...] = ()  # what is legal, and seldom meant
 
 
 def inspect(path: Path) -> Inspected:
     """Raises BadModel for a file that is missing, broken or foreign."""
-    proto = graph.open_model(path)
-    model = graph.describe(path)
-    beside = sum((path.parent / name).stat().st_size for name in graph.external_data(path))
+    proto = graph.checked(path)
+    model = graph.described(proto, path)
+    beside = sum((path.parent / name).stat().st_size for name in graph.external_data(path, proto))
     return Inspected(
         path=path,
         digest=model.digest,
@@ -41,6 +43,7 @@ def inspect(path: Path) -> Inspected:
         parameters=graph.parameters(proto),
         size_bytes=path.stat().st_size + beside,
         dtypes=graph.dtype_census(proto),
+        remarks=tuple(_remarks.of(proto, path)),
     )
 
 

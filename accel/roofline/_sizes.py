@@ -85,7 +85,7 @@ def opened(path: Path) -> Opened:
     """Raises BadModel for a file that cannot be read."""
     proto = _inlined(graph.open_model(path))
     light, weights = _light(proto)
-    ports = tuple(graph._port(v) for v in proto.graph.input if v.name not in weights)
+    ports = tuple(graph.port(v) for v in proto.graph.input if v.name not in weights)
     return Opened(path, light, weights, ports)
 
 
@@ -163,13 +163,17 @@ def _known(model: Opened, sizes: Mapping[str, int]) -> None:
 
 
 def _inlined(proto: Any) -> Any:
-    """Without functions, but for the kernels': those are one node each that a kernel runs."""
+    """Without functions, but for the kernels': those are one node each that a kernel runs. As it is
+    where onnx cannot: it takes no function of another opset than the model's."""
     import onnx.inliner
 
     kernels = [(f.domain, f.name) for f in proto.functions if f.domain == "accel.kernels"]
     if len(kernels) == len(proto.functions):
         return proto
-    return onnx.inliner.inline_selected_functions(proto, kernels, exclude=True)
+    try:
+        return onnx.inliner.inline_selected_functions(proto, kernels, exclude=True)
+    except RuntimeError:
+        return proto
 
 
 def _bind(proto: Any, weights: frozenset[str], sizes: Mapping[str, int]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from accel import arrays
 from accel import workload as workloads
 from accel.errors import CandidateBroken, UsageError
+from accel.guard import guarded
 from accel.measure import closeness
 from accel.measure.closeness import fidelity_metric
 from accel.measure.outputs import outputs
@@ -88,7 +89,7 @@ def _value(workload: Workload, rows: Any, plan: Plan) -> float:
     if workload.metric is None:
         raise UsageError(f"{workload.source} has samples but no metric(rows). Add it.")
     metric = workload.metric
-    value = workloads.guarded("metric()", lambda: float(metric(rows)))
+    value = guarded("metric()", lambda: float(metric(rows)))
     if not np.isfinite(value):
         raise CandidateBroken(f"{plan.engine}: {workload.metric_name} came out as {value}.")
     return value

@@ -17,6 +17,7 @@ from typing import Any
 
 from accel import graph, workload
 from accel.errors import AccelError, CandidateBroken, UsageError
+from accel.guard import guarded
 from accel.steps import _proof
 from accel.values import Feed, Model, Workload
 
@@ -54,7 +55,7 @@ def weights_digest(source: str, data: str | None) -> str:
 
 def _made(problem: Workload) -> Any:
     """What model() gives: a module, or the path of an .onnx."""
-    made = workload.guarded("model()", problem.model)
+    made = guarded("model()", problem.model)
     if isinstance(made, (str, Path)) or all(hasattr(made, n) for n in ("state_dict", "forward")):
         return made
     seen = type(made).__name__

@@ -81,6 +81,7 @@ def gate(
     unfit machine are outcomes of the Report. Raises UsageError for bad input and evidence that was
     altered, EnvironmentProblem for what the machine refuses."""
     began, say, work = time.monotonic(), progress or (lambda _: None), work.absolute()
+    place = out and out.absolute()  # the user's code may change the folder
     seen = [verdicts.read(Path(file)) for file in witnesses]
     if out is not None:
         writing.clear(out)
@@ -89,8 +90,8 @@ def gate(
     except NoBaseline as error:
         report = _missing(candidate, baseline, name, str(error))
     else:
-        with tempfile.TemporaryDirectory(prefix="accel-gate-") as place:
-            draft = _draft(wish, Path(place), engine, data)
+        with tempfile.TemporaryDirectory(prefix="accel-gate-") as scratch:
+            draft = _draft(wish, Path(scratch), engine, data)
             report = _guarded(draft, lambda: _measured(draft, wish, work, seen, say))
     options = {
         "name": name, "reference": reference, "workload": workload, "engine": engine,
@@ -102,8 +103,8 @@ def gate(
         line=catalog.load("report", "gate_line").line(report.name, report.judgement),
         command=circumstances.command(candidate, baseline, options, budgets, rules),
     )
-    if out is not None:
-        writing.write(report, out)
+    if place is not None:
+        writing.write(report, place)
     return report
 
 

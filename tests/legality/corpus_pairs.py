@@ -17,12 +17,13 @@ SLOWER = "with signed ones it was 2.7 times slower on AVX512-VNNI"
 TYPES_10_11 = "NVIDIA TensorRT 10.11, Working with Quantized Types"
 WEIGHT_ONLY = "Weight-only quantization is supported for INT4"
 PLACED = "NVIDIA TensorRT, Q/DQ placement, figure on suboptimal fusions"
+DIVIDED = "y = saturate(round(x / y_scale) + y_zero_point)"
 RESIDUAL = "The extra pair of Q/DQ operators (highlighted with a glowing-green border) forces the separation"
 
 
-def _pair(kind: str) -> object:
+def _pair(kind: str, scale: float = 0.1) -> object:
     nodes = [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", "y")]
-    weights = [weight("s", 0.1), weight("z", 0, kind)]
+    weights = [weight("s", scale), weight("z", 0, kind)]
     return model(nodes, [("x", F, (2, 8))], [("y", F, (2, 8))], weights)
 
 
@@ -60,6 +61,7 @@ def _weights(kind: str, block: int) -> object:
 PAIRS: tuple[Known, ...] = (
     known("int8_activations_on_x86", _pair("int8"), MEASURED, SLOWER, "qdq_signs warning", target=X86, fixed=True),
     known("uint8_activations_on_x86", _pair("uint8"), MEASURED, SLOWER, target=X86),
+    known("scale_of_zero", _pair("uint8", 0.0), "ONNX QuantizeLinear-13", DIVIDED, "qdq_scales error", target=X86),
     known("int8_activations_on_arm", _pair("int8"), MEASURED, SLOWER, target=ARM),
     known("rounded_before_the_addition", _added(True), PLACED, RESIDUAL, "qdq_residual warning"),
     known("added_before_it_is_rounded", _added(False), PLACED, RESIDUAL),

@@ -201,9 +201,9 @@ EMPTY = model(
 )
 
 TYPES: tuple[Known, ...] = (
-    known("add_half_float", MIXED_ADD, "microsoft/onnxruntime#15241", "Type parameter (T) of Optype (Add) bound to different types", "typed error", fixed=True),
+    known("add_half_float", MIXED_ADD, "microsoft/onnxruntime#15241", "Type parameter (T) of Optype (Add) bound to different types", "typed error", "valid error", fixed=True),
     known("concat_int64_int32", MIXED_CONCAT, "NVIDIA/TensorRT#4268", "concat input tensors 0 and 3 have incompatible types Int64 and Int32", "typed error", fixed=True),
-    known("matmul_half_float", MIXED_MATMUL, "NVIDIA/TensorRT#577", "Assertion failed: inputA->getType() == inputB->getType()", "typed error", fixed=True),
+    known("matmul_half_float", MIXED_MATMUL, "NVIDIA/TensorRT#577", "Assertion failed: inputA->getType() == inputB->getType()", "typed error", "valid error", fixed=True),
     known("pow_integer_early", POW_INTEGER, "docs/Changelog.md 10.8", "Added support for `Pow` ops with integer-typed exponent values", "typed error", version="10.3", fixed=True),
     known("pow_integer", POW_INTEGER, "docs/Changelog.md 10.8", "Added support for `Pow` ops with integer-typed exponent values"),
     known("norm_mixed_early", NORM_MIXED, "docs/Changelog.md 10.7", "Added support for parsing mixed-precision `BatchNormalization` nodes in strongly-typed mode", "typed error", version="10.3"),

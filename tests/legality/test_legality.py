@@ -148,7 +148,18 @@ def no_import(node: Any) -> None:
     node.op_type, node.domain = "Frobnicate", "foo.bar"
 
 
-@pytest.mark.parametrize("edit", [no_branches, no_scale, no_inputs, no_import])
+@pytest.mark.parametrize("edit", [no_inputs, no_import])
+def test_a_broken_graph_is_a_finding(tmp_path: Path, edit: Callable[[Any], None]) -> None:
+    """Where no rule stumbles over it, the rule valid tells what is wrong."""
+    made = node("Identity", "x", "y")
+    edit(made)
+    onnx.save(model([made], [X], [Y]), tmp_path / "m.onnx")
+    assert ("valid", "error") in {
+        (f.rule, f.level) for f in legality.check(tmp_path / "m.onnx", target())
+    }
+
+
+@pytest.mark.parametrize("edit", [no_branches, no_scale])
 def test_a_rule_that_a_broken_graph_trips_up_is_no_bug(
     tmp_path: Path, edit: Callable[[Any], None]
 ) -> None:

@@ -115,7 +115,7 @@ def test_names_cannot_command_a_terminal(packed: Pack) -> None:
     (root / "a\x1b[31m\nrelease: intact").write_text("x")
     found = CliRunner().invoke(cli, ["verify", str(root)])
     assert found.exit_code == 1
-    assert r"a\x1b[31m\x0arelease: intact: not in the manifest" in found.stdout
+    assert r"a\x1b[31m\nrelease: intact: not in the manifest" in found.stdout
     assert "\x1b" not in found.stdout
 
 

@@ -1,0 +1,212 @@
+"""A model's tensors: how many bytes each should have, where they lie, and reading them in pieces.
+
+Data beside a model is jailed: a plain file below the model's folder, and large enough. Links are
+refused, hard ones too, as onnx does since 1.21 (CVE-2026-27489, -34446): they may lead to anyone's file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from accel.errors import BadModel
+
+PIECE_BYTES = 16 << 20  # read at once
+BITS = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}  # numpy gives each a byte
+PAIRED = ("COMPLEX64", "COMPLEX128")  # two numbers an element
+TYPED = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+LONGEST = 4096  # of a path (Linux, PATH_MAX)
+EXTERNAL, STRING = 1, 8  # of onnx.TensorProto's DataLocation and DataType
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor's bytes lie: in a file that was looked at, and holds them all."""
+
+    path: Path
+    offset: int
+    length: int
+
+
+def every(proto: Any) -> Iterator[Any]:
+    """Every tensor that a model holds: in its functions and subgraphs too."""
+    for part in (proto.graph, *proto.functions):
+        yield from within(part)
+
+
+def within(part: Any) -> Iterator[Any]:
+    """Every tensor that a graph or a function holds, in its subgraphs too."""
+    yield from getattr(part, "initializer", ())
+    for sparse in getattr(part, "sparse_initializer", ()):
+        yield from (sparse.values, sparse.indices)
+    for attribute in (a for node in part.node for a in node.attribute):
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+            yield from within(inner)
+
+
+def beside(tensor: Any) -> bool:
+    """Do its values lie in another file?"""
+    return bool(tensor.data_location == EXTERNAL)
+
+
+def kind(tensor: Any) -> str:
+    """ONNX's name of its data type, "FLOAT16"; empty for a number that ONNX has not."""
+    import onnx
+
+    known = onnx.TensorProto.DataType
+    return str(known.Name(tensor.data_type)) if tensor.data_type in known.values() else ""
+
+
+def count(tensor: Any) -> int:
+    """Elements."""
+    total = 1
+    for size in tensor.dims:
+        total *= size
+    return total
+
+
+def size(tensor: Any) -> int:
+    """Bytes that its shape and type ask for; 0 for texts, whose length they do not tell."""
+    import onnx
+
+    if tensor.data_type == STRING:
+        return 0
+    bits = BITS.get(kind(tensor)) or 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize  # fmt: skip
+    return (count(tensor) * bits + 7) // 8
+
+
+def trouble(tensor: Any) -> str:
+    """Why its shape, its type and what it holds cannot all be true; empty where they can."""
+    name = tensor.name or "a constant"
+    if not kind(tensor) or not tensor.data_type:
+        return f"{name} is of the data type {tensor.data_type}"
+    if any(n < 0 for n in tensor.dims):
+        return f"{name} has a size below 0: {list(tensor.dims)}"
+    if tensor.HasField("segment"):
+        return f"{name} is one segment of a tensor, which no runtime reads"
+    if beside(tensor):
+        texts = f"{name} is of texts, and they lie in another file"
+        return texts if tensor.data_type == STRING else ""
+    if tensor.HasField("raw_data") and any(len(getattr(tensor, field)) for field in TYPED):
+        return f"{name} is given twice, as bytes and as values"
+    wanted, held = _wanted(tensor), _held(tensor)
+    if wanted == held:
+        return ""
+    return f"{name} is {list(tensor.dims)} of {kind(tensor)}: {wanted}, but it holds {held}"
+
+
+def _held(tensor: Any) -> str:
+    if tensor.HasField("raw_data"):
+        return f"{len(tensor.raw_data)} bytes"
+    return f"{sum(len(getattr(tensor, field)) for field in TYPED)} values"
+
+
+def _wanted(tensor: Any) -> str:
+    if tensor.HasField("raw_data"):
+        return f"{size(tensor)} bytes"
+    packed, pairs = kind(tensor) in BITS, kind(tensor) in PAIRED
+    return f"{size(tensor) if packed else count(tensor) * (1 + pairs)} values"
+
+
+def place(tensor: Any, model: Path) -> Place:
+    """Where the values of a tensor lie that are not in the model's own file.
+
+    Raises BadModel for a place outside of its folder, a link, and a file that lacks some of them."""
+    told = {entry.key: entry.value for entry in tensor.external_data}
+    name = told.get("location", "")
+    if len(name) > LONGEST or "\0" in name:
+        raise BadModel(
+            f"{model} keeps its weights in {name[:20]!r}..., which no file can be called."
+        )
+    path = model.parent / name
+    held = _length(path, name, model)
+    offset, length = (_whole(told.get(key), key, model) for key in ("offset", "length"))
+    wanted = size(tensor)
+    if length not in (None, wanted):
+        raise BadModel(
+            f"{model} is damaged: {tensor.name} is {list(tensor.dims)} of {kind(tensor)}: {wanted} "
+            f"bytes, but {length} of {name!r} are said to hold it."
+        )
+    if (offset or 0) + wanted > held:
+        raise BadModel(
+            f"{model} keeps {tensor.name} in bytes {offset or 0} to {(offset or 0) + wanted} of "
+            f"{name!r}, which has {held}. Copy that file again."
+        )
+    return Place(path, offset or 0, wanted)
+
+
+def _length(path: Path, name: str, model: Path) -> int:
+    """Of a file that may be read. Raises BadModel for one that may not."""
+    inside = path.resolve().is_relative_to(model.parent.resolve())
+    if not name or Path(name).is_absolute() or not inside:
+        raise BadModel(f"{model} keeps its weights outside its folder, at {name!r}.")
+    if not path.exists():
+        raise BadModel(f"{model} keeps its weights in {name!r}, which is not beside it.")
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        what = "has other names (hard links)" if stat.S_ISREG(found.st_mode) else "is no plain file"
+        raise BadModel(
+            f"{model} keeps its weights in {name!r}, which {what}: it may be any file. If it is "
+            f"the right one, put a copy in its place."
+        )
+    return found.st_size
+
+
+def _whole(text: str | None, key: str, model: Path) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or not text.isascii() or len(text) > 19:
+        raise BadModel(f"{model} is damaged: the {key} of a tensor is {text[:20]!r}, not a number.")
+    return int(text)
+
+
+def pieces(tensor: Any, model: Path) -> Iterator[bytes]:
+    """Its values as ONNX lays them out, a part of them in memory at any time where they lie beside."""
+    import onnx
+
+    if not beside(tensor):
+        yield tensor.raw_data or onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)).raw_data  # fmt: skip
+        return
+    found = place(tensor, model)
+    with _opened(found) as stream:
+        left = found.length
+        while left:
+            piece = stream.read(min(left, PIECE_BYTES))
+            if not piece:
+                raise BadModel(f"{found.path} became shorter while it was read.")
+            left -= len(piece)
+            yield piece
+
+
+def read(tensor: Any, model: Path) -> bytes:
+    """The same at once."""
+    if not beside(tensor):
+        return b"".join(pieces(tensor, model))
+    found = place(tensor, model)
+    with _opened(found) as stream:
+        return stream.read(found.length)
+
+
+def _opened(found: Place) -> IO[bytes]:
+    """A link that took the file's place since it was looked at is refused here."""
+    stream = os.fdopen(os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+    stream.seek(found.offset)
+    return stream
+
+
+def fetch(proto: Any, model: Path) -> None:
+    """Put every value that lies beside into the model itself.
+
+    Raises BadModel like `place`."""
+    for tensor in every(proto):
+        if beside(tensor):
+            tensor.raw_data = read(tensor, model)
+            tensor.ClearField("data_location")
+            tensor.ClearField("external_data")
