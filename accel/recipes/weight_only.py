@@ -80,7 +80,7 @@ def apply(
     facts: dict[str, Any] = {
         f"int{how.bits}": len(chosen),
         "float32": left,
-        "kept in fp32": _kept.reasons(kept),
+        **({"kept in fp32": _kept.reasons(kept)} if kept else {}),
         "weights' SQNR, dB": noise_db,
     }
     line = f"weight_only int{how.bits} in blocks of {how.block}, {len(chosen)} products"
