@@ -88,9 +88,14 @@ def copy(source: Path, target: Path, read: Any = None) -> Path:
     """Copy a file, with its external data beside it where it is an ONNX graph that has some.
     `read`: what `skeleton` gives of it, where that is at hand.
 
-    Raises BadModel like `external_data`."""
+    Raises BadModel like `external_data`, and for data that would take the copy's own name."""
     target.parent.mkdir(exist_ok=True)
     beside = external_data(source, read)
+    if target.name in beside and target.name != source.name:
+        raise BadModel(
+            f"{source} keeps its weights in {target.name!r}, which its copy is to be called: give that "
+            f"file another name."
+        )
     shutil.copyfile(source, target)
     for name in beside:
         (target.parent / name).parent.mkdir(parents=True, exist_ok=True)

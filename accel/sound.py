@@ -161,7 +161,7 @@ def _mended(proto: Any) -> Any:
     made.opset_import.extend(proto.opset_import)
     made.functions.extend(proto.functions)
     _fill(made.graph, proto.graph)
-    _name(made.graph)
+    made.graph.name = proto.graph.name or "graph"
     for tensor in filter(tensors.beside, tensors.every(made)):
         kind, name = tensor.data_type, tensor.name
         tensor.CopyFrom(onnx.TensorProto(name=name, data_type=kind, dims=[0]))
@@ -180,10 +180,3 @@ def _fill(made: Any, graph: Any) -> None:
             value.type.tensor_type.elem_type = FLOAT
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.shape.SetInParent()
-
-
-def _name(graph: Any) -> None:
-    graph.name = graph.name or "graph"
-    for node in graph.node:
-        for inner in _inner(node):
-            _name(inner)

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from accel.errors import BadModel
 
-PIECE_BYTES = 16 << 20  # read at once
+PIECE_BYTES = 4 << 20  # read at once
 BITS = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}  # numpy gives each a byte
 PAIRED = ("COMPLEX64", "COMPLEX128")  # two numbers an element
 TYPED = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
@@ -145,7 +145,8 @@ def place(tensor: Any, model: Path) -> Place:
 def _length(path: Path, name: str, model: Path) -> int:
     """Of a file that may be read. Raises BadModel for one that may not."""
     inside = path.resolve().is_relative_to(model.parent.resolve())
-    if not name or Path(name).is_absolute() or not inside:
+    climbs = Path(name).is_absolute() or ".." in Path(name).parts  # elsewhere it may lead elsewhere
+    if not name or climbs or not inside:
         raise BadModel(f"{model} keeps its weights outside its folder, at {name!r}.")
     if not path.exists():
         raise BadModel(f"{model} keeps its weights in {name!r}, which is not beside it.")

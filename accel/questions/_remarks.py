@@ -35,7 +35,9 @@ def _not_finite(tensor: Any, path: Path) -> Iterator[str]:
     nan = infinite = 0
     for piece in tensors.pieces(tensor, path):
         values = np.frombuffer(piece, dtype)
-        if not np.isfinite(values).all():
+        with np.errstate(all="ignore"):
+            whole = values.sum(dtype="float64" if dtype == "float64" else "float32")
+        if not np.isfinite(whole):  # a sum is ten times as quick as a look at each
             nan += int(np.isnan(values).sum())
             infinite += int(np.isinf(values).sum())
     if nan or (

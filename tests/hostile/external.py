@@ -73,6 +73,11 @@ def _hard(home: Path) -> None:
 
 def cases() -> Iterator[Case]:
     """Anything but a plain file below the model's folder that holds the values is refused."""
+    named = _beside(lambda home: (home / "w.bin").rename(home / "model.onnx"), "model.onnx")
+    swap = ("export", "model/{}", "--out", "made.onnx")
+    yield Case(
+        "external data that takes the model's place", named, says=("another name",), command=swap
+    )
     for case in (*_jail(), *_bounds(), *_hidden()):
         yield Case(case.name, case.make, case.verdict, case.says, ("inspect", "model/{}"))
 
@@ -81,6 +86,7 @@ def _jail() -> Iterator[Case]:
     yield Case("external data absent", _replaced(lambda _: None), says=("not beside it",))
     yield Case("external data above", _beside(location="../secret.bin"), says=OUTSIDE)
     yield Case("external data above:around", _beside(location="x/../../secret.bin"), says=OUTSIDE)
+    yield Case("external data above:and back", _beside(location="../model/w.bin"), says=OUTSIDE)
     yield Case("external data absolute", _absolute, says=OUTSIDE)
     yield Case("external data absolute:passwords", _beside(location="/etc/passwd"), says=OUTSIDE)
     yield Case("external data by a link", _replaced(lambda home: (home / "w.bin").symlink_to("../secret.bin")), says=OUTSIDE)  # fmt: skip
