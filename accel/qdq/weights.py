@@ -68,8 +68,9 @@ def _product(
     found = numbers.of_weight(weight, axis, wanted.steps, least)
     nodes = [_constant(made, node, site.weight.slot, found, axis, site.name)]
     moved = correct.shift(original, site, weight - _back(found, axis), wanted.means.get(activation))
-    if added is None and moved is not None and original.op_type == "Conv":
-        node.input.append("bias")  # it has none yet; the name is replaced below
+    bare = original.op_type == "Conv" and len(original.input) == 2
+    if added is None and moved is not None and bare:
+        node.input.append("bias")  # the name is replaced below
         added, joins = _Bias(node, 2, np.zeros_like(moved)), wanted.bias
     if added is None:
         return nodes
