@@ -11,6 +11,7 @@ import onnx_ir
 from onnx_ir.passes import Sequential, common
 
 from accel import graph
+from accel.recipes._quiet import quiet
 
 
 def clean(proto: Any) -> tuple[Any, str]:
@@ -24,7 +25,8 @@ def clean(proto: Any) -> tuple[Any, str]:
         common.RemoveUnusedFunctionsPass(),
         common.RemoveUnusedOpsetsPass(),
     )
-    made = onnx_ir.to_proto(passes(onnx_ir.from_proto(proto)).model)
+    with quiet("ONNX IR's clean-up"):
+        made = onnx_ir.to_proto(passes(onnx_ir.from_proto(proto)).model)
     return made, f"{_nodes(proto)} to {_nodes(made)} nodes"
 
 
