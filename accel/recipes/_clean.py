@@ -27,6 +27,10 @@ def clean(proto: Any) -> tuple[Any, str]:
     )
     with quiet("ONNX IR's clean-up"):
         made = onnx_ir.to_proto(passes(onnx_ir.from_proto(proto)).model)
+    told = {v.name: v for v in proto.graph.output}
+    for value in made.graph.output:  # one that had a twin has lost its type
+        if value.name in told:
+            value.CopyFrom(told[value.name])
     return made, f"{_nodes(proto)} to {_nodes(made)} nodes"
 
 
