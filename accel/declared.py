@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from accel.errors import UsageError
+from accel.plain import seen
 
 
 def checked(given: Mapping[str, Any], path: Path) -> None:
     """Raise UsageError for a declaration of the wrong kind."""
     for name, (words, right) in KINDS.items():
         if name in given and not right(given[name]):
-            raise UsageError(f"{path}: {name} must be {words}, not {given[name]!r}.")
+            raise UsageError(f"{path}: {name} must be {words}, not {seen(given[name])}.")
 
 
 def _axes(value: Any) -> bool:
@@ -39,6 +40,9 @@ KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "noise": ('a tuple of inputs such as ("z",)', _names),
     "outputs": ('a tuple of names such as ("logits",)', _names),
     "metric_name": ("a text", lambda v: isinstance(v, str)),
-    "metric_unit": ('"pt" (of a hundred) or "fraction"', lambda v: v in ("pt", "fraction")),
+    "metric_unit": (
+        '"pt" (of a hundred) or "fraction"',
+        lambda v: isinstance(v, str) and v in ("pt", "fraction"),
+    ),
     "higher_is_better": ("True or False", lambda v: isinstance(v, bool)),
 }

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
 import math
+import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from accel.errors import UsageError
+from accel.plain import seen
 
 SCHEMA = 1
 LARGEST_BYTES = 256 << 20  # of a JSON file; a release's is below one
+DEEPEST = 100  # levels; ours have about ten, and Python's own stack ends near 500 of them
+TOO_DEEP = f"it is nested more than {DEEPEST} levels deep"
 T = TypeVar("T")
 PLAIN = {int: "a number", float: "a number", str: "a text", bool: "true or false"}
 
@@ -44,8 +49,13 @@ def dump(value: Any, base: Path | None = None) -> Any:
 
 
 def load(kind: type[T], data: Any, base: Path | None = None) -> T:
-    """The value that `dump` wrote; relative paths are taken from `base`."""
-    return typing.cast(T, _load(kind, data, base))
+    """The value that `dump` wrote; relative paths are taken from `base`.
+
+    Raises UsageError for data of another kind, naming the field."""
+    try:
+        return typing.cast(T, _load(kind, data, base))
+    except (TypeError, ValueError, OverflowError) as error:  # of what is no dataclass
+        raise UsageError(f"the data cannot be read: {error}") from None
 
 
 def text(value: Any, base: Path | None = None) -> str:
@@ -69,21 +79,43 @@ def read(path: Path) -> Any:
     try:
         if (size := path.stat().st_size) > LARGEST_BYTES:
             raise ValueError(f"{size / 1e6:.0f} MB; at most {LARGEST_BYTES / 1e6:.0f} MB are read")
-        return json.loads(
-            path.read_text(encoding="utf-8"),
+        return parsed(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is not readable JSON: {error}") from None
+
+
+def parsed(text: str) -> Any:
+    """JSON from a text. Raises ValueError for what `read` refuses, and what is nested absurdly deep."""
+    try:
+        found = json.loads(
+            text,
             object_pairs_hook=_no_duplicates,
             parse_constant=_no_constant,
             parse_float=_finite,
         )
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not readable JSON: {error}") from None
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    if _levels(found) > DEEPEST:
+        raise ValueError(TOO_DEEP)
+    return found
+
+
+def _levels(data: Any) -> int:
+    count, level = 0, [data]
+    while level := [v for one in level for v in _inside(one)]:
+        count += 1
+    return count
+
+
+def _inside(data: Any) -> Iterable[Any]:
+    return data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"key {key!r} stands twice")
+            raise ValueError(f"key {seen(key)} stands twice")
         found[key] = value
     return found
 
@@ -94,7 +126,7 @@ def _no_constant(name: str) -> Any:
 
 def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text} is larger than any number")
+        raise ValueError(f"{text[:20]} is larger than any number")
     return value
 
 
@@ -107,35 +139,55 @@ def _relative(path: Path, base: Path | None) -> str:
 
 
 def _load(kind: Any, data: Any, base: Path | None) -> Any:
-    origin = typing.get_origin(kind)
+    origin, of = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        inner = [k for k in typing.get_args(kind) if k is not type(None)]
-        fitting = [k for k in inner if k in PLAIN and _fits(k, data)]
-        return None if data is None else _load((fitting or inner)[0], data, base)
+        return _load_union(of, data, base)
     if origin is tuple:
-        return _load_tuple(typing.get_args(kind), data, base)
-    if origin is not None and isinstance(data, dict):
-        of = typing.get_args(kind)[1] if len(typing.get_args(kind)) > 1 else Any
-        return {k: _load(of, v, base) for k, v in data.items()}
+        return _load_tuple(of, data, base)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {k: _load(of[1], v, base) for k, v in _as(dict, data, "an object").items()}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _load_dataclass(kind, data, base)
     if kind is Path:
-        return _absolute(data, base)
+        return _absolute(_as(str, data, "a path"), base)
     if kind is float and data is None:
         return math.nan
     if kind in PLAIN and not _fits(kind, data):
-        raise TypeError(f"{PLAIN[kind]} was expected, not {data!r:.80}")
-    return float(data) if kind is float else data
+        raise TypeError(f"{PLAIN[kind]} was expected, not {seen(data)}")
+    if origin is typing.Literal and data not in of:
+        raise ValueError(f"one of {', '.join(map(repr, of))} was expected, not {seen(data)}")
+    return kind(data) if kind in (int, float) else data
+
+
+def _load_union(of: tuple[Any, ...], data: Any, base: Path | None) -> Any:
+    """The first of the kinds that it is; the last one's error where it is none of them."""
+    if data is None and type(None) in of:
+        return None
+    *others, last = (kind for kind in of if kind is not type(None))
+    for kind in others:
+        with contextlib.suppress(UsageError, TypeError, ValueError):
+            return _load(kind, data, base)
+    return _load(last, data, base)
+
+
+def _as(kind: type[T], data: Any, words: str) -> T:
+    if not isinstance(data, kind):
+        raise TypeError(f"{words} was expected, not {seen(data)}")
+    return data
 
 
 def _fits(kind: Any, data: Any) -> bool:
     """A truth is no number, whatever Python says."""
-    if kind in (int, float):
-        return isinstance(data, (int, float)) and not isinstance(data, bool)
-    return isinstance(data, kind)
+    if kind is int and isinstance(data, float):
+        return data.is_integer()
+    return isinstance(data, (int, float) if kind is float else kind) and (
+        kind is bool or not isinstance(data, bool)
+    )
 
 
 def _absolute(data: str, base: Path | None) -> Path:
+    if "\0" in os.fsdecode(os.fsencode(data)):
+        raise ValueError(f"a path was expected, not {seen(data)}")
     if base is not None and data.startswith("./"):
         return base / data[2:]
     if base is not None and data.startswith("../"):
@@ -144,11 +196,14 @@ def _absolute(data: str, base: Path | None) -> Path:
 
 
 def _load_tuple(of: tuple[Any, ...], data: Any, base: Path | None) -> tuple[Any, ...]:
-    if not isinstance(data, (list, tuple)):
-        raise TypeError(f"a list was expected, not {data!r:.80}")
+    given = _as(list, data, "a list")
     if len(of) == 2 and of[1] is Ellipsis:
-        return tuple(_load(of[0], v, base) for v in data)
-    return tuple(_load(k, v, base) for k, v in zip(of, data, strict=True))
+        return tuple(_load(of[0], v, base) for v in given)
+    return tuple(_load(k, v, base) for k, v in zip(of, given, strict=True))
+
+
+def _plain(name: str) -> str:
+    return name if name.isidentifier() and name.isascii() else seen(name)
 
 
 def _load_dataclass(kind: type, data: Any, base: Path | None) -> Any:
@@ -160,7 +215,7 @@ def _load_dataclass(kind: type, data: Any, base: Path | None) -> Any:
     if unknown:
         near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f". Did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"{kind.__name__}: unknown fields {', '.join(unknown)}{hint}")
+        raise UsageError(f"{kind.__name__}: unknown fields {', '.join(map(_plain, unknown))}{hint}")
     name = kind.__name__
     try:
         values = {}
@@ -169,5 +224,5 @@ def _load_dataclass(kind: type, data: Any, base: Path | None) -> Any:
             values[field] = _load(hints[field], value, base)
         name = kind.__name__
         return kind(**values)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, OverflowError, KeyError, AttributeError) as error:
         raise UsageError(f"{name} cannot be read: {error}") from None

@@ -12,11 +12,14 @@ from typing import Any
 
 from accel import catalog, manifest
 from accel.errors import UsageError
+from accel.plain import seen
 from accel.values import Target
 
 RATE = "_per_s"  # int8_ops_per_s, bytes_per_s: the unit stands in the name
 RESERVED = "reserved_shared_bytes"  # of a block, by the driver: none before 8.0
 SM = {"warps", "blocks", "registers", "shared_bytes", RESERVED}
+MOST = 2**63 - 1  # of a count: what other programs take; TOML's whole numbers know no end
+LONGEST = 100  # letters of a version
 
 
 def load(name: str) -> Target:
@@ -53,7 +56,7 @@ def _sane(path: Path, data: Mapping[str, Any]) -> None:
     for key, value in data.items():
         words, right = KINDS[key]
         if not right(value):
-            raise UsageError(f"{path}: {key} must be {words}, not {value!r}.")
+            raise UsageError(f"{path}: {key} must be {words}, not {seen(value)}.")
     if data.get("peaks") and not data.get("sources"):
         raise UsageError(f"{path}: peaks without sources: say where each rate was read.")
     if ("compute_capability" in data) != ("sm" in data):
@@ -70,7 +73,9 @@ def _limits(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and set(value) == SM
-        and all(type(size) is int and size >= (name != RESERVED) for name, size in value.items())
+        and all(
+            type(size) is int and (name != RESERVED) <= size <= MOST for name, size in value.items()
+        )
     )
 
 
@@ -79,13 +84,11 @@ def _texts(value: Any) -> bool:
 
 
 def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return type(value) is int and 0 < value <= MOST
 
 
 def _finite(value: Any) -> bool:
-    return (
-        type(value) in (int, float) and 0 < value <= sys.float_info.max
-    )  # TOML's ints know no end
+    return type(value) in (int, float) and 0 < value <= sys.float_info.max
 
 
 def _rates(value: Any) -> bool:
@@ -99,7 +102,9 @@ def _watts(value: Any) -> bool:
 
 
 def _versions(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(v, str) and v for v in value.values())
+    return isinstance(value, dict) and all(
+        isinstance(v, str) and 0 < len(v) <= LONGEST for v in value.values()
+    )
 
 
 def _known_keys(path: Path, data: dict[str, object]) -> None:
@@ -130,7 +135,7 @@ KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "architecture": ('a text such as "aarch64"', lambda v: isinstance(v, str) and v != ""),
     "gpu": ('a text such as "H200"', lambda v: isinstance(v, str) and v != ""),
     "multiprocessors": ("a whole number above 0", _count),
-    "dla_cores": ("a whole number, 0 or more", lambda v: type(v) is int and v >= 0),
+    "dla_cores": ("a whole number, 0 or more", lambda v: type(v) is int and 0 <= v <= MOST),
     "power_modes_w": ("a table of watts above 0", _watts),
     "software": ("a table of versions as texts", _versions),
     "sm": (f"a table of whole numbers above 0: {', '.join(sorted(SM))}", _limits),

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from accel import declared, feeds, graph
 from accel.errors import UsageError
 from accel.guard import guarded
+from accel.plain import seen
 from accel.values import Feed, Request, Split, Workload
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ def load(source: str, data: str | None = None) -> Workload:
 
 
 def _attribute(module: Any, attribute: str, name: str) -> Any:
-    if not hasattr(module, attribute):
+    if not guarded(attribute, lambda: hasattr(module, attribute)):
         raise UsageError(f"{name} has no {attribute!r}.")
     found = getattr(module, attribute)
     return guarded(attribute, found) if isinstance(found, type) else found
@@ -65,8 +66,8 @@ def _import(path: Path) -> Any:
 
 
 def _from(found: Any, attribute: str, path: Path, home: Path) -> Workload:
-    given = {n: getattr(found, n) for n in (*FUNCTIONS, *PLAIN) if hasattr(found, n)}
-    _near_misses(found, path)
+    given = guarded(path.name, lambda: _members(found))
+    guarded(path.name, lambda: _near_misses(found, path))
     if "model" not in given:
         raise UsageError(f"{path} defines no model(). It is the one thing a workload needs.")
     for name in FUNCTIONS:
@@ -74,10 +75,14 @@ def _from(found: Any, attribute: str, path: Path, home: Path) -> Workload:
             raise UsageError(
                 f"{path}: {name} must be a function, not {type(given[name]).__name__}."
             )
-    declared.checked(given, path)
+    guarded(path.name, lambda: declared.checked(given, path))
     absolute = f"{home}:{attribute}" if attribute else str(home)
     digest = hashlib.sha256(home.read_bytes()).hexdigest()
     return Workload(source=absolute, name=path.stem, digest=digest, **given)
+
+
+def _members(found: Any) -> dict[str, Any]:
+    return {n: getattr(found, n) for n in (*FUNCTIONS, *PLAIN) if hasattr(found, n)}
 
 
 def _near_misses(found: Any, path: Path) -> None:
@@ -121,7 +126,12 @@ def example(workload: Workload) -> Feed:
         raise UsageError(f"{workload.source} needs inputs() or requests().")
     if workload.inputs is None:
         return requests(workload)[0].inputs
-    return feeds.checked(guarded("inputs()", workload.inputs), "inputs()")
+    return _feed(guarded("inputs()", workload.inputs), "inputs()")
+
+
+def _feed(found: Any, what: str) -> Feed:
+    """What a function of the user's gave, as a feed; whatever it is asked may raise."""
+    return guarded(what, lambda: feeds.checked(found, what))
 
 
 def requests(workload: Workload) -> tuple[Request, ...]:
@@ -133,8 +143,9 @@ def requests(workload: Workload) -> tuple[Request, ...]:
     if not found:
         raise UsageError(f"{workload.source}: requests() yields nothing; 1 is the least.")
     named = [_request(item, i) for i, item in enumerate(found)]
-    total = sum(weight for _, weight, _ in named)
-    return tuple(Request(group, weight / total, feed) for group, weight, feed in named)
+    heaviest = max(weight for _, weight, _ in named)  # a sum of the largest floats is infinite
+    total = sum(weight / heaviest for _, weight, _ in named)
+    return tuple(Request(group, weight / heaviest / total, feed) for group, weight, feed in named)
 
 
 def _request(item: Any, i: int) -> tuple[str, float, Feed]:
@@ -142,9 +153,18 @@ def _request(item: Any, i: int) -> tuple[str, float, Feed]:
     if not isinstance(item, (tuple, list)) or len(item) != 3:
         raise UsageError(f"{wanted}; item {i} is {type(item).__name__}.")
     group, weight, feed = item
-    if not isinstance(weight, Real) or isinstance(weight, bool) or not 0 < float(weight) < math.inf:
-        raise UsageError(f"{wanted}; the weight of item {i} is {weight!r}.")
-    return str(group), float(weight), feeds.checked(feed, "requests()")
+    number = _number(weight)
+    if not 0 < number < math.inf:
+        raise UsageError(f"{wanted}; the weight of item {i} is {seen(weight)}.")
+    return guarded("requests()", lambda: str(group)), number, _feed(feed, "requests()")
+
+
+def _number(value: Any) -> float:
+    """NaN for what is none, infinity for what no float holds."""
+    try:
+        return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        return math.inf
 
 
 def calibration(workload: Workload) -> Iterator[Feed] | None:
@@ -159,7 +179,7 @@ def _calibration(workload: Workload, given: Callable[[], Iterable[Feed]]) -> Ite
     found = _ending(found, "calibration()", MOST_FEEDS)
     while (feed := guarded("calibration()", lambda: next(found, end))) is not end:
         done += 1
-        kept = feeds.checked(feed, "calibration()")
+        kept = _feed(feed, "calibration()")
         for name, array in kept.items():
             feeds.no_nan("calibration()", name, array)
         yield kept
@@ -196,7 +216,7 @@ def _sample(item: Any, i: int) -> tuple[tuple[Feed, ...], Any]:
     calls = inputs if isinstance(inputs, (tuple, list)) else [inputs]
     if not calls:
         raise UsageError(f"samples() must yield (inputs, label); item {i} has no inputs.")
-    return tuple(feeds.checked(call, "samples()") for call in calls), label
+    return tuple(_feed(call, "samples()") for call in calls), label
 
 
 def rows(workload: Workload, outputs: Sequence[Sequence[Feed]], labels: Sequence[Any]) -> Any:
@@ -224,6 +244,8 @@ def rows(workload: Workload, outputs: Sequence[Sequence[Feed]], labels: Sequence
 
 def clusters(workload: Workload, split: Split, count: int) -> list[int] | None:
     """An id for each of `count` samples, the same for those that belong together; None: all apart."""
+    import numpy as np
+
     named = workload.clusters
     if named is None:
         return None
@@ -233,6 +255,9 @@ def clusters(workload: Workload, split: Split, count: int) -> list[int] | None:
         raise UsageError(
             f"{workload.source}: clusters({split!r}) gives {seen} ids for {count} samples."
         )
+    array = guarded("clusters()", lambda: np.asarray(ids))
+    if array.ndim != 1 or array.dtype.kind not in "iubfU":
+        raise UsageError(f"{workload.source}: clusters({split!r}) must give numbers or texts.")
     return ids
 
 

@@ -92,6 +92,11 @@ def test_files_that_are_refused(tmp_path: Path, name: str, text: str | None, sai
         workload.load(str(tmp_path / name))
 
 
+ODD = """
+class Odd:
+    def __str__(self): raise RuntimeError("not that")
+    __repr__ = __bool__ = __eq__ = __str__
+"""
 WANTED_REQUEST = r"must yield \(group, weight above 0, inputs\)"
 
 
@@ -106,6 +111,8 @@ WANTED_REQUEST = r"must yield \(group, weight above 0, inputs\)"
             (f"requests(): return [('a', {weight}, {{'x': X}})]", WANTED_REQUEST + "; the weight")
             for weight in ("0", "-1", "float('nan')", "float('inf')", "'1'", "None", "X")
         ),
+        ("requests(): return [('a', 10**400, {'x': X})]", WANTED_REQUEST + "; the weight"),
+        ("requests(): return [(Odd(), 1, {'x': X})]", r"requests\(\) failed at w\.py:\d+ in __str__"),
         ("requests(): return [('a', 1, X)]", r"requests\(\) must give a dict.*not ndarray"),
         ("requests(): return [('a', 1, {})]", r"requests\(\) must give a dict.*not an empty one"),
         ("requests(): raise OSError('gone')", r"failed at w\.py:\d+ in requests: OSError: gone"),
@@ -124,7 +131,7 @@ WANTED_REQUEST = r"must yield \(group, weight above 0, inputs\)"
 )  # fmt: skip
 def test_data_that_is_refused(tmp_path: Path, function: str, said: str) -> None:
     """Whatever a function yields is checked when it is read, and the function is named."""
-    found = load(tmp_path, f"{GOOD}\ndef {function}")
+    found = load(tmp_path, f"{GOOD}{ODD}\ndef {function}")
     with pytest.raises(UsageError, match=said):
         read(found, tmp_path)
 
@@ -136,6 +143,43 @@ def read(found: Workload, folder: Path) -> None:
     list(workload.calibration(found) or ())
     if workload.samples(found, "search") == []:
         evaluate.evaluate(None, found, "search", folder)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "said"),
+    [
+        ("metric_unit = np.zeros(3)", "", r'metric_unit must be "pt" .* not array\(\[0'),
+        ("noise = Odd()", "", "noise must be .* not <Odd instance at"),
+        ("class W:\n  model = property(lambda self: 1 / 0)\nw = W()", ":w", r"failed at w\.py:\d+"),
+        ("class W:\n  def __getattr__(self, n): raise OSError(n)\nw = W()", ":w", "OSError: model"),
+        (
+            "class W:\n  model = print\n  def __dir__(self): return [5]\nw = W()",
+            ":w",
+            "AttributeError",
+        ),
+        ("def __getattr__(name): raise OSError(name)", ":later", "OSError: later"),
+    ],
+)
+def test_members_that_have_a_mind_of_their_own(
+    tmp_path: Path, text: str, words: str, said: str
+) -> None:
+    """Whatever it raises to be looked at, compared or shown is the workload's error."""
+    with pytest.raises(UsageError, match=said):
+        load(tmp_path, GOOD + ODD + text, words)
+
+
+def test_weights_too_large_to_be_summed(tmp_path: Path) -> None:
+    """Shares are taken of the heaviest first."""
+    found = load(tmp_path, "def model(): 0\ndef requests(): return [('a', 1e308, {'x': 1})] * 4")
+    assert [r.weight for r in workload.requests(found)] == [0.25] * 4
+
+
+@pytest.mark.parametrize("ids", ["['a', None]", "[[1], [2]]", "[[1], [1, 2]]"])
+def test_clusters_that_are_refused(tmp_path: Path, ids: str) -> None:
+    """Ids are numbers or texts: others cannot be kept beside the rows."""
+    found = load(tmp_path, f"{GOOD}\ndef clusters(split): return {ids}")
+    with pytest.raises(UsageError, match=r"clusters\("):
+        workload.clusters(found, "search", 2)
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,8 @@ def aligned(reference: View, candidate: View) -> dict[str, str]:
     for name in (*reference.inputs, *reference.makers):
         half, up = f"{name}{HALF_FORM}", candidate.node(name)
         cast = up is not None and up.op_type == "Cast" and up.input[0] == half
-        if half in candidate.makers and (up is None or cast):
+        own = half in candidate.makers and half not in reference.makers
+        if own and (up is None or cast):
             found[name] = half
         elif name in candidate.makers or name in candidate.inputs:
             found[name] = name

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,10 +155,8 @@ def _entry(name: str, data: Any, root: Path) -> Baseline:
         for pointer in (found.release, found.reference):
             if pointer is not None:
                 pointers.check(pointer)
-        plain = (found.workload, *found.budgets)
-        told = found.blessed or Blessing("-", "-")
-        if not all(isinstance(x, str) for x in (*plain, told.reason, told.when, told.author)):
-            raise UsageError("workload, budgets and what was blessed are text.")
+        if found.blessed and not all(map(math.isfinite, found.blessed.ratio.values())):
+            raise UsageError("a ratio of what was blessed is a number.")
         for line in found.budgets:
             limits.parse(line)
         return found

@@ -23,6 +23,7 @@ from typing import Literal
 from accel.errors import UsageError
 from accel.evidence import BASELINE, METRICS, REFERENCE, TIMED, Budget
 from accel.gating import settings
+from accel.plain import seen
 
 GROUPED = ("p50", "p99", "throughput")  # what is told apart by group of requests
 UNITS: Mapping[str, tuple[str, ...]] = {
@@ -66,7 +67,7 @@ def budget(name: str, value: object) -> Budget:
     Raises UsageError for what is not one, with what is allowed."""
     metric, group, arm = key(name)
     if not isinstance(value, str):
-        raise _wrong(metric, f"{name} = {value!r}", "it is not text")
+        raise _wrong(metric, f"{name} = {seen(value)}", "it is not text")
     words = value.replace(":", " ").split()
     mode = words.pop() if words and words[-1] in ("gate", "watch") else "gate"
     number, unit = _amount(metric, f"{name}={value.strip()}", " ".join(words))
@@ -90,7 +91,7 @@ def _amount(metric: str, said: str, word: str) -> tuple[float, str]:
 def _wrong(metric: str, said: str, why: str) -> UsageError:
     allowed = " or ".join(f"{_EXAMPLE[unit]!r}" for unit in UNITS[metric])
     return UsageError(
-        f"Budget {said}: {why}. Allowed: {allowed}, or the same with ' watch' behind it."
+        f"Budget {said!r}: {why}. Allowed: {allowed}, or the same with ' watch' behind it."
     )
 
 

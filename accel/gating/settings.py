@@ -18,11 +18,13 @@ from typing import Any
 
 from accel.errors import UsageError
 from accel.evidence import METRICS, Rules
+from accel.plain import seen
 
 FILE = "accel.toml"
 RULES = "rules"
 LEAST: Mapping[str, float] = {"max_epochs": 1, "rounds": 1}  # of the others: 0
 MOST: Mapping[str, float] = {"max_epochs": 1000}  # hours; beyond it the power is slow to compute
+FAR = 1e15  # of the others: more seconds or calls than any gate has, and floats hold each of them
 
 
 def tables(path: Path, name: str) -> tuple[Mapping[str, Any], ...]:
@@ -46,7 +48,7 @@ def rules(path: Path | None, name: str, base: Rules | None = None) -> Rules:
         with at(path):
             changes = table.get(RULES, {})
             if not isinstance(changes, dict):
-                raise UsageError(f"{RULES} = {changes!r} is not a table of rules.")
+                raise UsageError(f"{RULES} = {seen(changes)} is not a table of rules.")
             found = changed(found, changes)
     return found
 
@@ -68,14 +70,14 @@ def changed(base: Rules, changes: Mapping[str, Any]) -> Rules:
 
 def _check(word: str, value: Any, kind: type) -> None:
     number = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
-    least = LEAST.get(word, 0)
+    least, top = LEAST.get(word, 0), MOST.get(word, FAR)
     if word.startswith("alpha"):
         if not (number and 0 < value < 1):
-            raise UsageError(f"{word} = {value!r} is not a probability between 0 and 1.")
-    elif not (number and least <= value < float("inf") and value <= MOST.get(word, value)):
+            raise UsageError(f"{word} = {seen(value)} is not a probability between 0 and 1.")
+    elif not (number and least <= value <= top):
         what = "a whole number" if kind is int else "a number"
-        most = f", at most {MOST[word]}" if word in MOST else ""
-        raise UsageError(f"{word} = {value!r} is not {what} of {least} or more{most}.")
+        most = f", at most {top:g}" if word in MOST or (number and value > top) else ""
+        raise UsageError(f"{word} = {seen(value)} is not {what} of {least} or more{most}.")
 
 
 def suggestion(word: str, allowed: Iterable[str]) -> str:
@@ -105,15 +107,15 @@ def _both(path: Path, name: str) -> tuple[Mapping[str, Any], ...]:
             nested = isinstance(value, dict) and word != RULES
             if nested and (word in METRICS or table is own):
                 raise UsageError(
-                    f'{path}: [{place}.{word}] is a table. A budget is text: {word} = "3%"; one of '
-                    f'a group has its name in quotes: "{word}/short" = "3%".'
+                    f'{path}: {word!r} in [{place}] is a table. A budget is text: p50 = "3%"; one of '
+                    f'a group has its name in quotes: "p50/short" = "3%".'
                 )
     return gate, own
 
 
 def _table(found: Any, path: Path, place: str) -> Mapping[str, Any]:
     if not isinstance(found, dict):
-        raise UsageError(f"{path}: {place} = {found!r} is not a table. Write [{place}].")
+        raise UsageError(f"{path}: {place} = {seen(found)} is not a table. Write [{place}].")
     return found
 
 

@@ -1,13 +1,36 @@
-"""Nodes put where they belong: each behind what makes its inputs."""
+"""Nodes put where they belong, each behind what makes its inputs, and names that are new."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from accel import graph
 
 INITIALIZERS_ALONE = (
     4  # the IR version from which an initializer need not be an input as well (ONNX)
 )
+
+
+def mark(proto: Any, wanted: Iterable[tuple[str, str]]) -> str:
+    """What makes new names of all these (head, tail), put in between: nothing, unless the graph has one.
+
+    One that was quantized before, by accel or by others, does. A number behind a name, as accel
+    counts several of a kind, makes no other name of it."""
+    taken = set(names(proto))
+    taken |= {re.sub(r"_\d+$", "", name) for name in taken}
+    pairs = list(wanted)
+    marks = itertools.chain([""], (f"_{i}" for i in itertools.count(2)))
+    return next(m for m in marks if taken.isdisjoint(f"{head}{m}{tail}" for head, tail in pairs))
+
+
+def names(proto: Any) -> Iterator[str]:
+    """Of all values and nodes, in subgraphs and functions too; some come twice."""
+    for node in graph.walk(proto):
+        yield from (node.name, *node.input, *node.output)
+    yield from (v.name for v in (*proto.graph.initializer, *proto.graph.input))
 
 
 def insert(made: Any, first: Sequence[Any], behind: Mapping[str, Sequence[Any]]) -> None:

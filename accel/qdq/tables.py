@@ -16,6 +16,7 @@ from accel.qdq import numbers, order
 from accel.qdq.numbers import Steps
 
 LEAST = 1 << 16  # numbers: a smaller table is not worth two more nodes
+TAILS = ("__int", "__scale", "__zero")
 STEPS = Steps(signed=True, symmetric=True)
 
 
@@ -45,16 +46,19 @@ def quantize(made: Any, left: Collection[str] = ()) -> tuple[str, ...]:
     chosen = [name for name in tables(made) if name not in left]
     known = {t.name: t for t in made.graph.initializer}
     behind: dict[str, list[Any]] = {}
+    outputs = [n.output[0] for n in made.graph.node if _by_rows(n) and n.input[0] in chosen]
+    tails = [(o, tail) for o in outputs for tail in ("__rows", "__rows__DQ")]
+    mark = order.mark(made, [*tails, *((n, tail) for n in chosen for tail in TAILS)])
     for name in chosen:
-        table = numpy_helper.to_array(known[name])  # [rows, columns]
+        table, title = numpy_helper.to_array(known[name]), f"{name}{mark}"  # [rows, columns]
         whole, scale, zero = numbers.of_weight(table, 1, STEPS)
-        parts = {f"{name}__int": whole, f"{name}__scale": scale, f"{name}__zero": zero}
+        parts = {f"{title}__int": whole, f"{title}__scale": scale, f"{title}__zero": zero}
         made.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in parts.items())
         for node in made.graph.node:
             if _by_rows(node) and node.input[0] == name:
-                out, rows = node.output[0], f"{node.output[0]}__rows"
-                node.input[0], node.output[0] = f"{name}__int", rows
-                constants = [f"{name}__scale", f"{name}__zero"]
+                out, rows = node.output[0], f"{node.output[0]}{mark}__rows"
+                node.input[0], node.output[0] = f"{title}__int", rows
+                constants = [f"{title}__scale", f"{title}__zero"]
                 behind[rows] = [
                     helper.make_node(
                         "DequantizeLinear", [rows, *constants], [out], f"{rows}__DQ", axis=-1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,10 @@ from accel.qdq import correct, numbers, order
 from accel.qdq.numbers import Steps
 from accel.qdq.sites import Site
 from accel.sketch import Sketch
+
+CORRECTED = "__corrected"
+TAILS = ("__int", "__scale", "__zero", "__float", "__DQ")
+NEW = "bias"  # of one that a convolution gets, while it has no other name
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,15 @@ class Wanted:
     per_channel: bool
     bias: bool  # int32 ones
     means: Mapping[str, Sketch]  # of the activations, where biases are to be corrected
+    mark: str = ""  # of new names (order.mark)
+
+
+def names(proto: Any, products: Sequence[Site]) -> Iterator[tuple[str, str]]:
+    """What `written` makes, for order.mark."""
+    for site in products:
+        yield site.name, CORRECTED
+        inputs = (*proto.graph.node[site.index].input, NEW)
+        yield from ((site.name, f"__{name}{tail}") for name in inputs for tail in TAILS)
 
 
 def written(made: Any, proto: Any, products: Sequence[Site], wanted: Wanted) -> list[Any]:
@@ -60,24 +73,26 @@ def _product(
     """One product: its weight, then its bias."""
     assert site.weight is not None
     node, activation = made.graph.node[site.index], original.input[site.activations[0]]
+    title = f"{site.name}{wanted.mark}"
     axis = site.weight.axis if wanted.per_channel else None
     scale = wanted.scales[activation]
     joins = wanted.bias and added is not None and _joins(original, added, weight, axis)
     least = numbers.least_scale(added.values if joins and added else None, scale)
     least = least if axis is not None else float(np.max(least))
     found = numbers.of_weight(weight, axis, wanted.steps, least)
-    nodes = [_constant(made, node, site.weight.slot, found, axis, site.name)]
+    nodes = [_constant(made, node, site.weight.slot, found, axis, title)]
     moved = correct.shift(original, site, weight - _back(found, axis), wanted.means.get(activation))
-    if added is None and moved is not None and original.op_type == "Conv":
-        node.input.append("bias")  # it has none yet; the name is replaced below
+    bare = original.op_type == "Conv" and len(original.input) == 2
+    if added is None and moved is not None and bare:
+        node.input.append(NEW)  # the name is replaced below
         added, joins = _Bias(node, 2, np.zeros_like(moved)), wanted.bias
     if added is None:
         return nodes
     if moved is not None and moved.shape == added.values.shape:
         added = _Bias(added.node, added.slot, added.values + moved)
         if not joins:
-            _replace(made, added, f"{site.name}__corrected")
-    return [*nodes, _whole(made, added, scale, found[1], site.name)] if joins else nodes
+            _replace(made, added, title + CORRECTED)
+    return [*nodes, _whole(made, added, scale, found[1], title)] if joins else nodes
 
 
 def _bias(

@@ -16,6 +16,7 @@ from accel.qdq.place import Placing, tensors
 from accel.sketch import Sketch
 
 Range = tuple[float, float]
+TAILS = ("__scale", "__zero", "__int8", "__float", "__Q", "__DQ")
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,19 @@ def written(
     made.CopyFrom(proto)
     scales: dict[str, float] = {}
     behind: dict[str, list[Any]] = {}  # value -> nodes that follow its maker
-    for name, edges in tensors(proto, placing).items():
+    quantized = tensors(proto, placing)
+    pairs = [(name, tail) for name in quantized for tail in TAILS]
+    mark = order.mark(proto, [*pairs, *weights.names(proto, placing.products)])
+    for name, edges in quantized.items():
         scale, zero = numbers.of_range(*ranges[name], how.steps(ranges[name][0]))
         scales[name] = float(scale)
-        made.graph.initializer.extend(_constants(name, scale, zero))
+        made.graph.initializer.extend(_constants(f"{name}{mark}", scale, zero))
         for k, group in enumerate([[e] for e in edges] if how.dedicated else [edges]):
-            pair, out = _pair(name, "" if not k else f"_{k}")
+            pair, out = _pair(name, f"{name}{mark}", "" if not k else f"_{k}")
             behind.setdefault(name, []).extend(pair)
             for index, slot in group:
                 made.graph.node[index].input[slot] = out
-    wanted = weights.Wanted(scales, how.weights, how.per_channel, how.bias, means or {})
+    wanted = weights.Wanted(scales, how.weights, how.per_channel, how.bias, means or {}, mark)
     first = weights.written(made, proto, placing.products, wanted)
     order.insert(made, first, behind)
     order.drop_unread(made)
@@ -73,10 +77,12 @@ def _constants(name: str, scale: Any, zero: Any) -> list[Any]:
     ]
 
 
-def _pair(name: str, mark: str) -> tuple[list[Any], str]:
-    quantized, back = f"{name}__int8{mark}", f"{name}__float{mark}"
+def _pair(value: str, name: str, number: str) -> tuple[list[Any], str]:
+    quantized, back = f"{name}__int8{number}", f"{name}__float{number}"
     constants = [f"{name}__scale", f"{name}__zero"]
     return [
-        helper.make_node("QuantizeLinear", [name, *constants], [quantized], f"{name}__Q{mark}"),
-        helper.make_node("DequantizeLinear", [quantized, *constants], [back], f"{name}__DQ{mark}"),
+        helper.make_node("QuantizeLinear", [value, *constants], [quantized], f"{name}__Q{number}"),
+        helper.make_node(
+            "DequantizeLinear", [quantized, *constants], [back], f"{name}__DQ{number}"
+        ),
     ], back

@@ -11,6 +11,7 @@ import onnx_ir
 from onnx_ir.passes import Sequential, common
 
 from accel import graph
+from accel.recipes._quiet import quiet
 
 
 def clean(proto: Any) -> tuple[Any, str]:
@@ -24,7 +25,12 @@ def clean(proto: Any) -> tuple[Any, str]:
         common.RemoveUnusedFunctionsPass(),
         common.RemoveUnusedOpsetsPass(),
     )
-    made = onnx_ir.to_proto(passes(onnx_ir.from_proto(proto)).model)
+    with quiet("ONNX IR's clean-up"):
+        made = onnx_ir.to_proto(passes(onnx_ir.from_proto(proto)).model)
+    told = {v.name: v for v in proto.graph.output}
+    for value in made.graph.output:  # one that had a twin has lost its type
+        if value.name in told:
+            value.CopyFrom(told[value.name])
     return made, f"{_nodes(proto)} to {_nodes(made)} nodes"
 
 

@@ -15,6 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from accel import shapes
+from accel.qdq import order
 
 FLOAT, HALF, BRAIN = (
     onnx.TensorProto.FLOAT,
@@ -24,6 +25,7 @@ FLOAT, HALF, BRAIN = (
 SPELT = {HALF: "tensor(float16)", BRAIN: "tensor(bfloat16)"}  # as ONNX's schemas spell them
 MOST_BRAIN = numpy.float32(2.0**128 - 2.0**120)  # bfloat16's largest: 8 bits, all of them ones
 STANDARD = ("", "ai.onnx")
+TAILS = ("__half", "__cast", "__half__cast")  # of new names
 PRIVATE = "com.microsoft"
 # ONNX Runtime's own whose float inputs are all of one type, and the outputs that are of it: others are
 # statistics in float32, or integers (microsoft/onnxruntime docs/ContribOperators.md)
@@ -142,6 +144,7 @@ def bounded(proto: Any) -> Any:
 
 def write(found: Floats, halves: Mapping[int, frozenset[str]], to: int = HALF) -> Any:
     """The graph with these nodes (by index) in HALF or BRAIN, each with the values that it has so."""
+    new = _new(found)
     made = onnx.ModelProto()
     made.CopyFrom(found.proto)
     for name in ("node", "initializer", "value_info"):
@@ -157,36 +160,53 @@ def write(found: Floats, halves: Mapping[int, frozenset[str]], to: int = HALF) -
         t for t in found.proto.graph.initializer if t.name not in replaced
     )
     made.graph.initializer.extend(
-        _halved(t, half(name), to) for name, t in found.constants.items() if name in read_half
+        _halved(t, new.half(name), to) for name, t in found.constants.items() if name in read_half
     )
     for value in found.proto.graph.input:
-        made.graph.node.extend(_other(value.name, False, read_half, read_float, to))
+        made.graph.node.extend(_other(new, value.name, False, read_half, read_float, to))
     for i, node in nodes:
         if replaced & set(node.output):
             continue
-        made.graph.node.append(_node(node, halves.get(i, frozenset()), to))
+        made.graph.node.append(_node(new, node, halves.get(i, frozenset()), to))
         for name in () if node.output[0] in found.constants else node.output:
-            made.graph.node.extend(_other(name, name in made_half, read_half, read_float, to))
+            made.graph.node.extend(_other(new, name, name in made_half, read_half, read_float, to))
     return made
 
 
+@dataclass(frozen=True)
+class _Names:
+    """Of what is new."""
+
+    mark: str  # order.mark
+
+    def half(self, name: str) -> str:
+        """A value's second form."""
+        return f"{name}{self.mark}__half"
+
+    def up(self, name: str) -> Any:
+        """The node that makes the first form of the second."""
+        title = f"{name}{self.mark}__cast"
+        return helper.make_node("Cast", [self.half(name)], [name], title, to=FLOAT)
+
+    def down(self, name: str, to: int) -> Any:
+        """The node that makes the second form of the first."""
+        title = f"{self.half(name)}__cast"
+        return helper.make_node("Cast", [name], [self.half(name)], title, to=to)
+
+
+def _new(found: Floats) -> _Names:
+    names = (*found.values, *found.constants)
+    return _Names(order.mark(found.proto, ((n, tail) for n in names for tail in TAILS)))
+
+
 def _other(
-    name: str, is_half: bool, read_half: set[str], read_float: set[str], to: int
+    new: _Names, name: str, is_half: bool, read_half: set[str], read_float: set[str], to: int
 ) -> Iterator[Any]:
     """The Cast to the form of a value that is read and not made."""
     if is_half and name in read_float:
-        yield _cast(half(name), name, FLOAT)
+        yield new.up(name)
     elif not is_half and name in read_half:
-        yield _cast(name, half(name), to)
-
-
-def half(name: str) -> str:
-    """The name of a value's second form."""
-    return f"{name}__half"
-
-
-def _cast(given: str, made: str, to: int) -> Any:
-    return helper.make_node("Cast", [given], [made], f"{made}__cast", to=to)
+        yield new.down(name, to)
 
 
 def _halved(tensor: Any, name: str, to: int) -> Any:
@@ -194,14 +214,14 @@ def _halved(tensor: Any, name: str, to: int) -> Any:
     return numpy_helper.from_array(array, name)
 
 
-def _node(node: Any, halves: frozenset[str], to: int) -> Any:
+def _node(new: _Names, node: Any, halves: frozenset[str], to: int) -> Any:
     """The node, its values of these names in their second form."""
     if not halves:
         return node
     made = onnx.NodeProto()
     made.CopyFrom(node)
-    made.input[:] = [half(n) if n in halves else n for n in node.input]
-    made.output[:] = [half(n) if n in halves else n for n in node.output]
+    made.input[:] = [new.half(n) if n in halves else n for n in node.input]
+    made.output[:] = [new.half(n) if n in halves else n for n in node.output]
     for attribute in made.attribute:
         if attribute.name == "to" and attribute.i == FLOAT and node.output[0] in halves:
             attribute.i = to

@@ -11,9 +11,15 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from accel import catalog
-from accel.errors import AccelError, CandidateBroken
+import onnxruntime
+
+from accel import catalog, graph
+from accel.errors import AccelError, BadModel, CandidateBroken
+
+ERRORS_ONLY = 3  # ONNX Runtime's log severity
 
 
 @contextlib.contextmanager
@@ -23,6 +29,7 @@ def quiet(tool: str) -> Iterator[io.StringIO]:
     Raises MissingExtra for a library that is not installed, CandidateBroken for whatever else the
     tool raises."""
     os.environ.setdefault("NNCF_CI", "1")  # NNCF's documented switch: no telemetry
+    onnxruntime.set_default_logger_severity(ERRORS_ONLY)  # it writes past Python, names as they are
     chatter = io.StringIO()
     logging.getLogger("nncf").setLevel(logging.ERROR)
     root = logging.getLogger()
@@ -46,3 +53,12 @@ def quiet(tool: str) -> Iterator[io.StringIO]:
             raise CandidateBroken(f"{tool} failed: {kind}: {said.strip()[:400]}") from None
         finally:
             root.setLevel(level)
+
+
+def opened(tool: str, path: Path) -> Any:
+    """The graph that a tool wrote. Raises CandidateBroken where it is not valid: that is no fault of
+    the graph that it was made of."""
+    try:
+        return graph.open_model(path)
+    except BadModel as error:
+        raise CandidateBroken(f"{tool} wrote a graph that is not valid: {error}") from None

@@ -16,6 +16,7 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from accel import graph
+from accel.qdq import order
 from accel.recipes._quiet import quiet
 from accel.values import Feed
 
@@ -31,15 +32,17 @@ def largest(
 
     Raises CandidateBroken where ONNX Runtime cannot run the graph."""
     tapped = folder / "tapped.onnx"
-    graph.save(_tapped(proto, names), tapped)
+    mark = order.mark(proto, ((n, f"__{r}") for n in names for r in REDUCED))
+    taps = {f"{n}{mark}__{r}": (n, r) for n in names for r in REDUCED}
+    graph.save(_tapped(proto, taps), tapped)
     found = dict.fromkeys(names, 0.0)
-    asked = [f"{n}__{r}" for n in names for r in REDUCED]
     try:
         with quiet("fp16's measuring run"):
             session = _session(tapped)
             for feed in feeds:
-                for name, value in zip(asked, session.run(asked, dict(feed)), strict=True):
-                    _note(found, name.rpartition("__")[0], float(value))
+                values = session.run(list(taps), dict(feed))
+                for (name, _), value in zip(taps.values(), values, strict=True):
+                    _note(found, name, float(value))
     finally:
         for path in (tapped, tapped.with_name(f"{tapped.name}.data")):
             path.unlink(missing_ok=True)
@@ -51,14 +54,13 @@ def _note(found: dict[str, float], name: str, value: float) -> None:
     found[name] = max(found[name], seen)
 
 
-def _tapped(proto: Any, names: Sequence[str]) -> Any:
+def _tapped(proto: Any, taps: Mapping[str, tuple[str, str]]) -> Any:
+    """With further outputs: name -> (value, reduction)."""
     made = onnx.ModelProto()
     made.CopyFrom(proto)
-    for name in names:
-        for reduction in REDUCED:
-            output = f"{name}__{reduction}"
-            made.graph.node.append(helper.make_node(reduction, [name], [output], keepdims=0))
-            made.graph.output.append(helper.make_tensor_value_info(output, FLOAT, []))
+    for output, (name, reduction) in taps.items():
+        made.graph.node.append(helper.make_node(reduction, [name], [output], keepdims=0))
+        made.graph.output.append(helper.make_tensor_value_info(output, FLOAT, []))
     return made
 
 

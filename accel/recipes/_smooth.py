@@ -34,7 +34,9 @@ def smoothed(
     made.CopyFrom(proto)
     known: dict[str, Sketch] = {}
     behind: dict[str, list[Any]] = {}
-    for name, readers in _groups(proto, sites).items():
+    groups = _groups(proto, sites)
+    mark = order.mark(proto, ((n, tail) for n in groups for tail in ("__smooth", "__migrated")))
+    for name, readers in groups.items():
         sketch = sketches.get(name)
         if sketch is None or sketch.channel_low is None or sketch.channel_high is None:
             continue
@@ -43,7 +45,7 @@ def smoothed(
             continue
         for site in readers:
             _multiply(made, site, scale)
-        out, by = f"{name}__smooth", f"{name}__migrated"
+        out, by = f"{name}{mark}__smooth", f"{name}{mark}__migrated"
         made.graph.initializer.append(numpy_helper.from_array(1 / scale, by))
         behind[name] = [helper.make_node("Mul", [name, by], [out], out)]
         for site in readers:

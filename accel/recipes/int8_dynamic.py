@@ -14,11 +14,12 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from accel import graph
 from accel.errors import CandidateBroken
 from accel.protocols import Quantized
-from accel.recipes import _fuse
-from accel.recipes._quiet import quiet
+from accel.recipes import _fuse, _taken
+from accel.recipes._quiet import opened, quiet
 from accel.values import Feed, Model, Options, QuantStyle
 
 NEEDS_CALIBRATION = False
+TOOL = "ONNX Runtime's quantizer"
 FLOAT = 1  # onnx.TensorProto.FLOAT: the type of tensors that shape inference cannot name
 
 
@@ -44,10 +45,11 @@ def apply(
     facts: Mapping[str, Any] = {}
     if options.get("fuse"):
         proto, facts = _fuse.fused(proto)
+    _taken.refuse(proto)
     # ai.onnx's Attention would be taken for ONNX Runtime's own and come out invalid
     native = any(n.op_type == "Attention" and not n.domain for n in graph.walk(proto))
     path = out / "model.onnx"
-    with quiet("ONNX Runtime's quantizer"):
+    with quiet(TOOL):
         quantize_dynamic(
             proto,
             str(path),
@@ -57,7 +59,7 @@ def apply(
             weight_type=QuantType.QInt8 if style.weight_signed else QuantType.QUInt8,
             extra_options={"DefaultTensorType": FLOAT, "WeightSymmetric": style.weight_symmetric},
         )
-    made = graph.operators(graph.open_model(path))
+    made = graph.operators(opened(TOOL, path))
     kinds = ("MatMulInteger", "ConvInteger", "QAttention", "DynamicQuantizeMatMul")
     count = sum(n for name, n in made.items() if name.rpartition(".")[2] in kinds)
     if not count:

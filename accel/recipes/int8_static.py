@@ -16,8 +16,8 @@ from typing import Any
 from accel import graph
 from accel.errors import CandidateBroken
 from accel.protocols import Quantized
-from accel.recipes import _calibration, _fuse, _raise
-from accel.recipes._quiet import quiet
+from accel.recipes import _calibration, _fuse, _raise, _taken
+from accel.recipes._quiet import opened, quiet
 from accel.values import Feed, Model, Options, QuantStyle
 
 NEEDS_CALIBRATION = True
@@ -56,8 +56,10 @@ def apply(
         raised = out / "raised.onnx"
         graph.save(higher, raised)
         model = dataclasses.replace(model, path=raised)
-    with quiet(f"int8_static's {options['tool']}"):
+    tool = f"int8_static's {options['tool']}"
+    with quiet(tool):
         if options["tool"] == "onnxruntime":
+            _taken.refuse(proto)
             used = _onnxruntime(model, feeds, style, str(options["method"]), path)
         else:
             used = _nncf(model, feeds, transformer, str(options["activations"]), path)
@@ -67,7 +69,7 @@ def apply(
         raised.unlink()
         line += f", raised to opset {_raise.PER_CHANNEL_OPSET}"
     facts: dict[str, Any] = {"calibration feeds": used}
-    made = graph.operators(graph.open_model(path))
+    made = graph.operators(opened(tool, path))
     facts["QuantizeLinear"] = made.get("QuantizeLinear", 0)
     if not facts["QuantizeLinear"]:
         raise CandidateBroken("nothing was quantized: no operator with weights in this graph")

@@ -194,6 +194,21 @@ def test_correction_brings_the_mean_back(proto: Any, feeds: Any, tmp_path: Path)
     assert off[1] < 0.7 * off[0]
 
 
+def test_a_bias_that_a_node_makes_is_left_alone(proto: Any, feeds: Any, tmp_path: Path) -> None:
+    """Correction gives no second bias to a convolution that has one, constant or not."""
+    bias = next(t for t in proto.graph.initializer if t.name == "b0")
+    proto.graph.node.insert(0, helper.make_node("Constant", [], ["b0"], value=bias))
+    proto.graph.initializer.remove(bias)
+    seen = collect(tmp_path / "m.onnx", feeds).sketches
+    placing = place.place(proto, sites(proto), {"conv0", "conv1", "conv3"}, "inputs")
+    ranges = {n: minmax.of(seen[n], 255, False) for n in place.tensors(proto, placing)}
+    made = write.written(proto, placing, ranges, U8S8, seen)
+    onnx.checker.check_model(made, full_check=True)
+    biases = {n.name: list(n.input[2:]) for n in made.graph.node if n.op_type == "Conv"}
+    assert biases["conv0"] == biases["conv1"] == ["b0"]
+    assert len(biases["conv3"]) == 1
+
+
 def _mean(proto: Any, feeds: Any) -> Any:
     tapped = onnx.ModelProto()
     tapped.CopyFrom(proto)

@@ -49,6 +49,15 @@ def test_clean_up_removes_what_no_output_needs_and_changes_no_bit() -> None:
     assert np.array_equal(_run(made, x), _run(_untidy(), x))
 
 
+def test_an_output_that_has_a_twin_keeps_its_type() -> None:
+    """The twin goes, or its name does; what a caller is told of the output stays."""
+    untidy = _untidy()
+    untidy.graph.output.append(helper.make_tensor_value_info("g2", TensorProto.FLOAT, ["batch", 4]))
+    made, _ = _clean.clean(untidy)
+    assert list(made.graph.output) == list(untidy.graph.output)
+    assert sum(n.op_type == "Gelu" for n in made.graph.node) == 1
+
+
 def test_clean_up_is_deterministic() -> None:
     """The same graph gives the same bytes."""
     once, again = (_clean.clean(_untidy())[0].SerializeToString() for _ in range(2))
