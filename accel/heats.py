@@ -72,9 +72,11 @@ def timed(
 
         named = {**full, "epoch": number, "alive": list(arms), "versions": job.versions}
         try:  # not in the job's ledger: it is a part of this step, which another run will ask for alone
-            return store.run(job.work / "store", f"{verb}-epoch", named, Epoch, once).value.tallies
+            kept = store.run(job.work / "store", f"{verb}-epoch", named, Epoch, once)
         except _NotKept as left:
             return left.tallies
+        job.ledger.tell_damage(kept)
+        return kept.value.tallies
 
     def make(folder: Path) -> Timed:
         found = instrument.compare(

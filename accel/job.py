@@ -14,6 +14,7 @@ from accel import arrays, store, workload
 from accel.errors import AccelError, UsageError
 from accel.measure import child, machine
 from accel.protocols import Quantized
+from accel.using import Using
 from accel.values import Feed, Options, Refusal, Request, Split, Target, Workload
 
 T = TypeVar("T")
@@ -29,17 +30,34 @@ class Ledger:
 
     reused: dict[Path, bool] = field(default_factory=dict)  # step folder -> was already there
     failed: int = 0  # a failure is not stored: the next run tries again
+    damaged: dict[Path, str] = field(default_factory=dict)  # made again: what was wrong with it
 
     def add(self, step: store.Step[Any]) -> None:
         """Note a finished step."""
         self.reused.setdefault(step.folder, step.reused)
+        self.tell_damage(step)
+
+    def tell_damage(self, step: store.Step[Any]) -> None:
+        """Note a step that was made again because the finished one was not as it was written."""
+        if step.damaged:
+            self.damaged[step.folder] = step.damaged
 
     def text(self) -> str:
         """One line: "reused 41 of 41 steps, 0 made"."""
         kept = sum(self.reused.values())
         made = len(self.reused) - kept
         tried = f", {self.failed} tried and failed" if self.failed else ""
-        return f"reused {kept} of {len(self.reused)} steps, {made} made{tried}"
+        return f"reused {kept} of {len(self.reused)} steps, {made} made{tried}{self._lost()}"
+
+    def _lost(self) -> str:
+        if not self.damaged:
+            return ""
+        folder, why = next(iter(self.damaged.items()))
+        more = f" and {len(self.damaged) - 1} more" if len(self.damaged) > 1 else ""
+        return (
+            f"; made again, since the finished one was damaged: {folder.name} ({why}){more}; what "
+            f"stood there lies in {folder.parent / store.QUARANTINE}"
+        )
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,7 @@ class Job:
     epochs: int = EPOCHS  # of a final, at most
     given: Mapping[str, Quantized | Refusal] | None = None  # graphs that another machine made
     ledger: Ledger = field(default_factory=Ledger, compare=False)  # this run's own, only added to
+    using: Using = field(default_factory=Using, compare=False)  # the same
 
     def log(self, name: str) -> Path:
         """Where a child's output goes; its path stands in the child's error."""
@@ -72,7 +91,7 @@ def step(
     """One stored step; library versions are part of every key."""
     full = {**key, "versions": job.versions}
     try:
-        done = store.run(job.work / "store", verb, full, kind, make)
+        done = store.run(job.work / "store", verb, full, kind, make, job.using)
     except AccelError:
         job.ledger.failed += 1
         raise
@@ -99,10 +118,10 @@ def prepare(
         raise UsageError(f"epochs must be at least {LEAST_EPOCHS}, not {epochs}.")
     problem = workload.load(source, data)
     requests = workload.requests(problem)
-    folder = work.absolute() / "data"
+    folder, using = work.absolute() / "data", Using()
     with store.disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        file = _feeds_file(folder, "calibration", workload.calibration(problem))
+        file = _feeds_file(folder, "calibration", workload.calibration(problem), using)
     digests = {
         "source": problem.digest,
         "example": arrays.digest([workload.example(problem)]),
@@ -125,6 +144,7 @@ def prepare(
         seed=seed,
         epochs=epochs,
         given=given,
+        using=using,
     )
     return dataclasses.replace(job, digests={**digests, "weights": weights or _weights(job)})
 
@@ -156,15 +176,16 @@ def _plainly(label: Any) -> Any:
     return workload.guarded("a label of samples()", lambda: pickle.dumps(label, 4).hex())
 
 
-def _feeds_file(folder: Path, name: str, feeds: Iterable[Feed] | None) -> Path | None:
+def _feeds_file(folder: Path, name: str, feeds: Iterable[Feed] | None, using: Using) -> Path | None:
     """All of them in one file, under a name that tells its content; memory holds one at a time."""
     if feeds is None:
         return None
     draft = folder / f"{name}-{os.getpid()}.npz"
     try:
         arrays.save(draft, feeds)
-        path = folder / f"{name}-{arrays.digest(arrays.stream(draft))[:20]}.npz"
-        draft.replace(path)
+        path = folder / f"{name}-{arrays.digest(arrays.stream(draft))[: store.DIGITS]}.npz"
+        with store.asked(path, using):
+            draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
     return path
