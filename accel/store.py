@@ -31,6 +31,8 @@ T = TypeVar("T")
 RECORD, QUARANTINE = "record.json", "quarantine"
 DIGITS = 20  # of a key's digest in a folder's name: 80 bits
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = "No usable temporary directory"
+REFUSED = (*FULL, errno.EROFS)  # whoever was writing: never the fault of what was to be written
 ABOVE_THE_STEPS = {
     "cli.py",
     "cache.py",
@@ -202,6 +204,22 @@ def disk(place: Path) -> Iterator[None]:
             ) from None
         what = f"{error.filename or place}: {error.strerror or error}"
         raise EnvironmentProblem(f"{what}. The machine refused it; look at that place.") from error
+
+
+def blame_the_disk(error: BaseException, place: Path | None = None) -> None:
+    """Raise EnvironmentProblem where an error says that the disk of a place, or of the file that the
+    error names, takes nothing: then nothing that ran there is to blame."""
+    if not isinstance(error, OSError):
+        return
+    if error.errno in REFUSED:
+        where = Path(os.fsdecode(error.filename)).parent if error.filename else place
+        with disk(where or Path(os.environ.get("TMPDIR", "/tmp"))):
+            raise error
+    if str(error.strerror).startswith(NO_ROOM):  # tempfile tries to write before it answers
+        raise EnvironmentProblem(
+            f"{error.strerror}: their disks are full, or cannot be written. Free some room, or name "
+            f"another folder in TMPDIR, and run the same command again."
+        )
 
 
 def _existing(place: Path) -> Path:

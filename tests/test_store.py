@@ -1,5 +1,6 @@
 """The store: steps run once, are whole or absent, and are verified when read back."""
 
+import errno
 import json
 import multiprocessing
 import time
@@ -190,3 +191,20 @@ def test_no_byte_of_a_record_can_change_unnoticed(tmp_path: Path) -> None:
         noticed += not again.reused
     print(f"{noticed} of {len(tried)} bits noticed, the others stood between words")
     assert noticed > 0.6 * len(tried)
+
+
+def test_no_room_for_a_temporary_folder_is_the_disks_fault() -> None:
+    """Python's own words for it, whose errno is that of a missing file; a missing file is none of it."""
+    words = "No usable temporary directory found in ['/tmp']"
+    with pytest.raises(EnvironmentProblem, match=r"found in \['/tmp'\]: their disks are full"):
+        store.blame_the_disk(FileNotFoundError(errno.ENOENT, words))
+    for other in (FileNotFoundError(errno.ENOENT, "No such file"), ValueError("No usable")):
+        store.blame_the_disk(other)
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EROFS"])
+def test_what_a_disk_refuses_is_not_the_writers_fault(tmp_path: Path, name: str) -> None:
+    """Whoever was writing: the folder of the file that was written is named."""
+    error = OSError(getattr(errno, name), "refused", str(tmp_path / "file"))
+    with pytest.raises(EnvironmentProblem, match=str(tmp_path)):
+        store.blame_the_disk(error)
