@@ -13,7 +13,8 @@ from accel.errors import BadModel
 from accel.values import Model, Port
 
 INLINE_LIMIT_BYTES = 1_500_000_000  # protobuf refuses 2 GiB; weights go beside the file well before
-COSMETIC = ("doc_string", "producer_name", "producer_version", "metadata_props", "domain")
+COSMETIC = ("doc_string", "metadata_props")  # wherever they stand
+ORIGIN = ("producer_name", "producer_version", "domain")  # of a model: who made it
 STRANGERS = {  # first bytes -> what it really is
     b"version https://git-lfs": "a git-LFS pointer (run: git lfs pull)",
     b"<!DOCTYPE": "an HTML page (a failed download?)",
@@ -177,47 +178,37 @@ def _port(value: Any) -> Port:
 
 
 def digest(proto: Any) -> str:
-    """sha256 of what the model computes: blind to doc strings, producer fields and storage layout.
+    """sha256 of what the model computes: blind to doc strings, metadata, producer and storage layout.
 
-    Every attribute, weight byte, port, opset and node counts; so does the nodes' order."""
+    Everything else counts, the nodes' names and order too: recipes choose by name, and runtimes and
+    the Q/DQ writer read the types and shapes that are noted of inner values."""
     import onnx
 
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    for name in COSMETIC:
+    for name in ORIGIN:
         copy.ClearField(name)
-    _plain(copy.graph)
-    for function in copy.functions:
-        for name in ("doc_string", "metadata_props", "value_info"):
-            function.ClearField(name)
-        for node in function.node:
-            _plain_node(node)
+    _plain(copy)
     return hashlib.sha256(copy.SerializeToString(deterministic=True)).hexdigest()
 
 
-def _plain(graph: Any) -> None:
-    for name in ("doc_string", "metadata_props", "value_info"):
-        graph.ClearField(name)
-    for value in (*graph.input, *graph.output):
-        value.ClearField("doc_string")
-        value.ClearField("metadata_props")
-    for tensor in graph.initializer:
-        _plain_tensor(tensor)
-    for node in graph.node:
-        _plain_node(node)
+def _plain(proto: Any) -> None:
+    """Without what is cosmetic in any part of it; graphs nest deeper than Python's calls may."""
+    import onnx
+    from google.protobuf.message import Message
 
-
-def _plain_node(node: Any) -> None:
-    node.ClearField("doc_string")
-    node.ClearField("metadata_props")
-    for attribute in node.attribute:
-        attribute.ClearField("doc_string")
-        for tensor in (*((attribute.t,) if attribute.HasField("t") else ()), *attribute.tensors):
-            _plain_tensor(tensor)
-        if attribute.HasField("g"):
-            _plain(attribute.g)
-        for inner in attribute.graphs:
-            _plain(inner)
+    left = [proto]
+    while left:
+        part = left.pop()
+        for name in COSMETIC:
+            if name in part.DESCRIPTOR.fields_by_name:
+                part.ClearField(name)
+        if isinstance(part, onnx.TensorProto):
+            _plain_tensor(part)
+            continue
+        for field, value in part.ListFields():
+            if field.message_type is not None:
+                left += [value] if isinstance(value, Message) else value
 
 
 def _plain_tensor(tensor: Any) -> None:
@@ -225,8 +216,6 @@ def _plain_tensor(tensor: Any) -> None:
     import onnx
 
     name = tensor.name
-    for field in ("doc_string", "metadata_props"):
-        tensor.ClearField(field)
     if tensor.data_type != onnx.TensorProto.STRING:
         tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)))
     tensor.name = name

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accel import arrays, store, workload
+from accel import arrays, sources, store, workload
 from accel.errors import AccelError, UsageError
 from accel.measure import child, machine
 from accel.protocols import Quantized
@@ -19,6 +19,7 @@ from accel.values import Feed, Options, Refusal, Request, Split, Target, Workloa
 
 T = TypeVar("T")
 READ_LIMIT_S = 900.0
+MORE = ("onnxruntime-gpu", "numba-cuda", "ml_dtypes", "protobuf")  # where they are installed
 EPOCHS, LEAST_EPOCHS = 8, 2  # one epoch cannot tell what another would differ by
 
 
@@ -138,7 +139,7 @@ def prepare(
         requests=requests,
         calibration_file=file,
         digests=digests,
-        versions=machine.versions(),
+        versions={**machine.versions(), **_libraries(problem)},
         machine_class=machine.machine_class(machine.fingerprint()),
         work=work.absolute(),
         seed=seed,
@@ -149,6 +150,12 @@ def prepare(
     return dataclasses.replace(job, digests={**digests, "weights": weights or _weights(job)})
 
 
+def _libraries(problem: Workload) -> Mapping[str, str]:
+    """The rest of those that a step may depend on: what the workload's own code imports, too."""
+    file = Path(problem.source.partition(":")[0])
+    return {**sources.installed(MORE), **(sources.versions(file) if file.suffix == ".py" else {})}
+
+
 def _samples_digest(problem: Workload, split: Split) -> str | None:
     found = workload.samples(problem, split)
     if found is not None and not found and split == "search":
@@ -157,7 +164,9 @@ def _samples_digest(problem: Workload, split: Split) -> str | None:
         return None
     feeds = [feed for inputs, _ in found for feed in inputs]
     labels = [_plainly(label) for _, label in found]
-    return store.digest_json([arrays.digest(feeds), labels])
+    groups = workload.clusters(problem, split, len(found))
+    ids = None if groups is None else [_plainly(one) for one in groups]
+    return store.digest_json([arrays.digest(feeds), labels, ids])
 
 
 def _plainly(label: Any) -> Any:

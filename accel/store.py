@@ -58,11 +58,9 @@ ABOVE_THE_STEPS = {
     "scoring.py",
     "finishing.py",
     "mending.py",
-    "unmeasured.py",
     "naming.py",
     "unfinished.py",
     "search.py",
-    "roofline",
     "constraints.py",
     "testing.py",
     "pytest_plugin.py",
@@ -128,8 +126,8 @@ def asked(path: Path, using: Using | None) -> Iterator[None]:
 
 
 def digest_json(data: Any) -> str:
-    """sha256 of the canonical JSON text."""
-    return hashlib.sha256(manifest.text(data).encode()).hexdigest()
+    """sha256 of the canonical JSON text, in which NaN and the infinities differ from no value."""
+    return hashlib.sha256(manifest.text(manifest.exact(data)).encode()).hexdigest()
 
 
 def digest_file(path: Path) -> str:
@@ -283,7 +281,7 @@ def _make(folder: Path, key: Mapping[str, Any], make: Callable[[Path], Any]) -> 
     temporary.mkdir()
     try:
         value = manifest.dump(make(temporary), temporary)
-        told = {"key": manifest.dump(key), "value": value, "files": digest_files(temporary)}
+        told = {"key": manifest.exact(key), "value": value, "files": digest_files(temporary)}
         write(temporary / RECORD, json.dumps({**told, "seal": seal(told)}, indent=1))
         sync(temporary)
         temporary.rename(folder)

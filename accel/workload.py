@@ -15,7 +15,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accel import declared, feeds, graph
+from accel import declared, feeds, graph, sources
 from accel.errors import AccelError, UsageError
 from accel.values import Feed, Request, Split, Workload
 
@@ -75,7 +75,7 @@ def _from(found: Any, attribute: str, path: Path, home: Path) -> Workload:
             )
     declared.checked(given, path)
     absolute = f"{home}:{attribute}" if attribute else str(home)
-    digest = hashlib.sha256(home.read_bytes()).hexdigest()
+    digest = sources.digest(home, attribute)
     return Workload(source=absolute, name=path.stem, digest=digest, **given)
 
 
