@@ -6,6 +6,7 @@ Each runs in a child process with limits; all but the probe are stored steps.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,10 +22,12 @@ from accel.steps import build as build_step
 from accel.steps import calibrate as calibrate_step
 from accel.steps import export as export_step
 from accel.steps.swap import Swapped
-from accel.values import Candidate, Model, Options, Plan, Refusal
+from accel.values import Candidate, Model, Options, Plan, Refusal, Target
 
 EXPORT_LIMIT_S, QUANTIZE_LIMIT_S, BUILD_LIMIT_S, PROBE_LIMIT_S = 900.0, 1800.0, 600.0, 120.0
 SWAP_LIMIT_S = 600.0
+# of a target, what no engine is built by: words for people, what the search tries, rates for floors
+TOLD = ("name", "description", "sources", "engines", "recipes", "peaks", "power_modes_w")
 REASONS = 3  # of sites that no kernel fits, in a row of the table
 T = TypeVar("T")
 YARDSTICK = "reference"  # the engine that every check and every score is compared with
@@ -208,12 +211,15 @@ def build(job: Job, model: Model, engine: str, options: Options) -> store.Step[P
         "model": model.digest,
         "engine": engine,
         "options": options,
-        "requests": job.digests["requests"],
+        "target": device(job.target),
+        "kernels": kernel_sources(model, options),
         "machine": job.machine_class,
+        "module": _module(job, options),
+        **pick(job, "requests"),
     }
 
     def make(folder: Path) -> Plan:
-        return build_step.build(
+        plan = build_step.build(
             model,
             engine,
             job.target,
@@ -223,5 +229,31 @@ def build(job: Job, model: Model, engine: str, options: Options) -> store.Step[P
             log=job.log(f"build-{store.digest_json(key)[:10]}"),
             timeout_s=BUILD_LIMIT_S,
         )
+        return dataclasses.replace(plan, facts={**plan.facts, **key["module"]})
 
     return step(job, "build", key, Plan, make)
+
+
+def _module(job: Job, options: Options) -> Options:
+    """What a plan is made of where that is no graph: the module's code and its weights."""
+    if MODULE_OPTION not in options:
+        return {}
+    return {"module": store.digest_json(pick(job, "source", "weights"))[: store.DIGITS]}
+
+
+def device(target: Target) -> Options:
+    """What a build may depend on of a target."""
+    return {k: v for k, v in dataclasses.asdict(target).items() if k not in TOLD}
+
+
+def kernel_sources(model: Model, options: Options) -> Options:
+    """Digests of the hand-written kernels where a plan may hold their code: the graph only names them."""
+    swapped = any(line.startswith(("swap: ", "given as ")) for line in model.trail)
+    return _kernels() if swapped or options.get("kernels") else {}
+
+
+@functools.cache
+def _kernels() -> Options:
+    from accel.cuda import ledger
+
+    return {name: ledger.source_digest(name) for name in catalog.names("kernels")}

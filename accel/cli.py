@@ -11,6 +11,7 @@ import click
 
 from accel.cli_bench import bench, beside_fp32, trouble
 from accel.cli_bless import bless, creep
+from accel.cli_cache import cache
 from accel.cli_calibrate import calibrate
 from accel.cli_explain import explain
 from accel.cli_gate import gate
@@ -226,6 +227,7 @@ for verb in (
     verify,
     sign,
     sbom,
+    cache,
 ):
     cli.add_command(verb)
 

@@ -9,6 +9,7 @@ holds raw bytes. That message may be larger than protobuf writes, so its parts a
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from accel import tensors
 
 COSMETIC = ("doc_string", "producer_name", "producer_version", "metadata_props", "domain")
-WORDS = ("doc_string", "metadata_props", "value_info")
+WORDS = ("doc_string", "metadata_props")
 GRAPH, WEIGHT, RAW = (
     7,
     5,
@@ -27,10 +28,11 @@ HERE = Path()
 
 
 def digest(proto: Any, path: Path = HERE) -> str:
-    """sha256 of what the model computes: blind to doc strings, producer fields and storage layout.
+    """sha256 of what the model computes: blind to doc strings, metadata, producer and storage layout.
 
-    Every attribute, weight byte, port, opset and node counts; so does the nodes' order. `path` is
-    where the file lies, for values that lie beside it and were not read."""
+    Everything else counts, the nodes' names and order too: recipes choose by name, and runtimes and
+    the Q/DQ writer read the types and shapes that are noted of inner values. `path` is where the file
+    lies, for values that lie beside it and were not read."""
     total = hashlib.sha256()
     for piece in _pieces(proto, path):
         total.update(piece)
@@ -104,7 +106,8 @@ def _plain(part: Any, path: Path) -> None:
     for function in getattr(part, "functions", ()):
         _clear(function, WORDS)
         _plain(function, path)
-    for value in (*getattr(part, "input", ()), *getattr(part, "output", ())):
+    values = (getattr(part, name, ()) for name in ("input", "output", "value_info"))
+    for value in itertools.chain.from_iterable(values):
         if not isinstance(value, str):  # a function's ports are bare names
             _clear(value, ("doc_string", "metadata_props"))
     for tensor in getattr(part, "initializer", ()):

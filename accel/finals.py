@@ -42,7 +42,7 @@ def measure(
         job,
         "measure",
         arms,
-        {"epochs": job.epochs},
+        {"epochs": job.epochs, "rivals": sorted(rivals)},
         epochs=min(EPOCHS, job.epochs),
         most_epochs=job.epochs,
         enough=lambda found: settled(found, rivals),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from accel import stats, store, trials
-from accel.job import Job, pick, step
+from accel.job import Job, step
 from accel.measure import instrument
 from accel.measure.tally import Tally
 from accel.values import Candidate, Measurement, Options, Plan, Refusal
@@ -54,13 +54,12 @@ def timed(
 ) -> dict[str, Measurement | Refusal]:
     """All plans timed together: interleaved, in random order, in fresh processes.
 
-    Each epoch is kept as it ends: who is interrupted goes on with the next one."""
-    full = {
+    Each epoch is kept as it ends: who is interrupted, or asks for more of them, goes on with the next
+    one. `key`: what decides how many there are."""
+    drawn = {
         "arms": {name: trials.identity(plan) for name, plan in plans.items()},
-        "machine": job.machine_class,
         "seed": job.seed,
-        **key,
-        **pick(job, "requests"),
+        **trials.here(job),
     }
 
     def keep(number: int, arms: Sequence[str], take: instrument.Make) -> Sequence[Tally]:
@@ -70,11 +69,13 @@ def timed(
                 raise _NotKept(tallies)
             return Epoch(tallies)
 
-        named = {**full, "epoch": number, "alive": list(arms), "versions": job.versions}
+        named = {**drawn, "epoch": number, "alive": list(arms), "versions": job.versions}
         try:  # not in the job's ledger: it is a part of this step, which another run will ask for alone
-            return store.run(job.work / "store", f"{verb}-epoch", named, Epoch, once).value.tallies
+            kept = store.run(job.work / "store", f"{verb}-epoch", named, Epoch, once)
         except _NotKept as left:
             return left.tallies
+        job.ledger.tell_damage(kept)
+        return kept.value.tallies
 
     def make(folder: Path) -> Timed:
         found = instrument.compare(
@@ -94,7 +95,7 @@ def timed(
             tuple(m for m in found if isinstance(m, Refusal)),
         )
 
-    done = step(job, verb, full, Timed, make).value
+    done = step(job, verb, {**drawn, **key}, Timed, make).value
     return {m.arm: m for m in done.measured} | {r.what: r for r in done.lost}
 
 

@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accel import arrays, store, workload
+from accel import arrays, sources, store, workload
 from accel.errors import AccelError, UsageError
 from accel.guard import guarded
 from accel.measure import child, machine
 from accel.protocols import Quantized
+from accel.using import Using
 from accel.values import Feed, Options, Refusal, Request, Split, Target, Workload
 
 T = TypeVar("T")
 READ_LIMIT_S = 900.0
+MORE = ("onnxruntime-gpu", "numba-cuda", "ml_dtypes", "protobuf")  # where they are installed
 EPOCHS, LEAST_EPOCHS = 8, 2  # one epoch cannot tell what another would differ by
 
 
@@ -30,17 +32,34 @@ class Ledger:
 
     reused: dict[Path, bool] = field(default_factory=dict)  # step folder -> was already there
     failed: int = 0  # a failure is not stored: the next run tries again
+    damaged: dict[Path, str] = field(default_factory=dict)  # made again: what was wrong with it
 
     def add(self, step: store.Step[Any]) -> None:
         """Note a finished step."""
         self.reused.setdefault(step.folder, step.reused)
+        self.tell_damage(step)
+
+    def tell_damage(self, step: store.Step[Any]) -> None:
+        """Note a step that was made again because the finished one was not as it was written."""
+        if step.damaged:
+            self.damaged[step.folder] = step.damaged
 
     def text(self) -> str:
         """One line: "reused 41 of 41 steps, 0 made"."""
         kept = sum(self.reused.values())
         made = len(self.reused) - kept
         tried = f", {self.failed} tried and failed" if self.failed else ""
-        return f"reused {kept} of {len(self.reused)} steps, {made} made{tried}"
+        return f"reused {kept} of {len(self.reused)} steps, {made} made{tried}{self._lost()}"
+
+    def _lost(self) -> str:
+        if not self.damaged:
+            return ""
+        folder, why = next(iter(self.damaged.items()))
+        more = f" and {len(self.damaged) - 1} more" if len(self.damaged) > 1 else ""
+        return (
+            f"; made again, since the finished one was damaged: {folder.name} ({why}){more}; what "
+            f"stood there lies in {folder.parent / store.QUARANTINE}"
+        )
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,7 @@ class Job:
     epochs: int = EPOCHS  # of a final, at most
     given: Mapping[str, Quantized | Refusal] | None = None  # graphs that another machine made
     ledger: Ledger = field(default_factory=Ledger, compare=False)  # this run's own, only added to
+    using: Using = field(default_factory=Using, compare=False)  # the same
 
     def log(self, name: str) -> Path:
         """Where a child's output goes; its path stands in the child's error."""
@@ -73,7 +93,7 @@ def step(
     """One stored step; library versions are part of every key."""
     full = {**key, "versions": job.versions}
     try:
-        done = store.run(job.work / "store", verb, full, kind, make)
+        done = store.run(job.work / "store", verb, full, kind, make, job.using)
     except AccelError:
         job.ledger.failed += 1
         raise
@@ -100,10 +120,10 @@ def prepare(
         raise UsageError(f"epochs must be at least {LEAST_EPOCHS}, not {epochs}.")
     problem = workload.load(source, data)
     requests = workload.requests(problem)
-    folder = work.absolute() / "data"
+    folder, using = work.absolute() / "data", Using()
     with store.disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        file = _feeds_file(folder, "calibration", workload.calibration(problem))
+        file = _feeds_file(folder, "calibration", workload.calibration(problem), using)
     digests = {
         "source": problem.digest,
         "example": arrays.digest([workload.example(problem)]),
@@ -120,14 +140,21 @@ def prepare(
         requests=requests,
         calibration_file=file,
         digests=digests,
-        versions=machine.versions(),
+        versions={**machine.versions(), **_libraries(problem)},
         machine_class=machine.machine_class(machine.fingerprint()),
         work=work.absolute(),
         seed=seed,
         epochs=epochs,
         given=given,
+        using=using,
     )
     return dataclasses.replace(job, digests={**digests, "weights": weights or _weights(job)})
+
+
+def _libraries(problem: Workload) -> Mapping[str, str]:
+    """The rest of those that a step may depend on: what the workload's own code imports, too."""
+    file = Path(problem.source.partition(":")[0])
+    return {**sources.installed(MORE), **(sources.versions(file) if file.suffix == ".py" else {})}
 
 
 def _samples_digest(problem: Workload, split: Split) -> str | None:
@@ -138,7 +165,9 @@ def _samples_digest(problem: Workload, split: Split) -> str | None:
         return None
     feeds = [feed for inputs, _ in found for feed in inputs]
     labels = [_plainly(label) for _, label in found]
-    return store.digest_json([arrays.digest(feeds), labels])
+    groups = workload.clusters(problem, split, len(found))
+    ids = None if groups is None else [_plainly(one) for one in groups]
+    return store.digest_json([arrays.digest(feeds), labels, ids])
 
 
 def _plainly(label: Any) -> Any:
@@ -157,15 +186,16 @@ def _plainly(label: Any) -> Any:
     return guarded("a label of samples()", lambda: pickle.dumps(label, 4).hex())
 
 
-def _feeds_file(folder: Path, name: str, feeds: Iterable[Feed] | None) -> Path | None:
+def _feeds_file(folder: Path, name: str, feeds: Iterable[Feed] | None, using: Using) -> Path | None:
     """All of them in one file, under a name that tells its content; memory holds one at a time."""
     if feeds is None:
         return None
     draft = folder / f"{name}-{os.getpid()}.npz"
     try:
         arrays.save(draft, feeds)
-        path = folder / f"{name}-{arrays.digest(arrays.stream(draft))[:20]}.npz"
-        draft.replace(path)
+        path = folder / f"{name}-{arrays.digest(arrays.stream(draft))[: store.DIGITS]}.npz"
+        with store.asked(path, using):
+            draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
     return path

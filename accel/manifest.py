@@ -10,7 +10,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,24 +27,37 @@ PLAIN = {int: "a number", float: "a number", str: "a text", bool: "true or false
 
 def dump(value: Any, base: Path | None = None) -> Any:
     """A value as plain JSON data; paths below `base` become relative to it."""
+    return _dump(value, base, lambda _: None)  # a reader must see an absence, not a number
+
+
+def exact(value: Any) -> Any:
+    """The same for a key, where all that differs must differ: NaN and the infinities have their names."""
+    return _dump(value, None, lambda odd: {"float": repr(odd)})
+
+
+def _dump(value: Any, base: Path | None, odd: Callable[[float], Any]) -> Any:
+    """`odd`: what stands for a float that JSON has not."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            f.name: dump(getattr(value, f.name), base)
+            f.name: _dump(getattr(value, f.name), base, odd)
             for f in dataclasses.fields(value)
             if not callable(getattr(value, f.name))
         }
     if isinstance(value, Path):
         return _relative(value, base)
     if isinstance(value, Mapping):
-        return {str(k): dump(v, base) for k, v in value.items()}
+        named = {str(k): _dump(v, base, odd) for k, v in value.items()}
+        if len(named) != len(value):
+            raise TypeError(f"two keys of a mapping have one text: {list(value)}")
+        return named
     if isinstance(value, (list, tuple)):
-        return [dump(v, base) for v in value]
+        return [_dump(v, base, odd) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return None  # JSON has no NaN; a reader must see an absence, not a number
+        return odd(value)
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     if hasattr(value, "item"):  # a numpy scalar
-        return dump(value.item(), base)
+        return _dump(value.item(), base, odd)
     raise TypeError(f"cannot write {type(value).__name__} as JSON")
 
 

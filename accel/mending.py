@@ -37,6 +37,7 @@ def mix(
             job, roots, engine, base, baseline, yardstick, constraints.budget(baseline.value),
             time.monotonic() + 60 * minutes / len(bases),
             lambda text: progress(Event("phase", f"mend: {text}")),
+            minutes=minutes / len(bases),
         )  # fmt: skip
         for row in mixing.mend(bench):
             progress(Event("candidate", row.reason, row))

@@ -57,6 +57,7 @@ class Bench:
     deadline: float  # time.monotonic()
     tell: Tell
     scored: list[Candidate] = field(default_factory=list)  # every assignment that was scored
+    minutes: float = MINUTES  # that were given: how finely the graph is divided hangs on them
 
     def late(self) -> bool:
         """Is the time up?"""
@@ -148,7 +149,8 @@ def _groups(
         )
         return Groups(tuple(g.names for g in found))
 
-    key = {"base": trials.identity(bench.base.plan) if bench.base.plan else bench.base.name}
+    base = trials.identity(bench.base.plan) if bench.base.plan else bench.base.name
+    key = {"base": base, "minutes": bench.minutes, **trials.here(bench.job)}
     shares = {name: region.share for region in every for name in region.names}
     names = step(bench.job, "regions", key, Groups, make).value.names
     return tuple(Region(tuple(some), sum(shares[n] for n in some)) for some in names)

@@ -279,6 +279,7 @@ def _guarded(candidate: Candidate, call: Callable[[], T]) -> T:
     except AccelError:
         raise
     except Exception as error:  # whatever a runtime throws: none of it may cross the API
+        store.blame_the_disk(error)
         raise CandidateBroken(f"{candidate.name} does not load: {error}") from None
 
 
@@ -288,6 +289,7 @@ def _smoke(root: Path, session: Session, allowed: Mapping[str, float]) -> None:
     except AccelError:
         raise
     except Exception as error:  # as above
+        store.blame_the_disk(error)
         raise CandidateBroken(f"{root} fails on its golden inputs: {error}") from None
     for name, found in seen.items():
         if not found["error"] <= allowed.get(name, 0.0):  # `not <=`: NaN fails too

@@ -1,15 +1,15 @@
 """Content-addressed steps: written once, atomically, verified when read, resumed after anything.
 
 A step is a folder `<verb>-<key>` with the files that it made and `record.json`: its value, its
-key in full, and a digest of every file. It is built under a temporary name and renamed when all of
+key in full, a digest of every file, and a seal on all three. It is built under a temporary name and renamed when all of
 it is on disk, so a folder with the final name is whole. One that does not verify is moved to
 `quarantine/` and made again. Two processes that want one step: the second waits, then reads it.
+When it was last asked for is the time of its lock's file (see `accel.cache`).
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import functools
 import hashlib
 import json
@@ -25,12 +25,19 @@ from typing import IO, Any, Generic, TypeVar
 
 from accel import manifest
 from accel.errors import EnvironmentProblem, UsageError
+from accel.using import Using, locked
 
 T = TypeVar("T")
+RECORD, QUARANTINE = "record.json", "quarantine"
+DIGITS = 20  # of a key's digest in a folder's name: 80 bits
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = "No usable temporary directory"
+REFUSED = (*FULL, errno.EROFS)  # whoever was writing: never the fault of what was to be written
 ABOVE_THE_STEPS = {
     "cli.py",
+    "cache.py",
     "cli_bless.py",
+    "cli_cache.py",
     "cli_calibrate.py",
     "cli_explain.py",
     "causes",
@@ -42,6 +49,7 @@ ABOVE_THE_STEPS = {
     "cli_steps.py",
     "cli_ledger.py",
     "cli_release.py",
+    "cli_legality.py",
     "shell.py",
     "plain.py",
     "terminal.py",
@@ -54,11 +62,9 @@ ABOVE_THE_STEPS = {
     "deciding.py",
     "finishing.py",
     "mending.py",
-    "unmeasured.py",
     "naming.py",
     "unfinished.py",
     "search.py",
-    "roofline",
     "constraints.py",
     "testing.py",
     "pytest_plugin.py",
@@ -74,31 +80,58 @@ class Step(Generic[T]):
     folder: Path
     reused: bool
     seconds: float
+    damaged: str = ""  # what was wrong with the one that stood there, and lies in quarantine/ now
 
 
 def run(
-    root: Path, verb: str, key: Mapping[str, Any], kind: type[T], make: Callable[[Path], T]
+    root: Path,
+    verb: str,
+    key: Mapping[str, Any],
+    kind: type[T],
+    make: Callable[[Path], T],
+    using: Using | None = None,
 ) -> Step[T]:
     """The value of a step: read back when an earlier run finished it, else made by `make(folder)`.
 
     `key` must hold everything that the result depends on; accel's own source is added here.
+    `using`: the run that needs the step's files for longer than this call.
     Raises EnvironmentProblem when the disk is full or not writable."""
     with disk(root):
         full = {"verb": verb, "accel": source_digest(), **key}
-        folder = root / f"{verb}-{digest_json(full)[:20]}"
+        folder = root / name(full)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder.with_suffix(".lock")):
+        with asked(folder, using):
             start = time.monotonic()
-            found = _read(folder, kind)
+            found, damaged = _read(folder, full, kind)
             if found is not None:
                 return Step(found, folder, True, time.monotonic() - start)
-            value = _make(folder, full, make)
-            return Step(manifest.load(kind, value, folder), folder, False, time.monotonic() - start)
+            made = manifest.load(kind, _make(folder, full, make), folder)
+            return Step(made, folder, False, time.monotonic() - start, damaged)
+
+
+def name(key: Mapping[str, Any]) -> str:
+    """What the folder of a step with this key, its verb included, is called."""
+    return f"{key['verb']}-{digest_json(key)[:DIGITS]}"
+
+
+def lock(path: Path) -> Path:
+    """The file whose lock is a step's, or another kept thing's."""
+    return path.with_suffix(".lock")
+
+
+@contextmanager
+def asked(path: Path, using: Using | None) -> Iterator[None]:
+    """Its lock, with a note of when it was last asked for, and by whom."""
+    with locked(lock(path)):
+        os.utime(lock(path))
+        if using is not None:
+            using.note(path)
+        yield
 
 
 def digest_json(data: Any) -> str:
-    """sha256 of the canonical JSON text."""
-    return hashlib.sha256(manifest.text(data).encode()).hexdigest()
+    """sha256 of the canonical JSON text, in which NaN and the infinities differ from no value."""
+    return hashlib.sha256(manifest.text(manifest.exact(data)).encode()).hexdigest()
 
 
 def digest_file(path: Path) -> str:
@@ -175,45 +208,95 @@ def disk(place: Path) -> Iterator[None]:
         raise EnvironmentProblem(f"{what}. The machine refused it; look at that place.") from error
 
 
+def blame_the_disk(error: BaseException, place: Path | None = None) -> None:
+    """Raise EnvironmentProblem where an error says that the disk of a place, or of the file that the
+    error names, takes nothing: then nothing that ran there is to blame."""
+    if not isinstance(error, OSError):
+        return
+    if error.errno in REFUSED:
+        where = Path(os.fsdecode(error.filename)).parent if error.filename else place
+        with disk(where or Path(os.environ.get("TMPDIR", "/tmp"))):
+            raise error
+    if str(error.strerror).startswith(NO_ROOM):  # tempfile tries to write before it answers
+        raise EnvironmentProblem(
+            f"{error.strerror}: their disks are full, or cannot be written. Free some room, or name "
+            f"another folder in TMPDIR, and run the same command again."
+        )
+
+
 def _existing(place: Path) -> Path:
     return next(p for p in (place.absolute(), *place.absolute().parents) if p.exists())
 
 
-def _read(folder: Path, kind: type[T]) -> T | None:
-    if not folder.is_dir():
-        return None
+def record(folder: Path) -> Mapping[str, Any]:
+    """What a finished step tells of itself: its key, its value, its files.
+
+    Raises UsageError, with what is wrong, for one that is not as it was written."""
     try:
-        record = manifest.read(folder / "record.json")
+        told: Mapping[str, Any] = manifest.read(folder / RECORD)
+        if told["seal"] != seal(told):
+            raise UsageError("its record differs from its seal")
         actual = digest_files(folder)
-        actual.pop("record.json")
-        if actual != record["files"]:
-            raise UsageError("its files differ from their digests")
-        return manifest.load(kind, record["value"], folder)
-    except (UsageError, KeyError, TypeError):
-        _quarantine(folder)
-        return None
+        actual.pop(RECORD)
+        if actual != told["files"]:
+            raise UsageError(f"it differs from its digests in {_differing(actual, told['files'])}")
+        if folder.name != name(told["key"]):
+            raise UsageError("its record is another step's")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"its record is not whole: {error}") from None
+    return told
 
 
-def _quarantine(folder: Path) -> None:
-    place = folder.parent / "quarantine"
+def seal(told: Mapping[str, Any]) -> str:
+    """Digest of what a record says: of a number in it no file's digest tells."""
+    return digest_json([told["key"], told["value"], told["files"]])
+
+
+def _differing(actual: Mapping[str, str], told: Mapping[str, str]) -> str:
+    unlike = sorted(n for n in actual.keys() | told.keys() if actual.get(n) != told.get(n))
+    return ", ".join(unlike[:3]) + (f" and {len(unlike) - 3} more" if len(unlike) > 3 else "")
+
+
+def _read(folder: Path, key: Mapping[str, Any], kind: type[T]) -> tuple[T | None, str]:
+    """The value of a finished step; None where there is none, and why one that was there is not it."""
+    if not folder.is_dir():
+        return None, ""
+    try:
+        told = record(folder)
+        if digest_json(told["key"]) != digest_json(key):  # the name holds a part of it
+            raise UsageError("its key is another's")
+        return manifest.load(kind, told["value"], folder), ""
+    except (UsageError, KeyError, TypeError, ValueError, AttributeError) as error:
+        quarantine(folder)
+        return None, str(error)
+
+
+def quarantine(folder: Path) -> Path:
+    """Move a damaged step away, for people to look at; where it lies now."""
+    place = folder.parent / QUARANTINE
     place.mkdir(exist_ok=True)
-    folder.rename(place / f"{folder.name}-{uuid.uuid4().hex[:8]}")
+    return folder.rename(place / f"{folder.name}-{uuid.uuid4().hex[:8]}")
 
 
 def _make(folder: Path, key: Mapping[str, Any], make: Callable[[Path], Any]) -> Any:
     for left in folder.parent.glob(f".tmp-{folder.name}-*"):
         shutil.rmtree(left, ignore_errors=True)  # of a killed process: the caller holds the lock
-    temporary = folder.parent / f".tmp-{folder.name}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    temporary = aside(folder)
     temporary.mkdir()
     try:
         value = manifest.dump(make(temporary), temporary)
-        record = {"key": key, "value": value, "files": digest_files(temporary)}
-        write(temporary / "record.json", json.dumps(manifest.dump(record), indent=1))
+        told = {"key": manifest.exact(key), "value": value, "files": digest_files(temporary)}
+        write(temporary / RECORD, json.dumps({**told, "seal": seal(told)}, indent=1))
         sync(temporary)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return value
+
+
+def aside(folder: Path) -> Path:
+    """A name beside a step's for what is not finished: nobody takes it for the step."""
+    return folder.parent / f".tmp-{folder.name}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
 
 def sync(folder: Path) -> None:
@@ -224,11 +307,3 @@ def sync(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """One process makes a step; a second one waits and then reads it."""
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from accel import arrays, artefacts, floors, graph, padding, stats
-from accel.artefacts import build
+from accel.artefacts import build, device
 from accel.errors import AccelError, concerns_all
 from accel.job import Job, pick, step
 from accel.measure import instrument
@@ -74,7 +74,7 @@ def trial(
 
 def check(job: Job, plan: Plan, yardstick: Plan) -> str:
     """Why a plan's outputs cannot be right (NaN, Inf, gross error), or an empty text."""
-    key = {"plan": identity(plan), "yardstick": identity(yardstick), **pick(job, "requests")}
+    key = {"plan": identity(plan), "yardstick": identity(yardstick), **here(job)}
     feeds = padding.varied(job.requests, CHECKED_FEEDS)
     expected = outputs(job, yardstick, feeds)
 
@@ -87,7 +87,7 @@ def check(job: Job, plan: Plan, yardstick: Plan) -> str:
 
 def outputs(job: Job, plan: Plan, feeds: Sequence[Feed]) -> Path:
     """A plan's outputs on feeds, as an .npz."""
-    key = {"plan": identity(plan), "feeds": arrays.digest(feeds)}
+    key = {"plan": identity(plan), "feeds": arrays.digest(feeds), **here(job)}
 
     def make(folder: Path) -> OutputsFile:
         return OutputsFile(evaluate_step.outputs(plan, feeds, folder))
@@ -97,7 +97,7 @@ def outputs(job: Job, plan: Plan, feeds: Sequence[Feed]) -> Path:
 
 def screen(job: Job, plan: Plan) -> Measurement:
     """A quick timing, good for pruning only."""
-    key = {"plan": identity(plan), "machine": job.machine_class, **pick(job, "requests")}
+    key = {"plan": identity(plan), **here(job)}
 
     def make(folder: Path) -> Measurement:
         return instrument.quick(plan, job.requests, folder, budget_s=SCREEN_BUDGET_S)
@@ -111,7 +111,8 @@ def score(job: Job, plan: Plan, split: Split, yardstick: Plan) -> Score:
         "plan": identity(plan),
         "yardstick": identity(yardstick),
         "split": split,
-        **pick(job, "source", split, "requests"),
+        **here(job),
+        **pick(job, "source", split),
     }
 
     feeds = [r.inputs for r in job.requests]
@@ -151,7 +152,15 @@ def identity(plan: Plan) -> Options:
         "model": plan.model.digest,
         "options": plan.options,
         "versions": plan.versions,
+        "kernels": artefacts.kernel_sources(plan.model, plan.options),
+        "module": plan.facts.get("module"),
     }
+
+
+def here(job: Job) -> Options:
+    """What answers and times depend on beside the plan: a machine's instructions decide what it makes
+    of int8 and bf16, and engines build for a target and its requests."""
+    return {"machine": job.machine_class, "target": device(job.target), **pick(job, "requests")}
 
 
 def size_bytes(path: Path) -> int:

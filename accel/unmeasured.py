@@ -28,7 +28,7 @@ from accel.compiled import FOLDER, Compiled
 from accel.constraints import Constraints
 from accel.errors import AccelError, ConstraintError, concerns_all
 from accel.finals import GOLDEN
-from accel.job import Job, pick, step, told
+from accel.job import Job, step, told
 from accel.naming import graph_key
 from accel.protocols import Engine, Quantized
 from accel.stages import Event, Progress
@@ -154,7 +154,7 @@ def advice(job: Job, model: Model, yardstick: Plan) -> str:
             )
 
         plans = {"plan": trials.identity(plan), "yardstick": trials.identity(yardstick)}
-        found = step(job, "advise", {**plans, **pick(job, "requests")}, Score, score).value
+        found = step(job, "advise", {**plans, **trials.here(job)}, Score, score).value
     except AccelError as error:
         if concerns_all(error):
             raise

@@ -59,7 +59,7 @@ class Workload:
 
     source: str  # "file.py", "file.py:object" or "file.onnx": enough to load it again in a child
     name: str
-    digest: str  # of the source file's bytes
+    digest: str  # of the source file, the object in it, and the user's modules that it imports
     model: Callable[[], Any]  # -> torch.nn.Module, or the path of an .onnx
     inputs: Callable[[], Feed] | None = None  # one example, dynamic axes at 2 or more
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accel import declared, feeds, graph
+from accel import declared, feeds, graph, sources
 from accel.errors import UsageError
 from accel.guard import guarded
 from accel.plain import seen
@@ -77,7 +77,7 @@ def _from(found: Any, attribute: str, path: Path, home: Path) -> Workload:
             )
     guarded(path.name, lambda: declared.checked(given, path))
     absolute = f"{home}:{attribute}" if attribute else str(home)
-    digest = hashlib.sha256(home.read_bytes()).hexdigest()
+    digest = sources.digest(home, attribute)
     return Workload(source=absolute, name=path.stem, digest=digest, **given)
 
 

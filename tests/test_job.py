@@ -41,6 +41,20 @@ def test_a_failed_step_is_counted_and_not_kept(tmp_path: Path) -> None:
     assert job.ledger.text() == "reused 0 of 0 steps, 0 made, 2 tried and failed"
 
 
+def test_a_damaged_step_is_told(tmp_path: Path) -> None:
+    """Which one, what was wrong with it, and where it lies."""
+    for _ in range(2):
+        job = _job(tmp_path)
+        step(job, "check", {"k": 1}, int, lambda _: 1)
+        [folder] = (tmp_path / "store").glob("check-*[0-9a-f]")
+        (folder / "record.json").write_text("{")
+    step(job := _job(tmp_path), "check", {"k": 1}, int, lambda _: 1)
+    told = job.ledger.text()
+    assert told.startswith("reused 0 of 1 steps, 1 made; made again, since the finished one was ")
+    assert f"damaged: {folder.name} (" in told
+    assert told.endswith(str(tmp_path / "store" / "quarantine"))
+
+
 def test_runs_do_not_share_a_ledger(tmp_path: Path) -> None:
     """Each job begins with an empty one."""
     step(_job(tmp_path), "check", {"k": 1}, int, lambda _: 1)

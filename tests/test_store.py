@@ -1,5 +1,6 @@
 """The store: steps run once, are whole or absent, and are verified when read back."""
 
+import errno
 import json
 import multiprocessing
 import time
@@ -135,3 +136,75 @@ def test_the_record_holds_the_whole_key(tmp_path: Path) -> None:
     record = json.loads((step.folder / "record.json").read_text())
     assert record["key"]["k"] == {"a": 1}
     assert record["key"]["accel"] == store.source_digest()
+
+
+def test_a_damaged_step_is_mentioned(tmp_path: Path) -> None:
+    """Who makes it again learns what was wrong with the one that lies in quarantine."""
+    step = store.run(tmp_path, "export", {"k": 1}, Model, _model)
+    assert step.damaged == ""
+    step.value.path.write_bytes(b"weightz")
+    again = store.run(tmp_path, "export", {"k": 1}, Model, _model)
+    assert again.damaged == "it differs from its digests in model.onnx"
+
+
+def test_a_key_of_another_is_never_taken_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name holds a part of the digest: were it one digit, as short as it gets, none would be mixed up."""
+    monkeypatch.setattr(store, "DIGITS", 1)
+    for turn in range(2):
+        for k in range(40):
+
+            def make(folder: Path, k: int = k) -> Model:
+                return Model(folder / "m", str(k), (), ())
+
+            found = store.run(tmp_path, "export", {"k": k}, Model, make)
+            assert found.value.digest == str(k), turn
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[]", "5", '{"path": 3}', '{"path": "./m", "digest": "d", "inputs": [1], "outputs": []}'],
+)
+def test_a_record_that_lies_about_its_value_is_made_again(tmp_path: Path, value: str) -> None:
+    """A record that is sealed as it should be, and whose value is of another kind, is no result."""
+    step = store.run(tmp_path, "export", {"k": 1}, Model, _model)
+    record = json.loads((step.folder / "record.json").read_text())
+    record["value"] = json.loads(value)
+    record["seal"] = store.seal(record)
+    (step.folder / "record.json").write_text(json.dumps(record))
+    again = store.run(tmp_path, "export", {"k": 1}, Model, _model)
+    assert (again.reused, bool(again.damaged)) == (False, True)
+    assert again.value.path.read_bytes() == b"weights"
+
+
+def test_no_byte_of_a_record_can_change_unnoticed(tmp_path: Path) -> None:
+    """A flipped bit in a key, a number or a digest: the step is made again, or says the very same."""
+    step = store.run(tmp_path, "export", {"k": 1.5}, Model, _model)
+    path, noticed = step.folder / "record.json", 0
+    whole = path.read_bytes()
+    tried = range(0, len(whole), 3)
+    for i in tried:
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :])
+        again = store.run(tmp_path, "export", {"k": 1.5}, Model, _model)
+        assert again.value == step.value
+        noticed += not again.reused
+    print(f"{noticed} of {len(tried)} bits noticed, the others stood between words")
+    assert noticed > 0.6 * len(tried)
+
+
+def test_no_room_for_a_temporary_folder_is_the_disks_fault() -> None:
+    """Python's own words for it, whose errno is that of a missing file; a missing file is none of it."""
+    words = "No usable temporary directory found in ['/tmp']"
+    with pytest.raises(EnvironmentProblem, match=r"found in \['/tmp'\]: their disks are full"):
+        store.blame_the_disk(FileNotFoundError(errno.ENOENT, words))
+    for other in (FileNotFoundError(errno.ENOENT, "No such file"), ValueError("No usable")):
+        store.blame_the_disk(other)
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EROFS"])
+def test_what_a_disk_refuses_is_not_the_writers_fault(tmp_path: Path, name: str) -> None:
+    """Whoever was writing: the folder of the file that was written is named."""
+    error = OSError(getattr(errno, name), "refused", str(tmp_path / "file"))
+    with pytest.raises(EnvironmentProblem, match=str(tmp_path)):
+        store.blame_the_disk(error)

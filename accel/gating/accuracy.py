@@ -22,6 +22,7 @@ from accel.gating.drops import Rows
 from accel.guard import guarded
 from accel.measure import closeness, machine
 from accel.measure.outputs import outputs
+from accel.using import Using
 from accel.values import Feed, Plan, Port
 
 Say = Callable[[str], None]
@@ -218,7 +219,11 @@ def _answers(subject: Subject, asks: Asked, out: Path, say: Say) -> list[Feed]:
         return Answers(outputs(plan, feeds, folder, name=subject.name, log=log))
 
     try:
-        return arrays.load(store.run(out / "store", "answers", key, Answers, make).value.path)
+        using = Using()
+        done = store.run(out / "store", "answers", key, Answers, make, using)
+        if done.damaged:
+            say(f"accuracy: made again, since the finished step was damaged: {done.damaged}")
+        return arrays.load(done.value.path)
     except UsageError as error:
         raise UsageError(f"{subject.name}: {error}") from None
 

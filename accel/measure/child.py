@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from accel import errors, manifest, store
-from accel.errors import AccelError, CandidateBroken
+from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.measure import machine
 
 T = TypeVar("T")
@@ -176,9 +176,14 @@ def guard(leash: int) -> None:
 
 def error_data(error: BaseException) -> dict[str, str]:
     """An exception as the parent needs it; the traceback goes to the log."""
+    try:
+        store.blame_the_disk(error)
+    except AccelError as told:
+        error = told
     if isinstance(error, AccelError):
         return {"class": type(error).__name__, "message": str(error)}
-    traceback.print_exception(error)
+    with contextlib.suppress(OSError):  # the log's disk may be full
+        traceback.print_exception(error)
     lines = [line for line in str(error).splitlines() if line.strip()]
     text = f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__
     return {"class": "", "message": text}
@@ -220,11 +225,19 @@ def _hung(process: subprocess.Popen[bytes], timeout_s: float) -> str:
 def _result(kind: type[T], path: Path, trouble: str, function: str, log: Path) -> T:
     if trouble or not path.exists():
         trouble = trouble or "ended without a result"
+        with store.disk(path.parent):  # where nothing can be written, nobody could answer
+            path.with_suffix(".tried").write_bytes(bytes(4096))
         raise CandidateBroken(f"{function} {trouble}. What it printed: less {log}")
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if "error" in data:
-        raise_data(data["error"], function, log)
-    return manifest.load(kind, data["value"])
+    try:
+        data = json.loads(path.read_bytes())
+        if "error" not in data:
+            return manifest.load(kind, data["value"])
+    except (UsageError, ValueError, KeyError, TypeError, AttributeError) as error:
+        name = getattr(kind, "__name__", kind)
+        raise CandidateBroken(
+            f"{function} gave no {name}: {error}. What it printed: less {log}"
+        ) from None
+    raise_data(data["error"], function, log)
 
 
 def _run(job: Mapping[str, Any]) -> Any:
@@ -235,10 +248,9 @@ def _run(job: Mapping[str, Any]) -> Any:
     try:
         return function(**words)
     except OSError as error:
-        if error.errno not in store.FULL:
-            raise
-        with store.disk(Path(job["arguments"].get("out", tempfile.gettempdir()))):
-            raise
+        out = job["arguments"].get("out")
+        store.blame_the_disk(error, None if out is None else Path(out))
+        raise
 
 
 def main(leash: str, job: str, result: str) -> None:
@@ -252,6 +264,10 @@ def main(leash: str, job: str, result: str) -> None:
     temporary = Path(result).with_suffix(".part")
     temporary.write_text(json.dumps(answer), encoding="utf-8")
     temporary.replace(result)
+    try:
+        sys.stdout.flush()
+    except OSError:  # the log's disk is full, and what was printed would end us with 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class Worker:
         try:
             self._orders.write(line.encode())
             self._orders.flush()
-            answer = json.loads(self._line(timeout_s, verb))
+            answer = self._answer(self._line(timeout_s, verb), verb)
         except BrokenPipeError:
             raise self._dead(verb) from None
         if "error" in answer:
@@ -137,6 +137,20 @@ class Worker:
             self._rest += piece
         line, _, self._rest = self._rest.partition(b"\n")
         return line
+
+    def _answer(self, line: bytes, verb: str) -> dict[str, Any]:
+        """What a line says. A process that writes anything else there is not listened to again."""
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if isinstance(answer, dict) and answer.keys() & {"value", "error"}:
+            return answer
+        self.close()
+        raise CandidateBroken(
+            f"{self.name}: {verb} was answered with {line[:60]!r}, which is no answer; the worker was "
+            f"killed. What it printed: less {self.log}"
+        )
 
     def _dead(self, verb: str) -> CandidateBroken:
         with contextlib.suppress(subprocess.TimeoutExpired):

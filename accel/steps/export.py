@@ -7,7 +7,6 @@ patterns, the newer exporter has native Attention and Gelu), so both are roots o
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import re
 import warnings
@@ -18,7 +17,7 @@ from typing import Any
 from accel import graph, workload
 from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.guard import guarded
-from accel.steps import _proof
+from accel.steps import _proof, _state
 from accel.values import Feed, Model, Workload
 
 EXPORTERS = ("torch_export", "torchscript")
@@ -40,17 +39,12 @@ def export_source(source: str, data: str | None, exporter: str, out: Path) -> Mo
 
 
 def weights_digest(source: str, data: str | None) -> str:
-    """sha256 of the module's state, or of the graph of a plain .onnx."""
+    """sha256 of the module's state and settings, or of the graph of a plain .onnx."""
     problem = workload.load(source, data)
     made = _made(problem)
     if isinstance(made, (str, Path)):
         return graph.digest(graph.open_model(Path(made)))
-    total = hashlib.sha256()
-    for name, tensor in sorted(made.state_dict().items()):
-        array = tensor.detach().cpu().contiguous()
-        total.update(f"{name} {array.dtype} {tuple(array.shape)};".encode())
-        total.update(array.flatten().view(_bytes_dtype()).numpy().tobytes())
-    return total.hexdigest()
+    return _state.digest(made)
 
 
 def _made(problem: Workload) -> Any:
@@ -60,12 +54,6 @@ def _made(problem: Workload) -> Any:
         return made
     seen = type(made).__name__
     raise UsageError(f"model() must give a torch.nn.Module or the path of an .onnx, not {seen}.")
-
-
-def _bytes_dtype() -> Any:
-    import torch
-
-    return torch.uint8
 
 
 def export(problem: Workload, exporter: str, out: Path) -> Model:

@@ -51,6 +51,8 @@ def lingers() -> int:
     atexit.register(time.sleep, 600)
     return 5
 def stuck_here() -> None: time.sleep(600)
+def scrawls() -> None:
+    Path(sys.argv[3]).write_bytes(b"\\xff{ no answer"); os._exit(0)
 """
 
 
@@ -184,3 +186,11 @@ def test_a_full_disk_is_the_environments_problem(faults: Path) -> None:
     """What the child could not write is no fault of the candidate: exit 7, not 6."""
     with pytest.raises(EnvironmentProblem, match="is full"):
         call("fills", faults)
+
+
+@pytest.mark.parametrize("name", ["scrawls", "chatter"])
+def test_an_answer_of_another_kind_is_the_childs_fault(faults: Path, name: str) -> None:
+    """Garbage where the result should be, or a number where a Port should: broken, with its log."""
+    with pytest.raises(CandidateBroken, match=f"accel_faults:{name} gave no Port") as caught:
+        call(name, faults, Port)
+    assert str(faults / "log") in str(caught.value)

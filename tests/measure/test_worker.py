@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from accel import arrays, testing
-from accel.errors import CandidateBroken, UsageError
+from accel.errors import CandidateBroken, EnvironmentProblem, UsageError
 from accel.measure import child
 from accel.measure import worker as worker_module
 from accel.measure.process import CAPACITY, timed
@@ -176,3 +177,36 @@ def test_outputs_of_a_run_are_the_graphs(worker: Worker, tmp_path: Path) -> None
     out = tmp_path / "out.npz"
     assert worker.ask("run", feeds=tmp_path / "requests.npz", outputs=out) == 2
     assert [feed["y"].shape for feed in arrays.load(out)] == [(1, 4), (2, 4)]
+
+
+SPILL = """
+import os, sys
+def spill(calls, text):
+    os.write(int(sys.argv[3]), text.encode("latin-1") + b"\\n")
+"""
+
+
+@pytest.mark.parametrize("text", ["\xff\x00 garbage", "5", "[]", "{}", '{"value": 1', "null", ""])
+def test_garbage_on_its_pipe_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """Whoever writes there what is no answer is broken, with its log, and no longer runs."""
+    (tmp_path / "accel_spill.py").write_text(SPILL)
+    monkeypatch.syspath_prepend(tmp_path)
+    with Worker("spiller", tmp_path / "spiller.log") as spiller:
+        pid = spiller.pid
+        with pytest.raises(CandidateBroken, match="spiller: apply was answered with") as one:
+            spiller.ask("apply", function="accel_spill:spill", words={"text": text})
+        assert str(tmp_path / "spiller.log") in str(one.value)
+        assert not psutil.pid_exists(pid)
+        with pytest.raises(CandidateBroken, match="the worker died"):
+            spiller.ask("memory")
+
+
+def test_a_full_disk_is_no_fault_of_the_worker(worker: Worker, tmp_path: Path) -> None:
+    """An order whose file cannot be written is the machine's trouble: the run ends, no candidate is lost."""
+    loaded(worker, tmp_path)
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (0, 0))
+    with pytest.raises(EnvironmentProblem, match="is full, or a limit on file sizes is reached"):
+        worker.ask("run", feeds=tmp_path / "requests.npz", outputs=tmp_path / "out.npz")
+    assert worker.ask("memory") > 1 << 20
