@@ -9,15 +9,14 @@ holds raw bytes. That message may be larger than protobuf writes, so its parts a
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from accel import tensors
 
-COSMETIC = ("doc_string", "producer_name", "producer_version", "metadata_props", "domain")
-WORDS = ("doc_string", "metadata_props")
+COSMETIC = ("doc_string", "metadata_props")  # wherever they stand
+ORIGIN = ("producer_name", "producer_version", "domain")  # of a model: who made it
 GRAPH, WEIGHT, RAW = (
     7,
     5,
@@ -41,10 +40,10 @@ def digest(proto: Any, path: Path = HERE) -> str:
 
 def _pieces(proto: Any, path: Path) -> Iterator[bytes]:
     graph = proto.graph
-    first, last = _around(graph, WEIGHT, WORDS, path)
+    first, last = _around(graph, WEIGHT, (), path)
     heads = [_head(tensor, path) for tensor in graph.initializer]
     length = len(first) + len(last) + sum(_framed(*head) for head in heads)
-    before, behind = _around(proto, GRAPH, COSMETIC, path)
+    before, behind = _around(proto, GRAPH, ORIGIN, path)
     yield before + _tag(GRAPH) + _varint(length) + first
     for tensor, (head, size) in zip(graph.initializer, heads, strict=True):
         yield _tag(WEIGHT) + _varint(len(head) + size) + head
@@ -102,32 +101,20 @@ def _part(message: Any, without: tuple[str, ...], wanted: Callable[[int], bool])
 
 
 def _plain(part: Any, path: Path) -> None:
-    """Of a model, a graph or a function: what a reader alone would miss is cleared."""
-    for function in getattr(part, "functions", ()):
-        _clear(function, WORDS)
-        _plain(function, path)
-    values = (getattr(part, name, ()) for name in ("input", "output", "value_info"))
-    for value in itertools.chain.from_iterable(values):
-        if not isinstance(value, str):  # a function's ports are bare names
-            _clear(value, ("doc_string", "metadata_props"))
-    for tensor in getattr(part, "initializer", ()):
-        tensor.CopyFrom(_plain_tensor(tensor, path))
-    for sparse in getattr(part, "sparse_initializer", ()):
-        for tensor in filter(tensors.beside, (sparse.values, sparse.indices)):
-            tensor.CopyFrom(_plain_tensor(tensor, path))
-    for node in getattr(part, "node", ()):
-        _plain_node(node, path)
+    """Without what is cosmetic in any part of it; graphs nest deeper than Python's calls may."""
+    import onnx
+    from google.protobuf.message import Message
 
-
-def _plain_node(node: Any, path: Path) -> None:
-    _clear(node, ("doc_string", "metadata_props"))
-    for attribute in node.attribute:
-        _clear(attribute, ("doc_string",))
-        for tensor in (*((attribute.t,) if attribute.HasField("t") else ()), *attribute.tensors):
-            tensor.CopyFrom(_plain_tensor(tensor, path))
-        for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-            _clear(inner, WORDS)
-            _plain(inner, path)
+    left = [part]
+    while left:
+        one = left.pop()
+        _clear(one, COSMETIC)
+        if isinstance(one, onnx.TensorProto):
+            one.CopyFrom(_plain_tensor(one, path))
+            continue
+        for field, value in one.ListFields():
+            if field.message_type is not None:
+                left += [value] if isinstance(value, Message) else value
 
 
 def _plain_tensor(tensor: Any, path: Path) -> Any:
@@ -136,7 +123,7 @@ def _plain_tensor(tensor: Any, path: Path) -> Any:
 
     made = onnx.TensorProto()
     made.CopyFrom(tensor)
-    _clear(made, ("doc_string", "metadata_props"))
+    _clear(made, COSMETIC)
     if tensor.data_type != tensors.STRING:
         if tensors.beside(tensor):
             made.raw_data = tensors.read(tensor, path)
@@ -148,7 +135,8 @@ def _plain_tensor(tensor: Any, path: Path) -> Any:
 
 def _clear(message: Any, names: tuple[str, ...]) -> None:
     for name in names:
-        message.ClearField(name)
+        if name in message.DESCRIPTOR.fields_by_name:
+            message.ClearField(name)
 
 
 def _tag(number: int) -> bytes:

@@ -45,7 +45,10 @@ def read(path: str | Path) -> Release:
     data = document(root)
     with complete(root):
         found = {k: data[k] for k in ("winner", "baselines", "table", "certificate", "verdict")}
-        return manifest.load(Release, {"path": "./.", "files": files(data), **found}, root)
+        try:
+            return manifest.load(Release, {"path": "./.", "files": files(data), **found}, root)
+        except UsageError as error:
+            raise UsageError(f"{root / MANIFEST}: {error}") from None
 
 
 @contextmanager
@@ -232,12 +235,6 @@ def requests(path: str | Path) -> tuple[Request, ...]:
     with complete(root):
         rows = document(root)["requests"]
         return tuple(Request(r["group"], r["weight"], f) for r, f in zip(rows, feeds, strict=True))
-
-
-def table(path: str | Path, name: str) -> dict[str, Any]:
-    """rows.npz or samples.npz: arm -> rows, or "<arm>/<column>" -> column."""
-    found = arrays.load(Path(path) / name)
-    return dict(found[0]) if found else {}
 
 
 def require_intact(root: Path, but: str = "") -> None:

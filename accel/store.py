@@ -51,7 +51,6 @@ ABOVE_THE_STEPS = {
     "cli_release.py",
     "cli_legality.py",
     "shell.py",
-    "plain.py",
     "terminal.py",
     "questions",
     "report",

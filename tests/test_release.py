@@ -143,5 +143,5 @@ def test_contents_come_back(packed: Pack) -> None:
     found = packed()
     (request,) = release.requests(found.path)
     assert (request.group, request.weight, request.inputs["x"].shape) == ("only", 1.0, (2, 4))
-    assert release.table(found.path, "rows.npz")["fast"].tolist() == [1.0] * 5
-    assert len(release.table(found.path, "samples.npz")["plain/seconds"]) == 3
+    assert arrays.load(found.path / "rows.npz")[0]["fast"].tolist() == [1.0] * 5
+    assert len(arrays.load(found.path / "samples.npz")[0]["plain/seconds"]) == 3

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accel import intervals, release, store
+from accel import arrays, intervals, release, store
 from accel.evidence import Subject
 from accel.gating.drops import Rows
 from accel.values import Certificate
@@ -83,7 +83,7 @@ def _held(root: Path) -> Held | str:
     path = root / ROWS
     if not path.is_file() or store.digest_file(path) != found.files.get(ROWS):
         return f"{path} is not as it was packed"
-    arms = release.table(root, ROWS)
+    arms = next(iter(arrays.load(path)), {})  # arm -> rows
     if found.winner.name not in arms:
         return f"{path} holds no rows of {found.winner.name}"
     return Held(arms[found.winner.name], found.certificate, digests)

@@ -94,8 +94,8 @@ def _manifests() -> Iterator[Case]:
         ("plan", [], "an object was expected, found list"),
         ("portable", 1, "unknown fields portable"),
         ("recpie", "fp32", "Did you mean 'recipe'?"),
-        ("\x1b[2J", 1, "unknown fields \\x1b[2J"),
-        ("\ud800", 1, "unknown fields \\ud800"),
+        ("\x1b[2J", 1, "unknown fields '\\x1b[2J'"),
+        ("\ud800", 1, "unknown fields '\\ud800'"),
     ):
         name = f"JSON value of another kind:{field!a} {value!r}"
         name = name.replace("value of another kind", "unknown key") if "fields" in said or "?" in said else name  # fmt: skip
