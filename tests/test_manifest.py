@@ -37,6 +37,7 @@ def test_not_a_number_becomes_an_absence() -> None:
         ('{"a": 1, "a": 2}', "stands twice"),
         ('{"a": NaN}', "NaN is not JSON"),
         ('{"a": Infinity}', "Infinity is not JSON"),
+        ('{"a": -1e999}', "-1e999 is larger than any number"),
         ("{", "not readable JSON"),
         ("\udcff", "not readable JSON"),
         ("[" * 100_000, "not readable JSON"),
@@ -50,7 +51,41 @@ def test_unsound_json_is_refused(tmp_path: Path, text: str, said: str) -> None:
         manifest.read(path)
 
 
+def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    """Its size is looked at first."""
+    path = tmp_path / "x.json"
+    with path.open("wb") as stream:
+        stream.truncate(3 << 30)
+    with pytest.raises(UsageError, match="3221 MB; at most 268 MB are read"):
+        manifest.read(path)
+
+
 def test_an_unknown_field_is_refused() -> None:
-    """A field that this version does not know is named."""
-    with pytest.raises(UsageError, match="unknown fields flavour"):
+    """A field that this version does not know is named, with the nearest that it does."""
+    with pytest.raises(UsageError, match=r"unknown fields flavour$"):
         manifest.load(Port, {"name": "x", "dtype": "f", "shape": [], "flavour": 1})
+    with pytest.raises(UsageError, match=r"unknown fields dtpye. Did you mean 'dtype'\?"):
+        manifest.load(Port, {"name": "x", "dtpye": "f", "shape": []})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("screen_s", True, "Candidate.screen_s cannot be read: a number was expected, not True"),
+        ("screen_s", "0.5", "a number was expected, not '0.5'"),
+        ("name", 3, "Candidate.name cannot be read: a text was expected, not 3"),
+        ("kernels", "abc", "a list was expected, not 'abc'"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(field: str, value: object, said: str) -> None:
+    """A truth is no number, and a text no list of letters; the field is named."""
+    data = {"name": "c", "root": "onnx", "recipe": "fp32", "engine": "openvino", field: value}
+    with pytest.raises(UsageError, match=said):
+        manifest.load(Candidate, data)
+
+
+@pytest.mark.parametrize("size", [4, "batch"])
+def test_a_field_of_several_kinds_takes_each(size: int | str) -> None:
+    """A dimension is a size or a symbol."""
+    found = manifest.load(Port, {"name": "x", "dtype": "f", "shape": [size]})
+    assert found.shape == (size,)

@@ -154,10 +154,6 @@ def _entry(name: str, data: Any, root: Path) -> Baseline:
         for pointer in (found.release, found.reference):
             if pointer is not None:
                 pointers.check(pointer)
-        plain = (found.workload, *found.budgets)
-        told = found.blessed or Blessing("-", "-")
-        if not all(isinstance(x, str) for x in (*plain, told.reason, told.when, told.author)):
-            raise UsageError("workload, budgets and what was blessed are text.")
         for line in found.budgets:
             limits.parse(line)
         return found

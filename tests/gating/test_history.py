@@ -203,7 +203,7 @@ def test_what_is_no_line_is_named_with_its_number(tmp_path: Path, line: str, nam
 
 @pytest.mark.parametrize(
     ("field", "value", "named"),
-    [("log_fixed", math.nan, "within 50 of 0"), ("log_baseline", 800.0, "within 50 of 0"), ("name", 3, "are text")],
+    [("log_fixed", math.nan, "within 50 of 0"), ("log_baseline", 800.0, "within 50 of 0"), ("name", 3, "a text was expected, not 3")],
 )  # fmt: skip
 def test_a_value_that_makes_no_sense_is_refused(
     tmp_path: Path, field: str, value: object, named: str
