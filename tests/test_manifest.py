@@ -41,6 +41,7 @@ def test_not_a_number_becomes_an_absence() -> None:
         ('{"a": 1, "a": 2}', "stands twice"),
         ('{"a": NaN}', "NaN is not JSON"),
         ('{"a": Infinity}', "Infinity is not JSON"),
+        ('{"a": -1e999}', "-1e999 is larger than any number"),
         ("{", "not readable JSON"),
         ("\udcff", "not readable JSON"),
         ("[" * 100_000, "nested more than 100 levels deep"),
@@ -56,9 +57,18 @@ def test_unsound_json_is_refused(tmp_path: Path, text: str, said: str) -> None:
         manifest.read(path)
 
 
+def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    """Its size is looked at first."""
+    path = tmp_path / "x.json"
+    with path.open("wb") as stream:
+        stream.truncate(3 << 30)
+    with pytest.raises(UsageError, match="3221 MB; at most 268 MB are read"):
+        manifest.read(path)
+
+
 def test_an_unknown_field_is_refused() -> None:
-    """A field that this version does not know is named."""
-    with pytest.raises(UsageError, match="unknown fields flavour"):
+    """A field that this version does not know is named, with the nearest that it does."""
+    with pytest.raises(UsageError, match=r"unknown fields flavour$"):
         manifest.load(Port, {"name": "x", "dtype": "f", "shape": [], "flavour": 1})
 
 

@@ -80,7 +80,7 @@ def read(
         header, rows = first["header"], [json.loads(line) for line in lines[1:]]
         epochs = tuple(manifest.load(Epoch, row["epoch"]) for row in rows)
         before = [row["previous"] for row in rows]
-    except (ValueError, KeyError, TypeError, UsageError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
         raise _altered(folder, f"a line cannot be read ({type(error).__name__})") from None
     if first.get("schema") != KIND or first.get("schema_version") != manifest.SCHEMA:
         raise UsageError(

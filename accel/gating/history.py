@@ -173,7 +173,7 @@ def _entry(file: Path, number: int, line: str, torn: bool) -> Entry | None:
             data = manifest.parsed(line)
             if not isinstance(data, dict):
                 raise ValueError("not an object")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if torn:
                 return None
             hint = (

@@ -109,7 +109,7 @@ def view(path: Path) -> Graph:
     """Raises BadModel for a file that is missing, foreign or not whole. Data that lies outside its
     folder, or is not there, is a trouble that rules may tell, not an error."""
     proto, trouble = _opened(path)
-    flat = _inlined(_light(proto))
+    flat = _inlined(shapes.lightened(proto))
     with contextlib.suppress(onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         flat = shapes.infer(flat)
     values = {v.name: v for v in _values(flat.graph)}
@@ -163,23 +163,6 @@ def _opened(path: Path) -> tuple[Any, str]:
     if beside and total <= LOADED_BYTES:
         tensors.fetch(proto, path)
     return proto, trouble
-
-
-def _light(proto: Any) -> Any:
-    """Without the weights whose values no size depends on, or whose values are not here: they become
-    inputs. There is one copy of them less."""
-    made = onnx.ModelProto()
-    made.CopyFrom(proto)
-    given = {v.name for v in made.graph.input}
-    made.graph.ClearField("initializer")
-    for tensor in proto.graph.initializer:
-        if count(tensor) <= shapes.HEAVY and held(tensor):
-            made.graph.initializer.append(tensor)
-        elif tensor.name not in given:
-            made.graph.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            )
-    return made
 
 
 def _inlined(proto: Any) -> Any:

@@ -14,6 +14,7 @@ PLACEMENT = ("inspect", "release", "--placement")
 FOR = ("inspect", "m.onnx", "--for", "{}")
 GATE = ("gate", "m.onnx", "--baseline", "m.onnx", "--config", "{}", "--quiet")
 POINTED = ("gate", "m.onnx", "--baseline", "{}", "--quiet")
+HISTORY = ("creep", "--history", "{}")
 DEEP = 50_000
 TARGET = 'description = "made up"\nengines = ["onnxruntime_cpu"]\nlocal = false\n'
 CANDIDATE = {
@@ -172,6 +173,13 @@ def _settings() -> Iterator[Case]:
         ("baselines with an unknown key", _baselines({"m": {"relase": 1}}), "relase"),
     ):
         yield Case(name, _beside("b.json", content), says=(said,), command=POINTED)
+
+    for name, content, said in (
+        ("history that nests", "[" * DEEP + "\n", "line 1: it is not JSON"),
+        ("history with an unknown key", '{"nmae": "m"}\n', "Did you mean 'name'?"),
+        ("history of another kind", "3\n", "line 1: it is not JSON: not an object"),
+    ):
+        yield Case(name, _beside("h.jsonl", content), says=(said,), command=HISTORY)
 
 
 def _baselines(entries: Any) -> str:
