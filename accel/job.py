@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from accel import arrays, sources, store, workload
 from accel.errors import AccelError, UsageError
-from accel.measure import child, machine
+from accel.measure import child, limits, machine
 from accel.protocols import Quantized
 from accel.using import Using
 from accel.values import Feed, Options, Refusal, Request, Split, Target, Workload
@@ -208,6 +208,7 @@ def _weights(job: Job) -> str:
         str,
         log=job.log("weights"),
         timeout_s=READ_LIMIT_S,
+        memory_bytes=limits.machine_bytes(),
     )
 
 
