@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from accel import catalog, graph, store
 from accel.errors import AccelError, UsageError
 from accel.job import Job, pick, step
-from accel.measure import child
+from accel.measure import child, limits
 from accel.naming import graph_key, styled
 from accel.protocols import Calibration, Engine, Probe, Quantized
 from accel.search import MODULE, MODULE_OPTION
@@ -198,7 +198,9 @@ def _in_child(
 
     def make(folder: Path) -> T:
         log = job.log(f"{name}-{store.digest_json(key)[:10]}")
-        return child.call(verb, {**words, "out": folder}, kind, log=log, timeout_s=limit_s)
+        words_there = {**words, "out": folder}
+        most = limits.machine_bytes()
+        return child.call(verb, words_there, kind, log=log, timeout_s=limit_s, memory_bytes=most)
 
     return step(job, name, key, kind, make)
 
@@ -228,6 +230,7 @@ def build(job: Job, model: Model, engine: str, options: Options) -> store.Step[P
             folder,
             log=job.log(f"build-{store.digest_json(key)[:10]}"),
             timeout_s=BUILD_LIMIT_S,
+            memory_bytes=limits.target_bytes(job.target),
         )
         return dataclasses.replace(plan, facts={**plan.facts, **key["module"]})
 

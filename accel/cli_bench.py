@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from click.core import ParameterSource
 
 from accel.cli_steps import plan_of
 from accel.errors import AccelError, UsageError
+from accel.scratch import scratch
 from accel.shell import Amount, emit, output_options, say
 
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
@@ -63,9 +63,10 @@ def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, 
     if out is not None:
         with store.disk(out):
             out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
-        plans, requests = _arms(models, engine, data, Path(folder))
-        place, kept = out or Path(folder, "bench"), out is not None
+    bad: AccelError | None = None
+    with scratch(lambda: bad is not None) as folder:
+        plans, requests = _arms(models, engine, data, folder)
+        place, kept = out or folder / "bench", out is not None
         progress = None if quiet else lambda text: say(text, err=True)
         if words["scenario"] is None:
             timed = step.bench(
@@ -146,9 +147,11 @@ def beside_fp32(release: Any, work: Path) -> Any:
     fp32 = [b for b in release.baselines if b.plan is not None and b.engine != "torch_eager"]
     plans = {b.name: _stored(b.plan, work.absolute() / "store") for b in fp32[-1:]}
     plans["release"] = release.winner.plan
-    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
-        timed = step.bench(plans, releases.requests(release.path), Path(folder))
-        return timing.arms(timed, kept=False)
+    found: Any = ()
+    with scratch(lambda: trouble(found) is not None) as folder:
+        timed = step.bench(plans, releases.requests(release.path), folder)
+        found = timing.arms(timed, kept=False)
+    return found
 
 
 def _stored(plan: Any, root: Path) -> Any:

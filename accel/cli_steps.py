@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from accel.errors import UsageError
+from accel.scratch import scratch
 from accel.shell import emit, output_options, say
 
 
@@ -164,12 +165,12 @@ def check(
     from accel.measure.outputs import outputs
     from accel.steps import check as step
 
-    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
-        yardstick, requests = plan_of(against, "reference", "cpu-local", Path(folder, "a"), data)
-        plan, _requests = plan_of(model, engine, "cpu-local", Path(folder, "b"), data)
+    with scratch() as folder:
+        yardstick, requests = plan_of(against, "reference", "cpu-local", folder / "a", data)
+        plan, _requests = plan_of(model, engine, "cpu-local", folder / "b", data)
         feeds = [r.inputs for r in requests]
-        expected = outputs(yardstick, feeds, Path(folder, "c"))
-        found = step.check(plan, expected, feeds, Path(folder, "d"))
+        expected = outputs(yardstick, feeds, folder / "c")
+        found = step.check(plan, expected, feeds, folder / "d")
     lines = [f"{o.name}: max abs {o.max_abs:.3g}, cosine {o.cosine_min:.6f}, SQNR {o.sqnr_db:.1f} dB" for o in found.outputs]  # fmt: skip
     lines += _where(plan)
     bad = CandidateBroken("; ".join(found.reasons)) if found.gross else None
@@ -191,7 +192,7 @@ def evaluate(model: Path, source: str, split: Any, engine: str, as_json: bool, *
 
     model = model.absolute()  # the user's code may change the folder
     problem = workload.load(source)
-    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
-        plan, _requests = plan_of(model, engine, "cpu-local", Path(folder, "plan"), None)
-        score = step.evaluate(plan, problem, split, Path(folder))
+    with scratch() as folder:
+        plan, _requests = plan_of(model, engine, "cpu-local", folder / "plan", None)
+        score = step.evaluate(plan, problem, split, folder)
     emit("score", score, [f"{score.metric}: {score.value:.4f} {score.unit} ({split})"], as_json)

@@ -87,6 +87,8 @@ def timed(
             warmup_calls=max(3, WARM_CALLS // len(job.requests)),
             seed=job.seed,
             keep=keep,
+            log=job.log(verb),
+            target=job.target,
             **protocol,
         )
         instrument.require_fit([m for m in found if isinstance(m, Measurement)])

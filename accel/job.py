@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from accel import arrays, sources, store, workload
 from accel.errors import AccelError, UsageError
 from accel.guard import guarded
-from accel.measure import child, machine
+from accel.measure import child, limits, machine
 from accel.protocols import Quantized
 from accel.using import Using
 from accel.values import Feed, Options, Refusal, Request, Split, Target, Workload
@@ -209,6 +209,7 @@ def _weights(job: Job) -> str:
         str,
         log=job.log("weights"),
         timeout_s=READ_LIMIT_S,
+        memory_bytes=limits.machine_bytes(),
     )
 
 

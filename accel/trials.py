@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accel import arrays, artefacts, floors, graph, padding, stats
+from accel import arrays, artefacts, floors, graph, padding, stats, store
 from accel.artefacts import build, device
 from accel.errors import AccelError, concerns_all
 from accel.job import Job, pick, step
@@ -79,7 +79,7 @@ def check(job: Job, plan: Plan, yardstick: Plan) -> str:
     expected = outputs(job, yardstick, feeds)
 
     def make(folder: Path) -> CheckResult:
-        return check_step.check(plan, expected, feeds, folder)
+        return check_step.check(plan, expected, feeds, folder, **_held(job, "check", key))
 
     result = step(job, "check", key, CheckResult, make).value
     return "; ".join(result.reasons)
@@ -90,7 +90,8 @@ def outputs(job: Job, plan: Plan, feeds: Sequence[Feed]) -> Path:
     key = {"plan": identity(plan), "feeds": arrays.digest(feeds), **here(job)}
 
     def make(folder: Path) -> OutputsFile:
-        return OutputsFile(evaluate_step.outputs(plan, feeds, folder))
+        held = _held(job, "outputs", key)
+        return OutputsFile(evaluate_step.outputs(plan, feeds, folder, **held))
 
     return step(job, "outputs", key, OutputsFile, make).value.path
 
@@ -100,7 +101,8 @@ def screen(job: Job, plan: Plan) -> Measurement:
     key = {"plan": identity(plan), **here(job)}
 
     def make(folder: Path) -> Measurement:
-        return instrument.quick(plan, job.requests, folder, budget_s=SCREEN_BUDGET_S)
+        held = _held(job, "screen", key)
+        return instrument.quick(plan, job.requests, folder, budget_s=SCREEN_BUDGET_S, **held)
 
     return step(job, "screen", key, Measurement, make).value
 
@@ -119,11 +121,19 @@ def score(job: Job, plan: Plan, split: Split, yardstick: Plan) -> Score:
     reference = None if job.digests[split] else outputs(job, yardstick, feeds)
 
     def make(folder: Path) -> Score:
+        held = _held(job, "evaluate", key)
         return evaluate_step.evaluate(
-            plan, job.workload, split, folder, reference=reference, feeds=feeds
+            plan, job.workload, split, folder, reference=reference, feeds=feeds, **held
         )
 
     return step(job, "evaluate", key, Score, make).value
+
+
+def _held(job: Job, verb: str, key: Options) -> dict[str, Any]:
+    """Whose memory a process is held to, and where it prints: not in the step's folder, since a step
+    that fails takes that with it, and its error names the log."""
+    log = job.log(f"{verb}-{store.digest_json(key)[:10]}")
+    return {"log": log, "target": job.target}
 
 
 def failed(candidate: Candidate, error: AccelError) -> Candidate:

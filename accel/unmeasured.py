@@ -149,8 +149,9 @@ def advice(job: Job, model: Model, yardstick: Plan) -> str:
         expected = trials.outputs(job, yardstick, feeds)
 
         def score(folder: Path) -> Score:
+            log = job.log(f"advise-{model.digest[:10]}")
             return evaluate_step.evaluate(
-                plan, unlabelled, "search", folder, reference=expected, feeds=feeds
+                plan, unlabelled, "search", folder, reference=expected, feeds=feeds, log=log
             )
 
         plans = {"plan": trials.identity(plan), "yardstick": trials.identity(yardstick)}

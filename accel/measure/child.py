@@ -34,6 +34,7 @@ POLL_S = 0.02  # how often memory and time limits are looked at
 # For an interpreter to end behind its result. Torch's compile workers may hold one up for 300 s
 # (PyTorch 2.11, torch/_inductor/compile_worker/subproc_pool.py, SubprocPool.shutdown).
 LINGER_S = 20.0
+PAGE_BYTES = 4096  # of any file, on a disk
 STACKS, STACKS_S = signal.SIGUSR1, 0.5  # asks a child to write into its log where its threads are
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -194,7 +195,17 @@ def raise_data(data: Mapping[str, str], what: str, log: Path) -> typing.NoReturn
     kind = getattr(errors, data["class"], None) if data["class"] else None
     if isinstance(kind, type) and issubclass(kind, AccelError):
         raise kind(data["message"])
+    _require_room(log)
     raise CandidateBroken(f"{what} failed: {data['message']}. The whole story: less {log}")
+
+
+def _require_room(log: Path) -> None:
+    """Raise EnvironmentProblem where nothing can be written: whatever failed there is not to blame. (A
+    runtime whose file was cut short says anything, or dies.)"""
+    for place in (log.parent, Path(os.environ.get("TMPDIR", "/tmp"))):
+        with store.disk(place):
+            store.write(place / f".room-{os.getpid()}", bytes(PAGE_BYTES))
+            (place / f".room-{os.getpid()}").unlink()
 
 
 def _watch(
@@ -225,8 +236,7 @@ def _hung(process: subprocess.Popen[bytes], timeout_s: float) -> str:
 def _result(kind: type[T], path: Path, trouble: str, function: str, log: Path) -> T:
     if trouble or not path.exists():
         trouble = trouble or "ended without a result"
-        with store.disk(path.parent):  # where nothing can be written, nobody could answer
-            path.with_suffix(".tried").write_bytes(bytes(4096))
+        _require_room(log)
         raise CandidateBroken(f"{function} {trouble}. What it printed: less {log}")
     try:
         data = json.loads(path.read_bytes())

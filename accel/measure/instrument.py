@@ -11,17 +11,17 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accel import arrays
 from accel.errors import AccelError, CandidateBroken, InstrumentUnfit, concerns_all
-from accel.measure import load, machine
+from accel.measure import limits, load, machine
 from accel.measure.tally import Tally, measurement
 from accel.measure.worker import Block, Worker
-from accel.values import Measurement, Plan, Refusal, Request
+from accel.values import Measurement, Plan, Refusal, Request, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,6 +55,8 @@ class _Setup:
     warmup_calls: int
     out: Path
     seed: int
+    log: Path | None = None
+    target: Target | None = None
 
 
 def compare(
@@ -72,6 +74,8 @@ def compare(
     progress: Progress | None = None,
     memory_bytes: int | None = None,
     keep: Keep | None = None,
+    log: Path | None = None,
+    target: Target | None = None,
 ) -> Found:
     """Every arm's samples, in the arms' order; a Refusal, with the reason, for an arm that died.
 
@@ -81,8 +85,10 @@ def compare(
     `warmup_calls`: passes over all requests before the first round, the same for every arm.
     `memory_bytes` (default: what is free now) decides whether all arms are loaded at once or one
     after another inside each epoch. `progress` gets a line of text before each epoch. `keep` makes an
-    epoch, or knows it from an earlier run: each is drawn from the seed and its number alone."""
+    epoch, or knows it from an earlier run: each is drawn from the seed and its number alone. What arms
+    print goes to "<stem of log>-<arm>.log", in `out` without `log`. `target`: whose memory they have."""
     setup = _setup(requests, rounds, block_s, warmup_calls, out, seed)
+    setup = replace(setup, log=log, target=target)
     tallies = [Tally() for _ in arms]
     together = _fit_together(arms, memory_bytes)
     most = max(epochs, most_epochs or 0)
@@ -114,8 +120,16 @@ def _found(
     )
 
 
-def quick(plan: Plan, requests: Sequence[Request], out: Path, *, budget_s: float) -> Measurement:
+def quick(
+    plan: Plan,
+    requests: Sequence[Request],
+    out: Path,
+    *,
+    budget_s: float,
+    **held: Any,
+) -> Measurement:
     """A rough timing for screening: one process, two rounds, about `budget_s` seconds of calls.
+    `held`: the log and the target of `compare`.
 
     Raises CandidateBroken when the plan does not load or run."""
     groups = len({r.group for r in requests})
@@ -127,6 +141,7 @@ def quick(plan: Plan, requests: Sequence[Request], out: Path, *, budget_s: float
         rounds=2,
         block_s=budget_s / (2 * groups),
         warmup_calls=2,
+        **held,
     )[0]
     if isinstance(found, Refusal):
         raise CandidateBroken(found.reason)
@@ -203,7 +218,7 @@ def _epoch(
     workers: dict[int, Worker] = {}
     try:
         for i, arm in arms.items():
-            workers[i] = Worker(arm.name, setup.out / f"{_file(i, arm)}.log")
+            workers[i] = Worker(arm.name, _log(setup, i, arm))
             start = partial(_start, setup, workers[i], arm, tallies[i])
             _guarded(workers[i], tallies[i], start)
         for number in range(setup.rounds):
@@ -232,10 +247,14 @@ def _guarded(worker: Worker, tally: Tally, action: Callable[[], None]) -> None:
 
 
 def _start(setup: _Setup, worker: Worker, arm: Arm, tally: Tally) -> None:
+    if setup.target is not None:
+        limits.hold(worker, setup.target)
     load_s, cold_s = worker.load(arm.plan, setup.requests)
     tally.load_s.append(load_s)
     tally.cold_s.append(cold_s)
     worker.ask("warm", count=setup.warmup_calls)
+    if setup.target is not None:
+        limits.require(worker, setup.target)
     worker.stop()
 
 
@@ -278,6 +297,13 @@ def _watched(
     after = load.now()
     foreign = load.foreign_cores(before, after, block.own_s)
     return block, foreign, load.disturbed(foreign, after.wall_s - before.wall_s, machine.cores())
+
+
+def _log(setup: _Setup, i: int, arm: Arm) -> Path:
+    name = f"{_file(i, arm)}.log"
+    return (
+        setup.out / name if setup.log is None else setup.log.with_name(f"{setup.log.stem}-{name}")
+    )
 
 
 def _file(i: int, arm: Arm) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from accel import catalog
 from accel import target as targets
 from accel.errors import AccelError
 from accel.measure import child, here, machine
 from accel.protocols import Probe
+from accel.scratch import scratch
 from accel.values import Options
 
 LIMIT_S = 120.0
@@ -43,18 +42,13 @@ def _targets() -> Mapping[str, str]:
 
 
 def _probe(function: str, words: Options) -> Probe:
-    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
-        try:
-            return child.call(
-                function,
-                words,
-                Probe,
-                log=Path(folder, "log"),
-                timeout_s=LIMIT_S,
-            )
-        except AccelError as error:
-            reason, _, fix = str(error).partition(" Run: ")
-            return Probe(False, reason=reason, fix=fix)
+    try:
+        with scratch() as folder:
+            log = folder / "probe.log"
+            return child.call(function, words, Probe, log=log, timeout_s=LIMIT_S)
+    except AccelError as error:
+        reason, _, fix = str(error).partition(" Run: ")
+        return Probe(False, reason=reason, fix=fix)
 
 
 def ask(engine: str) -> Probe:

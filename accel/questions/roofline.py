@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from accel import roofline, target
 from accel.measure import ceiling, child, machine
 from accel.measure.ceiling import Ceilings
 from accel.roofline import Floor, Peak
+from accel.scratch import scratch
 from accel.values import Target
 
 
@@ -53,6 +53,6 @@ def ask(path: Path, name: str, sizes: Mapping[str, int]) -> Roofline:
 
 def _measured(device: Target) -> Ceilings:
     words = {"threads": device.threads or machine.cores()}
-    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
-        log = Path(folder, "log")
+    with scratch() as folder:
+        log = folder / "ceiling.log"
         return child.call(ceiling.VERB, words, Ceilings, log=log, timeout_s=ceiling.LIMIT_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from accel import arrays
 from accel.measure.closeness import CheckResult, OutputCheck, comparable, compare, cosine
@@ -13,9 +14,13 @@ from accel.values import Feed, Plan
 __all__ = ["CheckResult", "OutputCheck", "check", "comparable", "compare", "cosine"]
 
 
-def check(plan: Plan, expected: Path, feeds: Sequence[Feed], out: Path) -> CheckResult:
+def check(
+    plan: Plan, expected: Path, feeds: Sequence[Feed], out: Path, **where: Any
+) -> CheckResult:
     """Run the feeds in a fresh process and compare with `expected`, an .npz of outputs per feed.
+
+    `where`: the log and the target of `outputs`.
 
     Raises CandidateBroken when the plan does not load or run, UsageError for a broken .npz,
     NoBaseline where that holds no finite value."""
-    return compare(arrays.load(expected), arrays.load(outputs(plan, feeds, out)))
+    return compare(arrays.load(expected), arrays.load(outputs(plan, feeds, out, **where)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,23 @@ def evaluate(
     *,
     reference: Path | None = None,
     feeds: Sequence[Feed] | None = None,
+    **where: Any,
 ) -> Score:
     """The workload's metric over its labelled samples; every row is kept in out/"rows.npy".
 
     Without labels, closeness to `reference` (the .npz that `outputs` wrote for the fp32 baseline on
     the same `feeds`) stands in and `fidelity` is set; `feeds` default to the workload's requests.
+    `where`: the log and the target of `outputs`.
     Raises UsageError where neither is there, CandidateBroken when the plan does not run or the
     metric comes out NaN."""
     samples = workloads.samples(workload, split)
     if samples is None:
-        return _fidelity(plan, feeds or default_feeds(workload), reference, split, out)
+        feeds = feeds or default_feeds(workload)
+        return _fidelity(plan, feeds, reference, split, out, where)
     if not samples:
         raise UsageError(f"{workload.source}: samples({split!r}) yields nothing; 1 is the least.")
     flat = [feed for calls, _ in samples for feed in calls]
-    answers = iter(arrays.load(outputs(plan, flat, out)))
+    answers = iter(arrays.load(outputs(plan, flat, out, **where)))
     per_sample = [tuple(next(answers) for _ in calls) for calls, _ in samples]
     rows = workloads.rows(workload, per_sample, [label for _, label in samples])
     return Score(
@@ -61,14 +64,19 @@ def default_feeds(workload: Workload) -> list[Feed]:
 
 
 def _fidelity(
-    plan: Plan, feeds: Sequence[Feed], reference: Path | None, split: Split, out: Path
+    plan: Plan,
+    feeds: Sequence[Feed],
+    reference: Path | None,
+    split: Split,
+    out: Path,
+    where: Mapping[str, Any],
 ) -> Score:
     if reference is None or not feeds:
         raise UsageError(
             "There are neither labelled samples nor reference outputs to score against. "
             "Add samples(split), row and metric to the workload, or inputs()."
         )
-    want, got = arrays.load(reference), arrays.load(outputs(plan, feeds, out))
+    want, got = arrays.load(reference), arrays.load(outputs(plan, feeds, out, **where))
     if len(want) != len(got):
         raise UsageError(f"{reference} holds outputs of {len(want)} feeds, not of {len(got)}.")
     _saved(out / "cosine.npy", closeness.cosines(want, got))

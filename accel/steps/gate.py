@@ -8,7 +8,6 @@ command goes on from there, and a verdict that was reached stays reached.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,11 +44,13 @@ from accel.gating import (
     writing,
 )
 from accel.gating.verdicts import Judged
+from accel.scratch import scratch
 from accel.steps import _circumstances as circumstances
 from accel.steps._question import Question, called, question
 from accel.steps._subject import subject
 
 Progress = Callable[[str], None]
+NAMES_A_LOG = ("broken", "no baseline")  # what a process printed before it broke
 SPEEDS = ("p50", "p99", "throughput")
 
 
@@ -90,9 +91,11 @@ def gate(
     except NoBaseline as error:
         report = _missing(candidate, baseline, name, str(error))
     else:
-        with tempfile.TemporaryDirectory(prefix="accel-gate-") as scratch:
-            draft = _draft(wish, Path(scratch), engine, data)
-            report = _guarded(draft, lambda: _measured(draft, wish, work, seen, say))
+        found: list[Report] = []
+        with scratch(lambda: found[-1].outcome in NAMES_A_LOG, prefix="accel-gate-") as place:
+            draft = _draft(wish, place, engine, data)
+            found.append(_guarded(draft, lambda: _measured(draft, wish, work, seen, say)))
+        report = found[-1]
     options = {
         "name": name, "reference": reference, "workload": workload, "engine": engine,
         "data": data, "config": config, "work": work, "out": out,
