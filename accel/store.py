@@ -10,7 +10,6 @@ When it was last asked for is the time of its lock's file (see `accel.cache`).
 from __future__ import annotations
 
 import errno
-import functools
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
-from accel import manifest
+from accel import itself, manifest
 from accel.errors import EnvironmentProblem, UsageError
 from accel.using import Using, locked
 
@@ -33,42 +32,6 @@ DIGITS = 20  # of a key's digest in a folder's name: 80 bits
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ROOM = "No usable temporary directory"
 REFUSED = (*FULL, errno.EROFS)  # whoever was writing: never the fault of what was to be written
-ABOVE_THE_STEPS = {
-    "cli.py",
-    "cache.py",
-    "cli_bless.py",
-    "cli_cache.py",
-    "cli_calibrate.py",
-    "cli_explain.py",
-    "causes",
-    "explaining",
-    "cli_gate.py",
-    "cli_bench.py",
-    "cli_inspect.py",
-    "cli_kernels.py",
-    "cli_steps.py",
-    "cli_ledger.py",
-    "cli_release.py",
-    "cli_legality.py",
-    "shell.py",
-    "terminal.py",
-    "questions",
-    "report",
-    "pipeline.py",
-    "stages.py",
-    "scoring.py",
-    "certifying.py",
-    "deciding.py",
-    "finishing.py",
-    "mending.py",
-    "naming.py",
-    "unfinished.py",
-    "search.py",
-    "constraints.py",
-    "testing.py",
-    "pytest_plugin.py",
-    "pytest_gate.py",
-}
 
 
 @dataclass(frozen=True)
@@ -96,7 +59,7 @@ def run(
     `using`: the run that needs the step's files for longer than this call.
     Raises EnvironmentProblem when the disk is full or not writable."""
     with disk(root):
-        full = {"verb": verb, "accel": source_digest(), **key}
+        full = {"verb": verb, "accel": itself.digest(), **key}
         folder = root / name(full)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with asked(folder, using):
@@ -166,20 +129,6 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@functools.cache
-def source_digest() -> str:
-    """Digest of accel's own Python source: a changed tool never reuses an old result.
-
-    What only asks, prints or arranges steps cannot change a step's result and is left out."""
-    total = hashlib.sha256()
-    root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root).as_posix()
-        if name.partition("/")[0] not in ABOVE_THE_STEPS:
-            total.update(name.encode() + path.read_bytes())
-    return total.hexdigest()[:20]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from accel import arrays, artefacts, floors, graph, padding, stats, store
 from accel.artefacts import build, device
 from accel.errors import AccelError, concerns_all
 from accel.job import Job, pick, step
-from accel.measure import instrument
+from accel.measure import screening
 from accel.protocols import Engine
 from accel.steps import check as check_step
 from accel.steps import evaluate as evaluate_step
@@ -102,7 +102,7 @@ def screen(job: Job, plan: Plan) -> Measurement:
 
     def make(folder: Path) -> Measurement:
         held = _held(job, "screen", key)
-        return instrument.quick(plan, job.requests, folder, budget_s=SCREEN_BUDGET_S, **held)
+        return screening.quick(plan, job.requests, folder, budget_s=SCREEN_BUDGET_S, **held)
 
     return step(job, "screen", key, Measurement, make).value
 

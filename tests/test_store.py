@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from accel import store
+from accel import itself, store
 from accel.errors import EnvironmentProblem
 from accel.values import Model
 
@@ -135,7 +135,7 @@ def test_the_record_holds_the_whole_key(tmp_path: Path) -> None:
     step = store.run(tmp_path, "export", {"k": {"a": 1}}, Model, _model)
     record = json.loads((step.folder / "record.json").read_text())
     assert record["key"]["k"] == {"a": 1}
-    assert record["key"]["accel"] == store.source_digest()
+    assert record["key"]["accel"] == itself.digest()
 
 
 def test_a_damaged_step_is_mentioned(tmp_path: Path) -> None:

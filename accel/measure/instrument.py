@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accel import arrays
-from accel.errors import AccelError, CandidateBroken, InstrumentUnfit, concerns_all
+from accel.errors import AccelError, InstrumentUnfit, concerns_all
 from accel.measure import limits, load, machine
 from accel.measure.tally import Tally, measurement
 from accel.measure.worker import Block, Worker
@@ -118,34 +118,6 @@ def _found(
         )
         for i, (arm, tally) in enumerate(zip(arms, tallies, strict=True))
     )
-
-
-def quick(
-    plan: Plan,
-    requests: Sequence[Request],
-    out: Path,
-    *,
-    budget_s: float,
-    **held: Any,
-) -> Measurement:
-    """A rough timing for screening: one process, two rounds, about `budget_s` seconds of calls.
-    `held`: the log and the target of `compare`.
-
-    Raises CandidateBroken when the plan does not load or run."""
-    groups = len({r.group for r in requests})
-    found = compare(
-        [Arm("quick", plan)],
-        requests,
-        out,
-        epochs=1,
-        rounds=2,
-        block_s=budget_s / (2 * groups),
-        warmup_calls=2,
-        **held,
-    )[0]
-    if isinstance(found, Refusal):
-        raise CandidateBroken(found.reason)
-    return found
 
 
 def columns(measurement: Measurement) -> dict[str, NDArray[Any]]:

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from accel import testing
 from accel.errors import CandidateBroken, InstrumentUnfit, UsageError
-from accel.measure import instrument, load, machine
+from accel.measure import instrument, load, machine, screening
 from accel.measure.instrument import Arm
 from accel.measure.tally import Tally, measurement
 from accel.measure.worker import Block, Worker
@@ -296,7 +296,7 @@ def test_a_plan_that_does_not_load_is_broken(model: Model, tmp_path: Path) -> No
     broken.write_bytes(b"\x08\x08garbage")
     plan = testing.plan(Model(broken, "broken", model.inputs, model.outputs))
     with pytest.raises(CandidateBroken, match="ONNX Runtime refuses the graph"):
-        instrument.quick(plan, [testing.request(model)], tmp_path, budget_s=0.01)
+        screening.quick(plan, [testing.request(model)], tmp_path, budget_s=0.01)
 
 
 @pytest.mark.parametrize("there", ["plans", "requests", "neither"])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from accel import artefacts, finals, floors, heats, mixing, store, trials, unmeasured
+from accel import artefacts, finals, floors, heats, itself, mixing, store, trials, unmeasured
 from accel.cuda import ledger
 from accel.job import Job
 from accel.measure import ceiling
@@ -124,7 +124,7 @@ def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
         def run(root: Path, seen: str, key: Mapping[str, Any], *_: Any) -> Step[Any]:
             if seen != verb.partition(" ")[0]:
                 return Step(earlier[seen], root, True, 0.0)
-            raise Asked(store.name({"verb": seen, "accel": store.source_digest(), **key}))
+            raise Asked(store.name({"verb": seen, "accel": itself.digest(), **key}))
 
         monkeypatch.setattr(store, "run", run)
         with pytest.raises(Asked) as found:
@@ -339,7 +339,7 @@ def test_accels_own_source_is_in_every_key(
 ) -> None:
     """A changed tool reuses nothing."""
     before = {verb: named(verb, call) for verb, call in STEPS.items()}
-    monkeypatch.setattr(store, "source_digest", lambda: "edited")
+    monkeypatch.setattr(itself, "digest", lambda: "edited")
     assert all(named(verb, call) != before[verb] for verb, call in STEPS.items())
 
 
@@ -356,15 +356,15 @@ HARMLESS = {
 
 def test_no_step_is_made_by_code_that_its_key_does_not_see() -> None:
     """What is left out of the digest of accel's source is imported by nothing that makes a step."""
-    above = {name.removesuffix(".py") for name in store.ABOVE_THE_STEPS}
+    above = {name.removesuffix(".py") for name in itself.ABOVE_THE_STEPS}
     root = ROOT / "accel"
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
-        if name.partition("/")[0] in store.ABOVE_THE_STEPS:
+        if name.partition("/")[0] in itself.ABOVE_THE_STEPS:
             continue
         found = {part for module in imports(path) for part in module.split(".")[1:2]}
         assert found & above <= HARMLESS.get(name, set()), name
-    for name in store.ABOVE_THE_STEPS:
+    for name in itself.ABOVE_THE_STEPS:
         text = (root / name).read_text() if name.endswith(".py") else ""
         assert "step(job," not in text, name
         assert "store.run(" not in text, name
