@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from accel import arrays
+from accel import arrays, store
+from accel.errors import AccelError, CandidateBroken
 from accel.values import Feed
 
 MARGIN = 4.0  # a kernel picked otherwise on the same class of machine moves the last digits only
@@ -59,3 +60,23 @@ def _nan_max(a: float, b: float) -> float:
 
 def _part(feed: Feed, prefix: str) -> Feed:
     return {k.removeprefix(prefix): v for k, v in feed.items() if k.startswith(prefix)}
+
+
+def smoke(
+    root: Path, session: Callable[[Feed], Mapping[str, Any]], allowed: Mapping[str, float]
+) -> None:
+    """Raise CandidateBroken where a session errs by more than `allowed`, by output, on the golden inputs."""
+    try:
+        seen = errors(session, root)
+    except AccelError:
+        raise
+    except Exception as error:  # whatever a runtime throws
+        store.blame_the_disk(error)
+        raise CandidateBroken(f"{root} fails on its golden inputs: {error}") from None
+    for name, found in seen.items():
+        if not found["error"] <= allowed.get(name, 0.0):  # `not <=`: NaN fails too
+            raise CandidateBroken(
+                f"{root} refuses to run: output {name!r} is off by {found['error']:.3g} on the "
+                f"golden inputs, {allowed.get(name, 0.0):.3g} was allowed. "
+                f"Rebuild: sh {root / 'reproduce.sh'}"
+            )

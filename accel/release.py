@@ -45,10 +45,15 @@ def read(path: str | Path) -> Release:
     data = document(root)
     with complete(root):
         found = {k: data[k] for k in ("winner", "baselines", "table", "certificate", "verdict")}
-        try:
-            return manifest.load(Release, {"path": "./.", "files": files(data), **found}, root)
-        except UsageError as error:
-            raise UsageError(f"{root / MANIFEST}: {error}") from None
+        return part(Release, {"path": "./.", "files": files(data), **found}, root)
+
+
+def part(kind: type[T], data: Any, root: Path) -> T:
+    """A value that a manifest holds. Raises UsageError, which names the file, for what is another's."""
+    try:
+        return manifest.load(kind, data, root)
+    except UsageError as error:
+        raise UsageError(f"{root / MANIFEST}: {error}") from None
 
 
 @contextmanager
@@ -166,7 +171,7 @@ def load(path: str | Path, *, portable: bool = False) -> Loaded:
     require_intact(root)
     which = "portable" if portable else "winner"
     with complete(root):
-        candidate = manifest.load(Candidate, data[which], root)
+        candidate = part(Candidate, data[which], root)
         _built(root, candidate)
         if not portable:
             _same_class(root, data)
@@ -174,7 +179,7 @@ def load(path: str | Path, *, portable: bool = False) -> Loaded:
         asked = requests(root)
     session = start_portable(candidate, asked) if portable else start(candidate)
     try:
-        _smoke(root, session, allowed)
+        golden.smoke(root, session, allowed)
     except BaseException:
         session.close()
         raise
@@ -278,20 +283,3 @@ def _guarded(candidate: Candidate, call: Callable[[], T]) -> T:
     except Exception as error:  # whatever a runtime throws: none of it may cross the API
         store.blame_the_disk(error)
         raise CandidateBroken(f"{candidate.name} does not load: {error}") from None
-
-
-def _smoke(root: Path, session: Session, allowed: Mapping[str, float]) -> None:
-    try:
-        seen = golden.errors(session, root)
-    except AccelError:
-        raise
-    except Exception as error:  # as above
-        store.blame_the_disk(error)
-        raise CandidateBroken(f"{root} fails on its golden inputs: {error}") from None
-    for name, found in seen.items():
-        if not found["error"] <= allowed.get(name, 0.0):  # `not <=`: NaN fails too
-            raise CandidateBroken(
-                f"{root} refuses to run: output {name!r} is off by {found['error']:.3g} on the "
-                f"golden inputs, {allowed.get(name, 0.0):.3g} was allowed. "
-                f"Rebuild: sh {root / 'reproduce.sh'}"
-            )

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from accel import graph, manifest, release
+from accel import graph, release
 from accel import target as targets
 from accel.constraints import Constraints
 from accel.errors import CandidateBroken, UsageError
@@ -88,7 +88,7 @@ def read(path: str | Path) -> Unfinished:
             f"accel verify {root}"
         )
     with release.complete(root):
-        found = manifest.load(Unfinished, data[KEY], root)
+        found = release.part(Unfinished, data[KEY], root)
         if not found.roots:
             raise ValueError("without a root graph")
         paths = [model.path for model in _models(found)]

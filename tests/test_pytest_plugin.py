@@ -233,8 +233,8 @@ def test_the_command_line_bounds_the_epochs(inner: pytest.Pytester) -> None:
     ("call", "said"),
     [
         ('accel_gate(3, "b")', "got int (3)"),
-        ('accel_gate("pass.onnx", "b", budget="3")', "Budget p50=3"),
-        ('accel_gate("pass.onnx", "b", budget=3.0)', "Budget p50=3.0"),
+        ('accel_gate("pass.onnx", "b", budget="3")', "Budget 'p50=3'"),
+        ('accel_gate("pass.onnx", "b", budget=3.0)', "Budget 'p50=3.0'"),
         ('accel_gate("pass.onnx", "b", epochs=3)', "does not know epochs"),
         ('accel_gate("usage.onnx", "b")', "no such file: usage.onnx"),
     ],
