@@ -92,8 +92,8 @@ def gate(
         report = _missing(candidate, baseline, name, str(error))
     else:
         found: list[Report] = []
-        with scratch(lambda: found[-1].outcome in NAMES_A_LOG, prefix="accel-gate-") as place:
-            draft = _draft(wish, place, engine, data)
+        with scratch(lambda: found[-1].outcome in NAMES_A_LOG, prefix="accel-gate-") as folder:
+            draft = _draft(wish, folder, engine, data)
             found.append(_guarded(draft, lambda: _measured(draft, wish, work, seen, say)))
         report = found[-1]
     options = {

@@ -20,7 +20,7 @@ import pytest
 from accel import arrays, artefacts, floors, scoring, stages, store, testing, trials
 from accel.constraints import Constraints
 from accel.job import Job
-from accel.measure import instrument
+from accel.measure import screening
 from accel.protocols import Quantized
 from accel.steps import check as check_step
 from accel.steps import evaluate as evaluate_step
@@ -72,7 +72,7 @@ def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Job, Model]:
     monkeypatch.setattr(trials, "build", build)
     monkeypatch.setattr(check_step, "outputs", fake_outputs)
     monkeypatch.setattr(evaluate_step, "outputs", fake_outputs)
-    monkeypatch.setattr(instrument, "quick", fake_timing)
+    monkeypatch.setattr(screening, "quick", fake_timing)
     monkeypatch.setattr(floors, "floor_s", lambda *_: None)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # what it is for is not asked here
     return made, model
