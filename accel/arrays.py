@@ -45,7 +45,7 @@ def digest(feeds: Iterable[Mapping[str, Any]]) -> str:
     total = hashlib.sha256()
     for feed in feeds:
         for name in sorted(feed):
-            array = np.ascontiguousarray(feed[name])
+            array = np.asarray(feed[name], order="C")
             total.update(f"{name} {array.dtype.str} {array.shape};".encode())
             total.update(array.tobytes())
         total.update(b"|")

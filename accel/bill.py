@@ -6,6 +6,7 @@ All of it stands in the manifest too, so that the two can be held against each o
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from typing import Any
 
 from accel import manifest, release
 from accel.errors import AccelError, MissingExtra, UsageError
+from accel.plain import seen
 
 NOTED = "accel:installed-sha256"  # of a library: see provenance.installed
-MOST_BYTES = 64_000_000  # some 500 a component: far beyond any environment
+MOST_BYTES = release.LARGEST_BYTES  # some 500 a component: far beyond any environment
 KINDS = {".onnx": "machine-learning-model", ".npz": "data"}  # CycloneDX's names, by suffix
 
 
@@ -36,10 +38,16 @@ def parts(data: Mapping[str, Any]) -> tuple[Part, ...]:
 
     A release of an older accel tells of some libraries' versions only."""
     try:
-        return tuple(sorted(_parts(data)))
+        return tuple(sorted(map(_texts, _parts(data))))
     except (KeyError, TypeError, AttributeError) as error:
         what = f"{type(error).__name__} {error}"
         raise UsageError(f"{release.MANIFEST} is not complete: {what}. Pack it again.") from None
+
+
+def _texts(part: Part) -> Part:
+    if not all(isinstance(word, str) for word in dataclasses.astuple(part)):
+        raise TypeError(f"a part of {seen(part)}")
+    return part
 
 
 def _parts(data: Mapping[str, Any]) -> Iterator[Part]:

@@ -17,7 +17,10 @@ from accel.replacing import alone
 
 PLACES = ("store", "data")  # finished steps; calibration feeds as the workload yielded them
 KEPT = re.compile(rf"([a-z][a-z-]*)-([0-9a-f]{{{store.DIGITS}}})(\.npz)?")
-HALF = re.compile(r"\.tmp-([a-z][a-z-]*-[0-9a-f]+)-.*")
+HALF = re.compile(r"\.tmp-([a-z][a-z-]*-[0-9a-f]+)(?:\.npz)?-.*")
+DRAFT = re.compile(
+    r"\.?(\.tmp-[a-z][a-z-]*-[0-9a-f]{32})\.npz(?:\.[0-9a-f]{8})?"
+)  # of feeds: job.py
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,19 @@ def _scrap(place: Path) -> Iterator[Path]:
         with using.locked(store.lock(place / half[1]), wait=False) as lock:
             if lock is not None and path.exists():  # it may be finished by now
                 yield path
+    yield from _drafts(place)
     yield from sorted((place / store.QUARANTINE).glob("*"))
+
+
+def _drafts(place: Path) -> Iterator[Path]:
+    """Feeds that a killed run was writing: whoever writes some holds their lock."""
+    for path in sorted(place.glob(".*npz*")):
+        named = DRAFT.fullmatch(path.name)
+        if named is None:
+            continue
+        with using.locked(place / f"{named[1]}.lock", wait=False) as lock:
+            if lock is not None and path.exists():
+                yield path
 
 
 def _without_bare_locks(place: Path) -> None:

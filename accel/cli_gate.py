@@ -16,7 +16,7 @@ from accel.errors import (
     NoBaseline,
     Unmeasured,
 )
-from accel.shell import Amount, output_options, say
+from accel.shell import Amount, echo, output_options, say
 
 ENDINGS: dict[str, type[AccelError]] = {
     "fail": ConstraintError,
@@ -96,7 +96,7 @@ def gate(candidate: Path, baseline: Path, **words: Any) -> None:
     past = words["history"] and words["history"].absolute()  # user's code may change the folder
     report = step.gate(candidate, baseline, **_asked(words))
     if words["as_json"]:
-        click.echo(verdict_json.text(report))
+        echo(verdict_json.text(report))
     for line in gate_line.lines(report):
         say(line, err=words["as_json"])
     for line in writing.publish(report, os.environ):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from accel import arrays
 from accel.errors import UsageError
+from accel.plain import seen
 from accel.values import Feed, Port
 
+MOST_BYTES = 1 << 29  # of random numbers, while they are drawn
+MOST_AXES = 64  # numpy's own
 SEED = 20_261  # of the random feeds for an .onnx that came without data; any fixed number
 
 
@@ -67,14 +71,24 @@ def no_nan(what: str, name: str, array: Any) -> None:
 
 
 def random(ports: Sequence[Port]) -> Feed:
-    """Seeded normal numbers (ones for other dtypes); every open axis is 1."""
+    """Seeded normal numbers (ones for other dtypes); every open axis is 1.
+
+    Raises UsageError for an input larger than any that is meant."""
     import numpy as np
 
-    draw = np.random.default_rng(SEED)
+    draw, left = np.random.default_rng(SEED), MOST_BYTES
     feed = {}
     for port in ports:
         shape = [d if isinstance(d, int) else 1 for d in port.shape]
         kind = np.dtype(port.dtype)
+        # drawn as float64; an axis of 0 does not make the others small
+        wanted = 8 * math.prod(max(1, size) for size in shape)
+        left -= wanted
+        if len(shape) > MOST_AXES or left < 0:
+            raise UsageError(
+                f"Input {port.name!r} is {seen(shape)}: random numbers are made for {MOST_AXES} axes and "
+                f"{MOST_BYTES >> 20} MiB in all, at most. Give feeds of your own: --data feeds.npz"
+            )
         values = draw.standard_normal(shape) if kind.kind == "f" else np.ones(shape)
         feed[port.name] = values.astype(kind)
     return feed

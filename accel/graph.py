@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from accel import sound, tensors
+from accel import sound, sparse, tensors
 from accel.content import digest as digest
 from accel.errors import BadModel
 from accel.plain import shown
@@ -16,6 +16,7 @@ from accel.values import Model, Port
 
 INLINE_LIMIT_BYTES = 1_500_000_000  # protobuf refuses 2 GiB; weights go beside the file well before
 PROTOBUF_BYTES = 2**31 - 1  # of one message
+SHARED, SHARED_BYTES = 16, 1 << 30  # how often the same bytes may be read, where that is much
 STRANGERS = {  # first bytes -> what it really is
     b"version https://git-lfs": "a git-LFS pointer (run: git lfs pull)",
     b"<!DOCTYPE": "an HTML page (a failed download?)",
@@ -35,6 +36,15 @@ def open_model(path: Path) -> Any:
     return proto
 
 
+def dense(path: Path) -> Any:
+    """The same, its sparse weights written out in full: for what changes weights.
+
+    Raises BadModel like `open_model`, and where that is too large."""
+    proto = open_model(path)
+    sparse.expand(proto.graph)
+    return proto
+
+
 def checked(path: Path) -> Any:
     """The same, with what lies beside it looked at but not read: it may be larger than memory."""
     proto = skeleton(path)
@@ -42,8 +52,13 @@ def checked(path: Path) -> Any:
         raise BadModel(f"{path} holds no operators.")
     if wrong := sound.trouble(proto):
         raise BadModel(f"{path} is not a valid ONNX model: {shown(wrong.rstrip('.'), keep='')}.")
-    for tensor in filter(tensors.beside, tensors.every(proto)):
-        tensors.place(tensor, path)
+    places = [tensors.place(t, path) for t in tensors.every(proto) if tensors.beside(t)]
+    held = sum(one.stat().st_size for one in {place.path for place in places})
+    wanted = sum(place.length for place in places)
+    if wanted > max(
+        SHARED_BYTES, SHARED * held
+    ):  # tensors that are one share their bytes; not a thousand
+        raise BadModel(f"{path} reads {wanted} bytes of weights out of {held} beside it.")
     return proto
 
 
@@ -129,7 +144,7 @@ def skeleton(path: Path) -> Any:
         if "MaxDepth" in why:
             why = "its subgraphs lie too deep in one another (protobuf reads 100 messages)"
         raise BadModel(f"{path} is not a whole ONNX model: {why.rstrip('.')}.") from None
-    if wrong := sound.unreadable(proto):
+    if wrong := sound.beyond(proto) or sound.unreadable(proto):
         raise BadModel(f"{path} is damaged: {wrong}.")
     sound.spelled(proto)
     return proto

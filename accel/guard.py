@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import sysconfig
 import traceback
@@ -34,6 +35,14 @@ def guarded(what: str, call: Callable[[], T]) -> T:
     ) as error:  # exit() in a user's file must not end a run with 0
         text = f"{what} failed at {_place(error)}: {type(error).__name__}: {_said(error)}"
         raise UsageError(text) from None
+
+
+def number(what: str, call: Callable[[], object]) -> float:
+    """The same of a number; NaN where it fails, as on a draw of samples that are all of one class."""
+    try:
+        return guarded(what, lambda: float(call()))  # type: ignore[arg-type]  # what is no number raises
+    except UsageError:
+        return math.nan
 
 
 def _said(error: BaseException) -> str:

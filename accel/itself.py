@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # what only asks, prints or arranges steps
@@ -52,8 +54,14 @@ def digest() -> str:
     What only asks, prints or arranges steps cannot change a step's result and is left out."""
     total = hashlib.sha256()
     root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(_sources(root)):
         name = path.relative_to(root).as_posix()
         if name.partition("/")[0] not in ABOVE_THE_STEPS:
             total.update(name.encode() + path.read_bytes())
     return total.hexdigest()[:20]
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    """In a checkout kernels/ is a link, in a wheel it is not: both are followed, for one digest."""
+    for folder, _, names in os.walk(root, followlinks=True):
+        yield from (Path(folder) / name for name in names if name.endswith(".py"))

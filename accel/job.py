@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pickle
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from accel.values import Feed, Options, Refusal, Request, Split, Target, Workloa
 
 T = TypeVar("T")
 READ_LIMIT_S = 900.0
-MORE = ("onnxruntime-gpu", "numba-cuda", "ml_dtypes", "protobuf")  # where they are installed
+MORE = ("numba-cuda", "ml_dtypes", "protobuf")  # where they are installed
 EPOCHS, LEAST_EPOCHS = 8, 2  # one epoch cannot tell what another would differ by
 
 
@@ -167,7 +167,10 @@ def _samples_digest(problem: Workload, split: Split) -> str | None:
     labels = [_plainly(label) for _, label in found]
     groups = workload.clusters(problem, split, len(found))
     ids = None if groups is None else [_plainly(one) for one in groups]
-    return store.digest_json([arrays.digest(feeds), labels, ids])
+    calls = [
+        len(inputs) for inputs, _ in found
+    ]  # of each sample: which of the feeds belong together
+    return store.digest_json([arrays.digest(feeds), calls, labels, ids])
 
 
 def _plainly(label: Any) -> Any:
@@ -190,14 +193,17 @@ def _feeds_file(folder: Path, name: str, feeds: Iterable[Feed] | None, using: Us
     """All of them in one file, under a name that tells its content; memory holds one at a time."""
     if feeds is None:
         return None
-    draft = folder / f"{name}-{os.getpid()}.npz"
-    try:
-        arrays.save(draft, feeds)
-        path = folder / f"{name}-{arrays.digest(arrays.stream(draft))[: store.DIGITS]}.npz"
-        with store.asked(path, using):
-            draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    # no process number: in two containers both may be 1
+    draft = folder / f".tmp-{name}-{uuid.uuid4().hex}.npz"
+    with store.asked(draft, None):  # while it is held, accel cache prune knows that it is written
+        try:
+            arrays.save(draft, feeds)
+            path = folder / f"{name}-{arrays.digest(arrays.stream(draft))[: store.DIGITS]}.npz"
+            with store.asked(path, using):
+                draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+            store.lock(draft).unlink()
     return path
 
 

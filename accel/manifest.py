@@ -85,13 +85,13 @@ def document(kind: str, value: Any) -> str:
     )
 
 
-def read(path: Path) -> Any:
+def read(path: Path, most_bytes: int = LARGEST_BYTES) -> Any:
     """JSON from a file; a duplicate key, NaN and a number beyond all floats are refused.
 
     Raises UsageError naming the file and the first thing wrong."""
     try:
-        if (size := path.stat().st_size) > LARGEST_BYTES:
-            raise ValueError(f"{size / 1e6:.0f} MB; at most {LARGEST_BYTES / 1e6:.0f} MB are read")
+        if (size := path.stat().st_size) > most_bytes:
+            raise ValueError(f"{size / 1e6:.0f} MB; at most {most_bytes / 1e6:.0f} MB are read")
         return parsed(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not readable JSON: {error}") from None

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -26,8 +26,9 @@ from accel.errors import (
     UsageError,
 )
 from accel.loaded import Loaded
+from accel.plain import seen
 from accel.protocols import Engine, Session
-from accel.values import Candidate, Plan, Release, Request, Target
+from accel.values import Candidate, Options, Plan, Release, Request, Target
 
 T = TypeVar("T")
 MANIFEST, KIND = "accel.json", "accel/release"
@@ -35,6 +36,7 @@ KINDS_OF_FILE = ("artefacts", "measurements")
 BILL, SIGNATURE = "sbom.cdx.json", "model.sig"  # names by which others' tools know them
 UNSIGNED = ("digest", "signatures", "attached")  # what the manifest's own digest leaves out
 STRANGE = "not in the manifest"
+LARGEST_BYTES = 16 << 20  # of a manifest; three bytes of JSON may become 64 of memory
 
 
 def read(path: str | Path) -> Release:
@@ -61,7 +63,7 @@ def complete(root: Path) -> Iterator[None]:
     """Raise UsageError for what a manifest leads to that lacks a part, or holds another kind of thing there."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         what = f"{type(error).__name__} {error}"
         raise UsageError(f"{root / MANIFEST} is not complete: {what}. Pack it again.") from None
 
@@ -73,7 +75,7 @@ def document(root: Path) -> dict[str, Any]:
     path = root / MANIFEST
     if not path.is_file():
         raise UsageError(f"{root} is not a release: no {MANIFEST}. Make one with: accel optimize")
-    data = manifest.read(path)
+    data = manifest.read(path, LARGEST_BYTES)
     if not isinstance(data, dict) or data.get("schema") != KIND:
         raise UsageError(f"{root} is not a release: {MANIFEST} does not have the schema {KIND!r}.")
     if data.get("schema_version") != manifest.SCHEMA:
@@ -87,16 +89,16 @@ def document(root: Path) -> dict[str, Any]:
     return data
 
 
-def rewrite(root: Path, data: Mapping[str, Any]) -> None:
-    """Write the manifest anew, with its own digest, as a whole or not at all."""
+def rewrite(root: Path, data: Mapping[str, Any], draft: Path | None = None) -> None:
+    """Write the manifest anew, with its own digest, as a whole or not at all; `draft` as in store.write."""
     sealed = {**data, "digest": seal(data)}
-    store.write(root / MANIFEST, manifest.text(sealed) + "\n")
+    store.write(root / MANIFEST, manifest.text(sealed) + "\n", draft)
 
 
 def is_release(root: Path) -> bool:
     """Whether a folder was packed by accel, by this version or another."""
     try:
-        data = manifest.read(root / MANIFEST)
+        data = manifest.read(root / MANIFEST, LARGEST_BYTES)
     except UsageError:
         return False
     return isinstance(data, dict) and data.get("schema") == KIND
@@ -206,7 +208,17 @@ def _built(root: Path, candidate: Candidate) -> Plan:
             f"{root} was packed unmeasured: nothing is built. Run: accel finish {root}"
         )
     _inside(root, candidate.plan)
+    _no_code(candidate.plan.options)
     return candidate.plan
+
+
+def _no_code(options: Options) -> None:
+    """Raise UsageError for a plan that runs the user's module, as a baseline's does: no release holds one."""
+    if "workload" in options:
+        raise UsageError(
+            f"The manifest asks to run a Python file, {seen(options['workload'])}. A release never does: "
+            f"accel did not write this one."
+        )
 
 
 def start(candidate: Candidate) -> Session:
@@ -224,6 +236,7 @@ def start_portable(candidate: Candidate, asked: Sequence[Request]) -> Session:
     plan, engine = candidate.plan, _engine(candidate)
     if plan is None:
         raise Unmeasured(f"{candidate.name} has no graph: it was never built.")
+    _no_code(candidate.options)
     here = Target("here", "this machine", (candidate.engine,), local=True)
     folder = tempfile.TemporaryDirectory()  # lives as long as the session: it may read lazily
     build = functools.partial(engine.build, plan.model, here, candidate.options, asked)
@@ -242,9 +255,9 @@ def requests(path: str | Path) -> tuple[Request, ...]:
         return tuple(Request(r["group"], r["weight"], f) for r, f in zip(rows, feeds, strict=True))
 
 
-def require_intact(root: Path, but: str = "") -> None:
-    """Raise CandidateBroken where anything differs from what was packed; `but` is to be replaced."""
-    found = [line for line in differences(root) if not but or not line.startswith(f"{but}: ")]
+def require_intact(root: Path, but: Collection[str] = ()) -> None:
+    """Raise CandidateBroken where anything differs from what was packed; `but`: files to be replaced."""
+    found = [line for line in differences(root) if line.partition(": ")[0] not in but]
     if found:
         shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
         raise CandidateBroken(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +18,12 @@ def replacing(out: Path, may_replace: Callable[[Path], None]) -> Iterator[Path]:
     `may_replace` raises for what must be kept; it is asked again at the end, for what came since.
     What a killed process left is cleared first. Of two processes the later one stands."""
     out.parent.mkdir(parents=True, exist_ok=True)
+    folder = out.parent / f".{out.name}.packing-{uuid.uuid4().hex[:12]}"
     with alone(out.parent):
         _sweep(out)
-    may_replace(out)
-    folder = out.parent / f".{out.name}.packing-{os.getpid()}"
-    folder.mkdir()
+        may_replace(out)
+        folder.mkdir()
+        held = _locked(folder)  # others see by it that this one is at work, also from a container
     try:
         yield folder
         with alone(out.parent):
@@ -29,6 +31,7 @@ def replacing(out: Path, may_replace: Callable[[Path], None]) -> Iterator[Path]:
             _place(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
 
 
 @contextmanager
@@ -42,15 +45,30 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def _locked(folder: Path) -> int:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
 def _sweep(out: Path) -> None:
+    """What ends with ~ stands there under the lock of the folder alone: its process is gone."""
     for left in sorted(out.parent.glob(f".{out.name}.packing-*"), reverse=True):
-        pid = left.name.rpartition("-")[2].removesuffix("~")
-        if pid.isdigit() and int(pid) != os.getpid() and Path(f"/proc/{pid}").exists():
+        try:
+            held = _locked(left)
+        except BlockingIOError:
             continue  # another one, still at work
-        if left.name.endswith("~") and not out.exists():
-            left.rename(out)  # killed between the two renames of `_place`: the old one is whole
-        else:
-            shutil.rmtree(left)
+        try:
+            if left.name.endswith("~") and not out.exists():
+                left.rename(out)  # killed between the two renames of `_place`: the old one is whole
+            else:
+                shutil.rmtree(left)
+        finally:
+            os.close(held)
 
 
 def _place(folder: Path, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -15,6 +16,7 @@ from accel.errors import AccelError, EnvironmentProblem
 from accel.plain import shown
 
 BUG = 70
+PIPE_CLOSED = 141
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,9 +40,9 @@ def emit(
     if as_json:
         from accel import manifest
 
-        click.echo(manifest.document(kind, value))
+        echo(manifest.document(kind, value))
     for line in lines:
-        click.echo(shown(line, keep="\t"), err=as_json)
+        echo(shown(line, keep="\t"), err=as_json)
     if bad is not None:
         say(f"accel: {bad}", err=True)
         click.get_current_context().exit(bad.exit_code)
@@ -48,7 +50,19 @@ def emit(
 
 def say(text: object, err: bool = False) -> None:
     """A line for people."""
-    click.echo(shown(text), err=err)
+    echo(shown(text), err=err)
+
+
+def echo(text: str, err: bool = False) -> None:
+    """Write a line. A reader that has gone ends the command with 141, as it ends any other (128 +
+    SIGPIPE), not with click's 1: that is a gate that failed."""
+    try:
+        click.echo(text, err=err)
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), 2 if err else 1
+        )  # the last flush must not fail, too
+        raise SystemExit(PIPE_CLOSED) from None
 
 
 class Amount(click.ParamType):  # type: ignore[type-arg]
@@ -99,7 +113,7 @@ def run(command: click.Command) -> NoReturn:
     except _Terminated:
         _fail("Terminated. Finished steps are kept: run the same command to go on.", 143, words)
     except BrokenPipeError:
-        sys.exit(141)
+        sys.exit(PIPE_CLOSED)
     except OSError as error:
         if "--debug" in words:
             traceback.print_exc()
@@ -126,6 +140,6 @@ def _fail(message: str, code: int, words: list[str]) -> NoReturn:
     if "--json" in words:
         from accel import manifest
 
-        click.echo(manifest.document("error", {"message": message, "exit_code": code}))
+        echo(manifest.document("error", {"message": message, "exit_code": code}))
     say(f"accel: {message}", err=True)
     sys.exit(code)

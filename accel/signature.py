@@ -27,7 +27,7 @@ PUBLIC = (
     "a public key of an elliptic curve in PEM. Make it of the private one: "
     "openssl ec -in private.pem -pubout -out public.pem"
 )
-MOST_BYTES = 64_000_000  # a line of some 150 bytes a file: far beyond any release
+MOST_BYTES = 16_000_000  # a line of some 150 bytes a file: far beyond any release
 
 
 def signer(key: Path, password: str | None) -> Any:

@@ -14,10 +14,11 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from accel import tensors
+from accel import sparse, tensors
 
 IMPLIED = ("com.microsoft", "com.microsoft.nchwc", "com.microsoft.experimental")  # by ONNX Runtime
 FLOAT = 1  # of onnx.TensorProto's DataType
+MOST_NODES, MOST_FUNCTIONS = 500_000, 10_000  # the second is onnx's own
 OWN_IR = 4  # initializers need not be inputs since then
 
 
@@ -28,10 +29,18 @@ def trouble(proto: Any) -> str:
     return (
         _opsets(proto)
         or next((said for t in tensors.every(proto) if (said := tensors.trouble(t))), "")
+        or next((said for s in sparse.within(proto.graph) if (said := sparse.trouble(s))), "")
         or _recursive(proto)
         or _order(proto.graph)
         or _refused(proto)
     )
+
+
+def beyond(proto: Any) -> str:
+    """What is more than any model has: a node is two bytes of a file, and a hundred of memory."""
+    counts = ("nodes", len(proto.graph.node), MOST_NODES), ("functions", len(proto.functions), MOST_FUNCTIONS)  # fmt: skip
+    over = (f"{count:,} {what} are in it; {most:,} are read at most" for what, count, most in counts if count > most)  # fmt: skip
+    return next(over, "")
 
 
 def spelled(proto: Any) -> None:
@@ -89,10 +98,19 @@ def _recursive(proto: Any) -> str:
         (f.domain, f.name, f.overload): {(n.domain, n.op_type, n.overload) for n in _nodes(f)}
         for f in proto.functions
     }
-    left = {name: called & calls.keys() for name, called in calls.items()}
-    while ends := {name for name, called in left.items() if not called}:
-        left = {n: called - ends for n, called in left.items() if n not in ends}
-    return f"its function {next(iter(left))[1]} leads to itself" if left else ""
+    waits = {name: len(called & calls.keys()) for name, called in calls.items()}
+    callers: dict[Any, list[Any]] = {}
+    for name, called in calls.items():
+        for one in called & calls.keys():
+            callers.setdefault(one, []).append(name)
+    done = [name for name, count in waits.items() if not count]
+    for one in done:  # it grows
+        for name in callers.get(one, ()):
+            waits[name] -= 1
+            if not waits[name]:
+                done.append(name)
+    left = [name for name, count in waits.items() if count]
+    return f"its function {left[0][1]} leads to itself" if left else ""
 
 
 def _nodes(part: Any) -> Iterator[Any]:
@@ -113,7 +131,7 @@ def _order(graph: Any) -> str:
     one message for the three, and each is mended in another way."""
     makers = {name: node for node in graph.node for name in node.output if name}
     made = {value.name for value in (*graph.input, *graph.initializer)} | {""}
-    made |= {sparse.values.name for sparse in graph.sparse_initializer}
+    made |= {held.values.name for held in graph.sparse_initializer}
     for node in graph.node:
         for name in node.input:
             if name in made:
@@ -162,6 +180,12 @@ def _mended(proto: Any) -> Any:
     made.functions.extend(proto.functions)
     _fill(made.graph, proto.graph)
     made.graph.name = proto.graph.name or "graph"
+    for node in itertools.chain(_nodes(made.graph), *map(_nodes, made.functions)):
+        for sparse_one in (s for a in node.attribute for s in tensors.sparse_of(a)):
+            if tensors.beside(sparse_one.values) or tensors.beside(sparse_one.indices):
+                sparse_one.values.data_location = sparse_one.indices.data_location = (
+                    tensors.EXTERNAL
+                )
     for tensor in filter(tensors.beside, tensors.every(made)):
         kind, name = tensor.data_type, tensor.name
         tensor.CopyFrom(onnx.TensorProto(name=name, data_type=kind, dims=[0]))
@@ -172,7 +196,7 @@ def _fill(made: Any, graph: Any) -> None:
     """The main graph, each weight as an empty tensor of its name: how much it holds was looked at."""
     for name in ("node", "input", "output"):
         getattr(made, name).extend(getattr(graph, name))
-    weights = (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer))
+    weights = (*graph.initializer, *(held.values for held in graph.sparse_initializer))
     for tensor in weights:
         made.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=[0])
     for value in (*made.input, *made.output):

@@ -111,16 +111,17 @@ def digest_files(folder: Path) -> dict[str, str]:
     }
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write(path: Path, content: str | bytes, draft: Path | None = None) -> None:
     """Write a whole file or nothing."""
-    with writing(path) as stream:
+    with writing(path, draft) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that is there when the block ends well, whole, or not at all: temporary name, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+def writing(path: Path, draft: Path | None = None) -> Iterator[IO[bytes]]:
+    """A file that is there when the block ends well, whole, or not at all: temporary name, fsync, rename.
+    `draft`: the folder for what is not finished, on the same disk; else beside it."""
+    temporary = (draft or path.parent) / f".{path.name}.{uuid.uuid4().hex[:8]}"
     try:
         with temporary.open("wb") as stream:
             yield stream
@@ -182,6 +183,8 @@ def record(folder: Path) -> Mapping[str, Any]:
     Raises UsageError, with what is wrong, for one that is not as it was written."""
     try:
         told: Mapping[str, Any] = manifest.read(folder / RECORD)
+        if "seal" not in told:
+            raise UsageError("its record has no seal: an older accel made it, or it was cut")
         if told["seal"] != seal(told):
             raise UsageError("its record differs from its seal")
         actual = digest_files(folder)

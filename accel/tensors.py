@@ -20,6 +20,7 @@ BITS = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}  # numpy 
 PAIRED = ("COMPLEX64", "COMPLEX128")  # two numbers an element
 TYPED = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 LONGEST = 4096  # of a path (Linux, PATH_MAX)
+MOST_AXES = 64  # numpy's own
 EXTERNAL, STRING = 1, 8  # of onnx.TensorProto's DataLocation and DataType
 
 
@@ -47,8 +48,16 @@ def within(part: Any) -> Iterator[Any]:
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
+        for sparse in sparse_of(attribute):
+            yield from (sparse.values, sparse.indices)
         for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
             yield from within(inner)
+
+
+def sparse_of(attribute: Any) -> tuple[Any, ...]:
+    """The sparse tensors that an attribute holds."""
+    alone = (attribute.sparse_tensor,) if attribute.HasField("sparse_tensor") else ()
+    return (*alone, *attribute.sparse_tensors)
 
 
 def beside(tensor: Any) -> bool:
@@ -85,6 +94,8 @@ def size(tensor: Any) -> int:
 def trouble(tensor: Any) -> str:
     """Why its shape, its type and what it holds cannot all be true; empty where they can."""
     name = tensor.name or "a constant"
+    if len(tensor.dims) > MOST_AXES:
+        return f"{name} has {len(tensor.dims)} axes; {MOST_AXES} are the most"
     if not kind(tensor) or not tensor.data_type:
         return f"{name} is of the data type {tensor.data_type}"
     if any(n < 0 for n in tensor.dims):
@@ -144,11 +155,17 @@ def place(tensor: Any, model: Path) -> Place:
 
 def _length(path: Path, name: str, model: Path) -> int:
     """Of a file that may be read. Raises BadModel for one that may not."""
-    inside = path.resolve().is_relative_to(model.parent.resolve())
+    try:
+        inside = path.resolve().is_relative_to(model.parent.resolve())
+        there = path.exists()
+    except (OSError, RuntimeError):  # a name too long for the disk, links that go in a circle
+        raise BadModel(
+            f"{model} keeps its weights in {name[:60]!r}, which cannot be looked at."
+        ) from None
     climbs = Path(name).is_absolute() or ".." in Path(name).parts  # elsewhere it may lead elsewhere
     if not name or climbs or not inside:
         raise BadModel(f"{model} keeps its weights outside its folder, at {name!r}.")
-    if not path.exists():
+    if not there:
         raise BadModel(f"{model} keeps its weights in {name!r}, which is not beside it.")
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:

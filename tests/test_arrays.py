@@ -76,3 +76,11 @@ def test_the_same_feeds_are_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         arrays.save(tmp_path / name, [{"x": np.ones(4)}])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_digest_sees_an_axis_of_one() -> None:
+    """A number and a list of one number are two shapes."""
+    assert (
+        len({arrays.digest([{"x": np.float32(1)}]), arrays.digest([{"x": np.ones(1, np.float32)}])})
+        == 2
+    )

@@ -431,3 +431,20 @@ def test_quiet_says_nothing_but_the_answer(tmp_path: Path, files: Path) -> None:
     assert "phase: " in told.stderr
     assert quiet.stderr == ""
     assert "winner: " in quiet.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [("list", "targets"), ("list", "targets", "--json"), ("inspect", "none.onnx")]
+)
+def test_a_reader_that_has_gone_is_no_failed_gate(words: tuple[str, ...], tmp_path: Path) -> None:
+    """141, as SIGPIPE ends other commands, and not a word more."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "accel", *words]
+    gone = {"stdout": write, "stderr": subprocess.PIPE} if words[0] == "list" else {"stderr": write}
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, **gone
+    )
+    os.close(write)
+    assert done.returncode == 141
+    assert not (done.stderr or b"").strip()

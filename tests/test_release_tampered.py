@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from accel import bill, release
+from accel import bill, release, store
 from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.questions.verify import verify
 from accel.values import Release
@@ -111,3 +111,50 @@ def test_a_folder_in_a_files_place_is_a_missing_file(packed: Pack) -> None:
     (root / "summary.md").unlink()
     (root / "summary.md").mkdir()
     assert release.differences(root) == ("summary.md: missing",)
+
+
+def test_a_plan_that_runs_a_python_file_is_refused(packed: Pack) -> None:
+    """With every digest right: a baseline's plan runs the user's module, a release's never does."""
+    root = packed().path
+    trap = root / "engine" / "trap.py"
+    trap.parent.mkdir(exist_ok=True)
+    trap.write_text(f"open({str(root.parent / 'EXECUTED')!r}, 'w')")
+    (root / "engine" / "plan.txt").write_text(str(trap))
+    data = release.document(root)
+    for name in ("trap.py", "plan.txt"):
+        data["artefacts"][f"engine/{name}"] = store.digest_file(root / "engine" / name)
+    hostile = {"engine": "torch_eager", "options": {"threads": 1, "workload": str(trap)}}
+    for which in ("winner", "portable"):
+        plan = data[which]["plan"] | hostile | {"path": "./engine/plan.txt"}
+        data[which] = data[which] | hostile | {"plan": plan}
+    reseal(root, data)
+    for question in (release.load, _portable, release.intact):
+        with pytest.raises(UsageError, match="asks to run a Python file"):
+            question(root)
+    assert not (root.parent / "EXECUTED").exists()
+
+
+def test_a_number_beyond_all_floats_is_no_bug(packed: Pack) -> None:
+    """A budget of 400 digits, and a library whose version is a list: verify says what differs."""
+    root = packed().path
+    data = release.document(root)
+    data["certificate"] |= {"grade": "consistent", "budget": 10**400}
+    reseal(root, data)
+    ask_everything(root)
+    data = release.document(root)
+    if data.get("provenance"):
+        data["provenance"]["distributions"] = {"numpy": {"version": [], "digest": ""}}
+    (root / release.BILL).write_text(
+        json.dumps({"components": [], "metadata": {"component": {"version": ""}}})
+    )
+    data["attached"] = {release.BILL: store.digest_file(root / release.BILL)}
+    reseal(root, data)
+    assert not verify(root).intact
+
+
+def test_a_manifest_far_larger_than_any_is_not_read(packed: Pack) -> None:
+    """Three bytes of JSON can become sixty of memory."""
+    root = packed().path
+    (root / release.MANIFEST).write_text("[" + "[]," * (6 << 20) + "[]]")
+    with pytest.raises(UsageError, match="are read"):
+        release.document(root)

@@ -333,3 +333,21 @@ def test_a_folder_or_a_broken_graph(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"PK\x03\x04")
     with pytest.raises(BadModel, match="zip archive"):
         workload.load(str(tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize(
+    "dims",
+    [[1] * 65, [0, 2**40, 2**40], [2**27], [2**25, 4]],
+    ids=["axes", "empty", "large", "two"],
+)
+def test_random_numbers_are_made_for_what_memory_holds(dims: list[int], tmp_path: Path) -> None:
+    """They are drawn in 8 bytes each, whatever the port takes, and all inputs share the limit."""
+    kind = TensorProto.UINT8
+    ports = [helper.make_tensor_value_info(n, kind, d) for n, d in (("x", dims), ("y", [1]))]
+    nodes = [helper.make_node("Identity", ["x"], ["a"]), helper.make_node("Identity", ["y"], ["b"])]
+    outputs = [helper.make_tensor_value_info(n, kind, None) for n in "ab"]
+    body = helper.make_graph(nodes, "g", ports, outputs)
+    made = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(UsageError, match="random numbers are made for"):
+        workload.load(str(tmp_path / "m.onnx"))

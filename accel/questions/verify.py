@@ -53,7 +53,11 @@ def _bill(root: Path, data: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     path = root / release.BILL
     if not _is_there(path):
         return [], []
-    if lines := bill.wrong(root, data):
+    try:
+        lines = bill.wrong(root, data)
+    except UsageError as error:  # of a manifest that someone broke
+        lines = (str(error),)
+    if lines:
         return list(lines), []
     try:
         why = bill.invalid(path.read_text(encoding="utf-8"))

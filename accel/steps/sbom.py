@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from accel import bill, release, store
+from accel import amending, bill, release, store
 from accel.errors import UsageError
 
 
@@ -16,26 +18,30 @@ def sbom(path: str | Path, out: str | Path | None = None) -> Path:
     without `out`: its signature would break."""
     root = Path(path).absolute()
     data = release.document(root)
-    release.require_intact(root, but=release.BILL)
-    text = bill.text(data)
     if out is not None:
+        release.require_intact(root, (release.BILL,))
         place = Path(out).absolute()
         with store.disk(place):
-            store.write(place, text)
+            store.write(place, bill.text(data))
         return place
+    with amending.amending(root):
+        return _added(root, data)
+
+
+def _added(root: Path, data: Mapping[str, Any]) -> Path:
+    release.require_intact(root, (release.BILL,))
     if (root / release.SIGNATURE).exists():
         raise UsageError(
             f"{root} is signed, and a bill of materials in it would break the signature. Write it "
             f"elsewhere, with --out; or sign again with one: accel sign {root} --key KEY --sbom"
         )
-    add(root, text)
+    add(root, bill.text(data))
     return root / release.BILL
 
 
 def add(root: Path, text: str) -> None:
     """Put a bill into the release, and its digest into the manifest."""
     data = release.document(root)
-    with store.disk(root):
-        store.write(root / release.BILL, text)
-        told = {release.BILL: store.digest_file(root / release.BILL)}
-        release.rewrite(root, {**data, "attached": told})
+    store.write(root / release.BILL, text, amending.drafts(root))
+    told = {release.BILL: store.digest_file(root / release.BILL)}
+    release.rewrite(root, {**data, "attached": told}, amending.drafts(root))

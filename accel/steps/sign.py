@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from accel import bill, release, signature, store
+from accel import amending, bill, release, signature, store
 from accel.steps import sbom as sbom_step
 
 
@@ -28,10 +28,11 @@ def sign(
     where a file differs from what was packed: that is not to be vouched for."""
     root = Path(path).absolute()
     data = release.document(root)
-    release.require_intact(root, but=release.SIGNATURE)
-    signer = signature.signer(Path(key), password)
-    if sbom:
-        sbom_step.add(root, bill.text(data))
-    with store.disk(root):
-        store.write(root / release.SIGNATURE, signature.make(root, signer))
+    with amending.amending(root):
+        release.require_intact(root, (release.SIGNATURE, *([release.BILL] if sbom else [])))
+        signer = signature.signer(Path(key), password)
+        if sbom:
+            sbom_step.add(root, bill.text(data))
+        made = signature.make(root, signer)
+        store.write(root / release.SIGNATURE, made, amending.drafts(root))
     return Signed(root, root / release.SIGNATURE, signature.hint(root))

@@ -78,6 +78,7 @@ def cases() -> Iterator[Case]:
     yield Case(
         "external data that takes the model's place", named, says=("another name",), command=swap
     )
+    yield Case("external data read a hundred times", _many(_hundred()), says=("reads 1677721600 bytes of weights out of 16777216",))  # fmt: skip
     for case in (*_jail(), *_bounds(), *_hidden()):
         yield Case(case.name, case.make, case.verdict, case.says, ("inspect", "model/{}"))
 
@@ -99,6 +100,8 @@ def _jail() -> Iterator[Case]:
     yield Case("external data in the folder itself", _beside(location="."), says=("m.onnx",))
     yield Case("external data with a zero in its name", _beside(location="w\0.bin"), says=("m.onnx",))  # fmt: skip
     yield Case("external data with a long name", _beside(location="w" * 5000), says=("m.onnx",))
+    yield Case("external data with a long name:for a disk", _beside(location="w" * 300), says=("cannot be looked at",))  # fmt: skip
+    yield Case("external data by a link:to itself", _replaced(lambda home: (home / "w.bin").symlink_to("w.bin")), says=("m.onnx",))  # fmt: skip
     yield Case("external data that steers", _beside(location="\x1b[2J"), says=("\\x1b[2J",))
 
 
@@ -149,6 +152,10 @@ def _places() -> Iterator[tuple[str, Any]]:
     outside(values, "../secret.bin")
     sparse.graph.sparse_initializer.append(helper.make_sparse_tensor(values, at, [4, 4]))
     yield "in a sparse weight", sparse
+    held = helper.make_node(
+        "Constant", [], ["v"], sparse_value=helper.make_sparse_tensor(values, at, [4, 4])
+    )
+    yield "in a sparse constant", _with([held, node("MatMul", "x v", "y")])
 
 
 def _out(name: str) -> Any:
@@ -157,3 +164,24 @@ def _out(name: str) -> Any:
 
 def _with(nodes: list[Any], **more: Any) -> Any:
     return model(nodes, [X], [Y], [weight("unread", np.ones(16))], **more)
+
+
+def _many(proto: Any) -> Made:
+    """A megabyte beside the model, which a hundred weights of it read whole."""
+
+    def make(folder: Path) -> Path:
+        with (folder / "w.bin").open("wb") as stream:
+            stream.truncate(16 << 20)
+        (folder / "m.onnx").write_bytes(proto.SerializeToString())
+        return folder / "m.onnx"
+
+    return make
+
+
+def _hundred() -> Any:
+    made = dense()
+    for i in range(100):
+        one = TensorProto(name=f"w{i}", data_type=F, dims=[4 << 20])
+        outside(one)
+        made.graph.initializer.append(one)
+    return made

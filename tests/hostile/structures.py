@@ -156,9 +156,24 @@ def _nested() -> Iterator[Case]:
     yield Case("recursive function", graph(_called(_function("f", "f"))), says=said)
     both = _called(_function("f", "g"), _function("g", "f"))
     yield Case("functions that call one another", graph(both), says=("leads to itself",))
+    yield Case("functions in a long chain", graph(relu(), _chain), says=("m.onnx",))
+    flood = graph(relu(), lambda m: m.functions.extend([_function("f", "Relu")] * 10_001))
+    yield Case("functions without end", flood, says=("10,001 functions",))
+    yield Case("nodes without end", graph(relu(), lambda m: m.graph.node.extend([onnx.NodeProto()] * 500_001)), says=("500,003 nodes",))  # fmt: skip
     yield Case("function twice", graph(_called(*[_function("f", "Relu")] * 2)), says=("own::f",))
     for levels in (40, 200, 2000):
         yield Case(f"nested Ifs:{levels}", _deep(levels), says=("too deep in one another",))
+
+
+def _chain(made: Any) -> None:
+    """Nearly as many functions as onnx reads, each of which calls the next."""
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    made.opset_import.append(helper.make_opsetid("own", 1))
+    made.graph.node[0].op_type, made.graph.node[0].domain = "f0", "own"
+    for i in range(9_999):
+        last = helper.make_node(f"f{i + 1}", ["a"], ["b"], domain="own")
+        inner = last if i < 9_998 else helper.make_node("Relu", ["a"], ["b"])
+        made.functions.append(helper.make_function("own", f"f{i}", ["a"], ["b"], [inner], imports))
 
 
 def _deep(levels: int) -> Any:

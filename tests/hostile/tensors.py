@@ -12,6 +12,7 @@ from tests.hostile.case import Case, X, dense, graph, model, node, relu, weight
 from tests.legality.building import F
 
 LINT = ("inspect", "--lint", "{}")
+ROUNDED = ("quantize", "{}", "--recipe", "weight_only", "--out", "made.onnx")
 HUGE = 2**62
 
 
@@ -53,12 +54,27 @@ def _segment(tensor: Any) -> None:
     tensor.segment.begin, tensor.segment.end = 0, 8
 
 
+def _sparse(at: list[int], dims: list[int] | None = None) -> Any:
+    """x @ w, of which two values are given."""
+    made = model([node("MatMul", "x w", "y")], [X], [("y", F, [2, 4])])
+    values, places = weight("w", [1.0, 2.0]), weight("at", at, "int64")
+    made.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, dims or [4, 4]))
+    return made
+
+
 def _port(*dims: int) -> Any:
     return graph(relu(), lambda m: m.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", F, dims)))  # fmt: skip
 
 
 def cases() -> Iterator[Case]:
     """What cannot be true is refused; what can, and seldom is meant, reported."""
+    yield Case("axes without end", _sized(*[HUGE] * 240), says=("w has 240 axes",))
+    yield Case(
+        "axes without end:a flood of them", _sized(*[HUGE] * 300_000), says=("w has 300000 axes",)
+    )
+    for name, at in (("outside", [0, 16]), ("below", [-1, 3]), ("unsorted", [3, 1])):
+        yield Case(f"sparse indices {name}", graph(_sparse(at)), says=("w has",))
+    yield Case("sparse weight that overflows", graph(_sparse([0, 3], [HUGE] * 18)), says=("bytes when written out",), command=ROUNDED)  # fmt: skip
     yield Case("2^62 elements", _sized(HUGE), says=("w is [4611686018427387904] of FLOAT",))
     yield Case("sizes that overflow", _sized(2**32, 2**32, data=b""), says=("73786976294838206464",))  # fmt: skip
     yield Case("sizes that overflow:to what is there", _sized(2**63 - 1, 2**63 - 1, 16, 4), says=("w",))  # fmt: skip

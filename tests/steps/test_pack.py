@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 from collections.abc import Callable
@@ -91,4 +92,16 @@ def test_killed_between_the_renames(packed: Pack, tmp_path: Path) -> None:
     with pytest.raises(CandidateBroken, match="does not give the reference's outputs"):
         packed(spoil=np.nan)
     assert release.differences(root) == ()
+    assert not list(tmp_path.glob(".release*"))
+
+
+def test_one_that_is_at_work_is_not_cleared(packed: Pack, tmp_path: Path) -> None:
+    """Its lock tells, not a process number: in two containers both may be 1."""
+    (tmp_path / ".release.packing-1").mkdir()
+    handle = os.open(tmp_path / ".release.packing-1", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    packed()
+    assert (tmp_path / ".release.packing-1").is_dir()
+    os.close(handle)
+    packed()
     assert not list(tmp_path.glob(".release*"))

@@ -277,3 +277,36 @@ def test_a_copy_elsewhere_under_another_name_holds(
     os.utime(there / "accel.json", (0, 0))
     assert verify(there, public).intact
     assert signature.hint(there) == signature.hint(root) != ""
+
+
+def test_what_a_killed_one_left_does_not_stand_in_the_way(
+    signed: tuple[Path, Path], keys: Keys
+) -> None:
+    """Half a signature, half a manifest, and a bill that the manifest does not tell of yet."""
+    pytest.importorskip(
+        "cyclonedx", reason="instead: the files without a bill, in tests/steps/test_sbom.py"
+    )
+    root, _ = signed
+    (root / f".{release.SIGNATURE}.0123abcd").write_text("half")
+    (root / f".{release.MANIFEST}.0123abcd").write_text("half")
+    (root / release.BILL).write_text("{}")
+    private, public = keys("again")
+    sign(root, private, sbom=True)
+    assert verify(root, public).intact
+
+
+def test_who_loads_meanwhile_sees_no_half_of_it(
+    signed: tuple[Path, Path], keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the moment when the new signature is written and not yet in its place."""
+    root, _ = signed
+    seen: list[tuple[str, ...]] = []
+    real = os.fsync
+
+    def look(handle: int) -> None:
+        seen.append(release.differences(root))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", look)
+    sign(root, keys("again")[0])
+    assert set(seen) == {()}

@@ -327,3 +327,27 @@ def test_what_is_not_ours_stays(work: Path) -> None:
     (mine / "file").touch()
     cache.prune(work, 0, NOW_S)
     assert (mine / "file").exists()
+
+
+def test_prune_clears_feeds_that_a_killed_run_was_writing(work: Path) -> None:
+    """Half a file, a whole one that has no name yet, and one whose removal was cut off; not what is being written."""
+    data = work / "data"
+    data.mkdir()
+    dead, alive = (f".tmp-calibration-{digit * 32}.npz" for digit in "ab")
+    gone = [f".{dead}.0123abcd", dead, f".tmp-calibration-{'c' * 20}.npz-77-012abc"]
+    for name in (*gone, alive, f".{alive}.0123abcd"):
+        (data / name).write_bytes(bytes(500))
+    with using.locked(store.lock(data / alive)):
+        assert run("prune", "--work", str(work), "--max-size", "1GB").exit_code == 0
+    assert sorted(p.name for p in data.glob(".*npz*")) == sorted((alive, f".{alive}.0123abcd"))
+    assert run("prune", "--work", str(work), "--max-size", "1GB").exit_code == 0
+    assert list(data.iterdir()) == []
+
+
+def test_a_step_without_a_seal_is_told_as_one(work: Path) -> None:
+    """An older accel sealed none."""
+    oldest = cache.entries(work, NOW_S)[0].path
+    told = json.loads((oldest / store.RECORD).read_text())
+    del told["seal"]
+    (oldest / store.RECORD).write_text(json.dumps(told))
+    assert "an older accel made it" in run("verify", "--work", str(work)).output

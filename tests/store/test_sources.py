@@ -243,3 +243,16 @@ def test_feeds_in_another_order_are_others(tmp_path: Path) -> None:
     """Samples, calibration and requests are digested in the order in which they come."""
     a, b = ({"x": np.full(2, v, np.float32)} for v in (0, 1))
     assert arrays.digest([a, b]) != arrays.digest([b, a])
+
+
+def test_which_calls_are_one_sample_is_part_of_the_data(tmp_path: Path) -> None:
+    """Two pairs and one call, or one call and two pairs: the same feeds in the same order."""
+    found = set()
+    for at, parts in enumerate(("[[X, X], [X]]", "[[X], [X, X]]")):
+        path = tmp_path / f"w{at}.py"
+        path.write_text(
+            "import numpy as np\nX = {'x': np.ones((1, 2), np.float32)}\ndef model(): ...\n"
+            f"def samples(split): return [(calls, 0) for calls in {parts}]\n"
+        )
+        found.add(job._samples_digest(workload.load(str(path)), "search"))
+    assert len(found) == 2
