@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from accel import arrays
-from accel.certificate import certificate
+from accel.certificate import LEAST, certificate, level
 from accel.constraints import Constraints
 from accel.errors import AccelError, ConstraintError
+from accel.guard import number
 from accel.job import Job
 from accel.measure import closeness
 from accel.stages import Event, Progress
@@ -22,7 +23,6 @@ from accel.steps import evaluate as evaluate_step
 from accel.trials import score
 from accel.values import Candidate, Certificate, Plan, Score, Split
 
-Z2 = 1.6449**2  # the square of the normal quantile at 95 %
 UNHELD = " split: drop "  # in the reason of what was refused so
 
 
@@ -35,19 +35,25 @@ def possible(job: Job, constraints: Constraints, yardstick: Plan) -> None:
     budget = constraints.budget(same.value)
     proof = certificate(same, same, _metric(job), budget)
     if proof.grade != "certified":
+        why = (
+            f"were every answer the reference's own, the 95 % bound of the drop would still be "
+            f"{proof.bound:.3g} {proof.unit} ({proof.method})"
+        )
         raise ConstraintError(
             f"No candidate can be certified within {budget:g} {proof.unit} on the {proof.samples} samples of the "
-            f"{split} split: were every answer the reference's own, the 95 % bound of the drop would still be "
-            f"{proof.bound:.3g} {proof.unit} ({proof.method}). {_enough(proof)}or leave out --certify."
+            f"{split} split: {why if proof.bound > budget else proof.note}. {_enough(proof)}or leave out "
+            f"--certify."
         )
 
 
 def _enough(proof: Certificate) -> str:
-    """What would help. Tango's bound of n answers that never differ is Z2 / (n + Z2)."""
+    """What would help. Tango's bound of n answers that never differ is z2 / (n + z2)."""
+    from scipy.stats import norm
+
     if proof.budget <= 0:
         return "Allow more with --max-drop, "
-    ratio = proof.bound / proof.budget
-    samples = math.ceil(ratio * proof.samples + (ratio - 1) * Z2)
+    ratio, z2 = proof.bound / proof.budget, float(norm.ppf(level(proof.split, 1))) ** 2
+    samples = max(LEAST, math.ceil(ratio * proof.samples + (ratio - 1) * z2))
     return (
         f"Give {samples} samples or more in samples({proof.split!r}), allow more with --max-drop, "
     )
@@ -107,7 +113,18 @@ def certify(
     baseline = score(job, yardstick, split, yardstick)
     found = score(job, candidate.plan, split, yardstick)
     budget = constraints.budget(baseline.value)
-    return certificate(baseline, found, _metric(job), budget, seen, alike(baseline, found))
+    proof = certificate(baseline, found, _metric(job), budget, seen, alike(baseline, found))
+    return _fitted(proof) if split == "search" and candidate.recipe_options.get("float") else proof
+
+
+def _fitted(proof: Certificate) -> Certificate:
+    """Of a candidate whose parts were chosen by these very samples, one by one: no count of looks pays
+    for that."""
+    told = "its float parts were chosen on these samples: certified needs samples('certify')"
+    grade: Literal["consistent", "violated"] = (
+        "violated" if proof.grade == "violated" else "consistent"
+    )
+    return dataclasses.replace(proof, grade=grade, note="; ".join(filter(None, (proof.note, told))))
 
 
 def alike(baseline: Score, found: Score) -> tuple[str, float] | None:
@@ -125,4 +142,10 @@ def _split(job: Job) -> Split:
 
 
 def _metric(job: Job) -> Callable[[Any], float]:
-    return job.workload.metric or evaluate_step.fidelity_metric
+    """A draw of samples may be one that the user's metric cannot take, all of one class, say: NaN."""
+    own = job.workload.metric
+    return (
+        evaluate_step.fidelity_metric
+        if own is None
+        else lambda rows: number("metric()", lambda: own(rows))
+    )

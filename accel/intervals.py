@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 SEED = 20_261  # any fixed number
+FIRST_LOOK = 0.8
+BEYOND = 20  # draws beyond a limit, at least: of fewer it is one of the extremes
 RESAMPLES = 2000  # Efron & Tibshirani 1993, section 12.5: 1000 or more for a percentile interval
 LEFT_OUT = 1000  # groups of a jackknife at most; each costs two calls of the metric
 LEVEL = 0.95
@@ -87,12 +89,12 @@ def paired_bootstrap_drop(
     draw = np.random.default_rng(SEED)
     ids = np.arange(len(a)) if clusters is None else np.asarray(clusters)
     members = _members(ids)
-    drops = np.empty(resamples)
+    drops = np.empty(max(resamples, math.ceil(BEYOND / (1 - level))))
 
     def drop_on(rows: Any) -> float:
         return sign * (metric(a[rows]) - metric(b[rows]))
 
-    for k in range(resamples):
+    for k in range(len(drops)):
         chosen = draw.integers(len(members), size=len(members))
         alone = clusters is None
         drops[k] = drop_on(chosen if alone else np.concatenate([members[i] for i in chosen]))
@@ -131,6 +133,14 @@ def tango_counts(n: int, lost: int, won: int, level: float = LEVEL) -> Drop:
         _tango_limit(n, lost, won, -two),
         _tango_limit(n, lost, won, -one),
     )
+
+
+def spending(level: float, look: int) -> float:
+    """The level of the `look`-th of intervals that are asked for one after another, each because the one
+    before did not hold: what they miss sums to 1 - level however many there are, and the first one, which
+    most often is the only one, has four fifths of it (alpha spending: DeMets & Lan, Statistics in Medicine
+    13:1341, 1994; the shares are ours)."""
+    return 1 - (1 - level) * FIRST_LOOK * (1 - FIRST_LOOK) ** (max(1, look) - 1)
 
 
 def bonferroni(level: float, looks: int) -> float:

@@ -109,7 +109,7 @@ def ranked(bench: Bench) -> tuple[Region, ...]:
 
     known = sketch.read(artefacts.calibrate(bench.job, _root(bench)).value.sketches)
     with_tables = bool(bench.base.recipe_options.get("tables"))
-    every = regions.regions(graph.open_model(_root(bench).path), known, with_tables)
+    every = regions.regions(graph.dense(_root(bench).path), known, with_tables)
     if len(every) < 2:
         return ()
     feeds = hurt(bench)

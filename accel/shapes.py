@@ -27,10 +27,10 @@ def infer(proto: Any) -> Any:
     known = {v.name for v in light.graph.value_info}
     for _ in range(PASSES):
         found = onnx.shape_inference.infer_shapes(light, data_prop=True)
-        more = {n: s for n, s in _left_open(found) if n not in known}
+        kinds = {v.name: v.type.tensor_type.elem_type for v in found.graph.value_info}
+        more = {n: s for n, s in _left_open(found) if n in kinds and n not in known}
         if not more:
             break
-        kinds = {v.name: v.type.tensor_type.elem_type for v in found.graph.value_info}
         light.graph.value_info.extend(
             onnx.helper.make_tensor_value_info(n, kinds[n], s) for n, s in more.items()
         )

@@ -117,7 +117,7 @@ def ratio(baseline: Measurement, candidate: Measurement, group: str | None = Non
     units = len(logs) if len(logs) > 1 else len(logs[0])
     if units < 2:
         return Ratio(math.exp(point), 0.0, math.inf)  # one round says nothing of its own noise
-    wide = _widening(units)
+    wide = widening(units)
     reach = (point - wide * max(0.0, point - low), point + wide * max(0.0, high - point))
     return Ratio(math.exp(point), math.exp(reach[0]), math.exp(reach[1]))
 
@@ -208,7 +208,9 @@ def _resampled_centres(logs: list[NDArray[Any]]) -> NDArray[Any]:
     return centres
 
 
-def _widening(n: int) -> float:
+def widening(n: int) -> float:
+    """By how much a percentile bootstrap's interval over n units is too narrow: by what it divides, and by
+    Student's t."""
     from scipy.stats import norm, t
 
     tail = (1 + LEVEL) / 2

@@ -4,7 +4,7 @@
 
 Rows: fp32 and dynamic and static int8 in ONNX Runtime, NNCF's int8 and its accuracy control (15 minutes at
 most) in OpenVINO, and what `accel optimize --max-drop 0.5pt` picks. Columns: the score on the certify split,
-which nothing was chosen on; the one-sided 95 % bound of its drop against fp32; top-1 agreement or mean cosine
+which nothing was chosen on, but that accel refuses whoever loses more than the budget there; the one-sided 95 % bound of its drop against fp32; top-1 agreement or mean cosine
 with fp32; time over fp32's, from rounds that were interleaved; size; minutes to make it; memory. ResNet-50 has
 random weights: its score is empty. Needs ACCEL_DATA; the two Fashion-MNIST networks train on the first run.
 Everything is kept in OUT; run again it goes on.

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from accel.certificate import certificate
 from accel.intervals import right_or_wrong
@@ -48,7 +49,7 @@ def test_rows_that_are_not_right_or_wrong_are_bootstrapped(tmp_path: Path) -> No
     """A constant shift has an interval of no width."""
     a = np.linspace(0.2, 0.9, 300)
     proof = _proof(tmp_path, a, a - 0.001, 0.5)
-    assert proof.method == "paired bootstrap"
+    assert proof.method == "paired bootstrap, BCa"
     assert proof.interval == pytest.approx((0.1, 0.1))
 
 
@@ -71,3 +72,29 @@ def test_how_many_samples_would_certify(tmp_path: Path) -> None:
     worse[:2] = 0
     assert _proof(tmp_path, few, worse, 0.5).needed_samples is None
     assert _proof(tmp_path, np.ones(10_000), np.ones(10_000), 0.5).needed_samples == 10_000
+
+
+@pytest.mark.parametrize(
+    ("n", "grade"), [(1, "consistent"), (99, "consistent"), (100, "certified")]
+)
+def test_a_bootstrap_of_few_rows_certifies_nothing(tmp_path: Path, n: int, grade: str) -> None:
+    """A draw holds none that was not seen: of one row it is that row, and no bound at all."""
+    a = np.linspace(0.2, 0.9, n)
+    proof = _proof(tmp_path, a, a - 0.001, 0.5)
+    assert proof.grade == grade
+    assert ("too few to bootstrap" in proof.note) == (grade == "consistent")
+    assert proof.needed_samples == max(n, 100)
+
+
+def test_on_the_certify_split_later_looks_have_less_of_the_error(tmp_path: Path) -> None:
+    """And on the search split all looks pay alike."""
+    path, rows = tmp_path / "a.npy", np.ones(1000)
+    np.save(path, rows)
+    bounds = {}
+    for split in ("certify", "search"):
+        score = Score("accuracy", "pt", 100.0, path, split=split)  # type: ignore[arg-type]
+        bounds[split] = [certificate(score, score, _mean, 0.5, n).bound for n in (1, 2, 3)]
+    z2 = [norm.ppf(1 - 0.05 * share) ** 2 for share in (0.8, 0.16, 0.032)]
+    assert bounds["certify"] == pytest.approx([100 * z / (1000 + z) for z in z2])
+    assert bounds["search"] == sorted(bounds["search"])
+    assert bounds["search"][0] < bounds["certify"][0] < bounds["search"][2]

@@ -10,7 +10,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from accel.intervals import bonferroni, paired_bootstrap_drop, tango
+from accel.intervals import bonferroni, paired_bootstrap_drop, spending, tango
 
 Z = float(scipy.stats.norm.ppf(0.975))
 
@@ -217,3 +217,12 @@ def test_rows_that_are_not_paired_are_refused(rows: Any) -> None:
 def test_bonferroni_shares_the_error_among_the_looks() -> None:
     """Two looks at 95 % need 97.5 % each; one, or none, needs what was asked."""
     assert [bonferroni(0.95, n) for n in (0, 1, 2, 10)] == pytest.approx([0.95, 0.95, 0.975, 0.995])
+
+
+@pytest.mark.parametrize("level", [0.95, 0.99])
+def test_looks_one_after_another_share_the_error(level: float) -> None:
+    """However many there are, and the first has most of it."""
+    spent = [1 - spending(level, look) for look in range(1, 60)]
+    assert sum(spent) == pytest.approx(1 - level)
+    assert spent == sorted(spent, reverse=True)
+    assert spent[0] == pytest.approx(0.8 * (1 - level))

@@ -86,3 +86,11 @@ def test_what_repeats_over_leading_axes(
 ) -> None:
     """Row i of the sum reads row i modulo the part's rows, or it is not said to repeat."""
     assert shapes.repeats(part, whole) is wanted
+
+
+def test_a_sum_that_is_the_graphs_output_is_left_as_it_is() -> None:
+    """Its type stands with the outputs, where no inner size is noted."""
+    text = POSITIONS.replace("float[a, b, 4] y", "float[a, b, 4] s").replace(
+        "t = Relu(s)", "t = Relu(x)"
+    )
+    assert found(text)["rows"] == (1, "Min(6, sequence)", 4)

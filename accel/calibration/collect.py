@@ -20,6 +20,7 @@ from onnx import helper
 from accel import graph, shapes
 from accel.calibration import settling
 from accel.errors import CandidateBroken, UsageError
+from accel.qdq import order
 from accel.qdq.sites import live
 from accel.sketch import Sketch
 from accel.values import Feed
@@ -55,7 +56,7 @@ def collect(
     With `stop` it ends early, where the ranges have settled (see `settling`) and the ends of `sizes` were
     met: input -> for each axis, the sizes that the data has. Raises CandidateBroken
     where ONNX Runtime cannot run the graph, UsageError where there is no feed."""
-    proto = graph.open_model(path)
+    proto = graph.dense(path)
     axes = tapped(proto)
     sketches = {name: Sketch(axis=axis) for name, axis in axes.items()}
     given = [v.name for v in proto.graph.input if v.name in axes]
@@ -110,8 +111,8 @@ def _axes(proto: Any, found: Mapping[str, int | None]) -> dict[str, int | None]:
         )
         if axis is not None:
             for name in (node.input[0], *node.output[:1]):
-                if name in found:
-                    axes.setdefault(name, axis)
+                if name in found:  # where two nodes differ, nobody knows
+                    axes[name] = axis if axes.get(name, axis) == axis else None
     return axes
 
 
@@ -127,9 +128,28 @@ class _Taps:
         self._bytes = dict.fromkeys(names, 0)  # the most that each was
         self._sets: list[list[str]] = [list(names)]
         self._sessions: list[Any] = []
+        self._sized = False
+
+    def _size_up(self, feed: Feed) -> None:
+        """How large each value is, by its number of elements alone: all of them at once may be too much."""
+        self._sized, names = True, list(self._bytes)
+        mark = order.mark(self._proto, ((n, "__size") for n in names))
+        asked = {f"{n}{mark}__size": n for n in names}
+        sized = onnx.ModelProto()
+        sized.CopyFrom(self._proto)
+        sized.graph.node.extend(helper.make_node("Size", [n], [o]) for o, n in asked.items())
+        kind = onnx.TensorProto.INT64
+        ports = [helper.make_tensor_value_info(o, kind, []) for o in asked]
+        session = self._opened(sized, ports, "sized.onnx")
+        counts = _run(session, list(asked), feed)
+        self._bytes = {n: 4 * int(c) for n, c in zip(names, counts, strict=True)}
+        if self._size(names) > TAPPED_BYTES:
+            self._split()
 
     def run(self, feed: Feed, take: Callable[[str, Any], None]) -> None:
         """Every tapped value of this feed, handed to `take`."""
+        if not self._sized:
+            self._size_up(feed)
         for i, names in enumerate(self._sets):
             if i == len(self._sessions):
                 self._sessions.append(self._session(names, f"tapped{i}.onnx"))
@@ -154,12 +174,15 @@ class _Taps:
         self._sets, self._sessions = sets, []
 
     def _session(self, names: Sequence[str], file: str) -> Any:
+        there = {v.name for v in self._proto.graph.output}
+        ports = [helper.make_tensor_value_info(n, FLOAT, None) for n in names if n not in there]
         made = onnx.ModelProto()
         made.CopyFrom(self._proto)
-        there = {v.name for v in made.graph.output}
-        made.graph.output.extend(
-            helper.make_tensor_value_info(n, FLOAT, None) for n in names if n not in there
-        )
+        return self._opened(made, ports, file)
+
+    def _opened(self, made: Any, ports: Sequence[Any], file: str) -> Any:
+        """A session over the graph with these outputs more; its file is gone."""
+        made.graph.output.extend(ports)
         path = self._folder / file
         graph.save(made, path)
         wanted = onnxruntime.SessionOptions()

@@ -12,8 +12,8 @@ MUCH = 4.0  # times the rounding error; a good range clips about as much as it r
 
 def judge(e: Evidence) -> Cause | None:
     """By the mean square of what is cut, beside that of a step's rounding."""
-    if e.part.kind != "activation" or e.seen is None or not e.seen.count:
-        return None
+    if e.part.kind != "activation" or e.seen is None or not e.seen.count or not e.step:
+        return None  # without a step, no range is known: one of float8, or computed
     edges = e.seen.edges()
     middle = (edges[:-1] + edges[1:]) / 2
     beyond = np.maximum(middle - e.high, 0) + np.maximum(e.low - middle, 0)

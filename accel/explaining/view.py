@@ -115,6 +115,8 @@ class View:
         found = self.pair(node)
         if found is None or node.input[0] not in self.constants or found[0].ndim > 1:
             return None
+        if found[1].dtype.kind not in "iu":
+            return None  # float8 has no steps
         weight = numpy_helper.to_array(self.constants[node.input[0]])
         kind = np.iinfo(found[1].dtype)
         scale, zero = (_along(x, weight, node) for x in found)

@@ -79,6 +79,12 @@ def axis_of(node: Any, ndim: int) -> int:
     return int(next((a.i for a in node.attribute if a.name == "axis"), 1)) % max(ndim, 1)
 
 
+def _numbers(node: Any, zero: str) -> None:
+    """Give a node its zero point, which it may have had none of."""
+    del node.input[2:]
+    node.input.append(zero)
+
+
 def unsigned_activations(proto: Any) -> list[str]:
     """int8 pairs become uint8 ones: exact."""
     graph, lines = Graph(proto), []
@@ -90,7 +96,7 @@ def unsigned_activations(proto: Any) -> list[str]:
             f"{node.input[2]}__uint8", (found[1].astype(np.int16) + HALFWAY).astype(np.uint8)
         )
         for one in (node, *backs):
-            one.input[2] = zero
+            _numbers(one, zero=zero)
         lines.append(f"{node.input[0]}: int8 values became uint8")
     return lines
 
@@ -120,7 +126,9 @@ def folded_weights(proto: Any) -> list[str]:
             continue
         kind, (scale, zero) = np.iinfo(found[1].dtype), (_along(x, weight, node) for x in found)
         whole = np.clip(np.round(weight / scale) + zero, kind.min, kind.max).astype(found[1].dtype)
-        name = graph.constant(f"{node.input[0]}__folded", whole)
+        name = graph.constant(
+            f"{node.output[0]}__folded", whole
+        )  # a weight may be rounded in two ways
         for back in backs:
             back.input[0] = name
         gone.append(node)
@@ -180,9 +188,11 @@ def symmetric(proto: Any) -> list[str]:
         ends = (kind.min - zero) * scale, (kind.max - zero) * scale
         wide, middle = numbers.of_range(*ends, SYMMETRIC)
         name = node.input[0]
+        own = node.output[0]
+        zero_name = graph.constant(f"{own}__symmetric_zero", middle)
         for one in (node, *backs):
-            one.input[1] = graph.constant(f"{name}__symmetric_scale", wide)
-            one.input[2] = graph.constant(f"{name}__symmetric_zero", middle)
+            one.input[1] = graph.constant(f"{own}__symmetric_scale", wide)
+            _numbers(one, zero=zero_name)
         lines.append(f"{name}: zero point {zero:g} became 0")
     for node, values in list(graph.weights()):
         found = graph.numbers(node)

@@ -14,6 +14,7 @@ import onnx
 from onnx import numpy_helper
 
 from accel.legality import _graph, _pairs, _tensorrt
+from accel.qdq import order
 from accel.values import Finding, Request, Target
 
 ENGINES = _tensorrt.ENGINES
@@ -203,10 +204,8 @@ def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
         made.graph.node.remove(node)
         lines.append(f"{node.output[0]}: INT32 values dequantized to a constant")
     lines += _pairs.symmetric(made)
-    read = {name for node in made.graph.node for name in node.input}
-    unread = [t for t in made.graph.initializer if t.name not in read and t.name in tensors]
-    for tensor in unread if lines else ():
-        made.graph.initializer.remove(tensor)
+    if lines:
+        order.drop_unread(made)
     return (made, lines) if lines else (graph.proto, [])
 
 

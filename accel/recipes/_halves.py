@@ -33,7 +33,10 @@ FUSED: Mapping[str, tuple[int, ...]] = {
     "Attention": (0, 1), "MultiHeadAttention": (0, 1, 2), "SkipLayerNormalization": (0, 3),
     "EmbedLayerNormalization": (0, 2), "BiasGelu": (0,), "FastGelu": (0,), "Gelu": (0,),
 }  # fmt: skip
-BY_ATTRIBUTE = ("Range", "RandomNormal", "RandomUniform", "EyeLike", "SequenceEmpty", "CastLike")
+BY_ATTRIBUTE = (
+    "Range", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "EyeLike",
+    "SequenceEmpty", "CastLike", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,19 +108,26 @@ def ports(node: Any, floats: frozenset[str], opset: int, to: int = HALF) -> froz
         return None
     if node.op_type == "Cast" and not floats & set(node.output):
         return None  # to an integer: 16 bits hold none above 2048 exactly
+    if node.op_type == "ConstantOfShape" and not node.attribute:
+        return None  # its type is what the standard says where no value does
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, "")
     except onnx.defs.SchemaError:
         return None
     allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
     found = set()
+    seen: dict[str, set[bool]] = {}  # of a type's values: is it float32, as far as is known
     for names, formal in ((node.input, schema.inputs), (node.output, schema.outputs)):
         for i, name in enumerate(names):
+            if name:
+                seen.setdefault(formal[min(i, len(formal) - 1)].type_str, set()).add(name in floats)
             kind = formal[min(i, len(formal) - 1)].type_str if name in floats else ""
             if kind in allowed and SPELT[to] not in allowed[kind]:
                 return None
             if kind in allowed and not (node.op_type == "LayerNormalization" and kind == "U"):
                 found.add(name)  # U is the type of its mean, by stash_type
+    if any(kind in allowed and len(both) > 1 for kind, both in seen.items()):
+        return None  # values of one type, and of some nobody knows that they are float32
     return frozenset(found) if found else None
 
 

@@ -46,7 +46,7 @@ def apply(
         graph.copy(model.path, path)
         hinted = graph.describe(path, (*model.trail, "bf16 by the runtime's hint"))
         return Quantized(hinted, {"hint": "bf16"}, portable=False, only="openvino")
-    found = _halves.read(_halves.bounded(graph.open_model(model.path)))
+    found = _halves.read(_halves.bounded(graph.dense(model.path)))
     brains, kept = _judged(found, style)
     told = _kept.reasons(kept)
     if not brains:

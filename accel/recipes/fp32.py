@@ -30,7 +30,7 @@ def apply(
     """`clean: False` leaves a graph that was made elsewhere as it is.
 
     Raises CandidateBroken when there is nothing to fuse."""
-    proto = graph.open_model(model.path)
+    proto = graph.dense(model.path)
     facts: dict[str, Any] = {}
     if options.get("fuse"):
         proto, found = _fuse.fused(proto)

@@ -41,7 +41,7 @@ def apply(
         raise CandidateBroken(
             "int8_dynamic gives asymmetric uint8 activations; the style wants more"
         )
-    proto = graph.open_model(model.path)
+    proto = graph.dense(model.path)
     facts: Mapping[str, Any] = {}
     if options.get("fuse"):
         proto, facts = _fuse.fused(proto)

@@ -71,7 +71,7 @@ def apply(
     apply to this graph, or nothing is left to quantize."""
     seen, counted = _calibration.sketches("int8_mixed", calibration, model)
     opset = _islands.OPSET if options.get("rest") else _raise.PER_CHANNEL_OPSET
-    raised = _raise.raised(graph.open_model(model.path), opset)
+    raised = _raise.raised(graph.dense(model.path), opset)
     found, left = sites(raised), frozenset(options.get("float", ()))
     transformer = _fuse.is_transformer(raised)
     _check(raised, {s.name for s in found}, left, transformer, options)

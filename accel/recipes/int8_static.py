@@ -48,7 +48,7 @@ def apply(
     """Raises UsageError for calibration data that is absent, empty, NaN or not for this model,
     CandidateBroken for a graph that the tool fails on or finds nothing to quantize in."""
     feeds = _calibration.checked("int8_static", calibration, model)
-    proto = graph.open_model(model.path)
+    proto = graph.dense(model.path)
     transformer = _fuse.is_transformer(proto)
     path = out / "model.onnx"
     raised = None

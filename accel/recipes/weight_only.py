@@ -66,7 +66,7 @@ def apply(
 
     Raises CandidateBroken where no weight is left to round, UsageError for another width or type."""
     how = _how(style, options)
-    made = graph.open_model(model.path)
+    made = graph.dense(model.path)
     if how.standard:
         made = _raise.raised(made, BLOCKED_OPSET)
     chosen, kept = _judged(made, how)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from accel import stats
 
 RESAMPLES = 4000
 OBJECTIVE = "weighted"
@@ -72,13 +75,18 @@ def ratio(traces: Traces, slower: str, faster: str, column: str, seed: int = 0) 
     """slower / faster in one column, paired by round.
 
     Hierarchical bootstrap of the log ratio: epochs, then rounds within them, with replacement;
-    the median over an epoch's rounds, the mean over epochs. With few epochs it is too narrow:
-    take five or more where an interval decides something."""
+    the median over an epoch's rounds, the mean over epochs. It is widened as accel's own is, for the few
+    epochs that it is of; of one epoch there is none."""
     logs = [np.asarray(rounds) for rounds in _log_ratios(traces, slower, faster, column).values()]
     rng = np.random.default_rng(seed)
     drawn = [_resampled(logs, rng) for _ in range(RESAMPLES)]
-    low, high = np.exp(np.quantile(drawn, (0.025, 0.975)))
-    return Ratio(float(np.exp(np.mean([np.median(x) for x in logs]))), float(low), float(high))
+    low, high = (float(q) for q in np.quantile(drawn, (0.025, 0.975)))
+    point = float(np.mean([np.median(x) for x in logs]))
+    if len(logs) < 2:
+        return Ratio(math.exp(point), 0.0, math.inf)
+    wide = stats.widening(len(logs))
+    ends = point - wide * max(0.0, point - low), point + wide * max(0.0, high - point)
+    return Ratio(*(math.exp(x) for x in (point, *ends)))
 
 
 def _resampled(logs: Sequence[np.ndarray], rng: np.random.Generator) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -139,3 +140,36 @@ def peak(folder: Path, count: int) -> int:
 def test_memory_does_not_grow_with_feeds(tmp_path: Path) -> None:
     """From 16 to 512 feeds (25 MB more of inputs alone) the peak stays within a tenth."""
     assert peak(tmp_path, 512) < 1.1 * peak(tmp_path, 16)
+
+
+def test_sizes_are_known_before_anything_is_tapped(
+    convnet: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All values of the first feed at once may be more than there is memory."""
+    monkeypatch.setattr(collecting, "TAPPED_BYTES", 4096)
+    asked: list[int] = []
+    real = collecting._run
+
+    def run(session: Any, names: Any, feed: Feed) -> list[Any]:
+        found = real(session, names, feed)
+        asked.append(sum(np.asarray(v).nbytes for v in found if len(found) > 1))
+        return found
+
+    monkeypatch.setattr(collecting, "_run", run)
+    collect(convnet.path, feeds(convnet, 2))
+    assert max(asked) <= 4096
+
+
+def test_where_two_nodes_differ_on_the_channels_nobody_knows(tmp_path: Path) -> None:
+    """A convolution's output [N, C, L] that a product reads along L, with C == L."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, 3, 4] x) => (float[n, 4, 4] y)
+    <float[4, 3, 1] k = {1,2,3,4,5,6,7,8,9,10,11,12}, float[4, 4] w = {1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16}>
+    { c = Conv(x, k)  y = MatMul(c, w) }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    given: list[Feed] = [{"x": DRAW.normal(size=(2, 3, 4)).astype(np.float32)} for _ in range(3)]
+    found = collect(tmp_path / "m.onnx", given).sketches
+    assert found["c"].channel_sum is None
+    assert np.shape(found["x"].channel_sum) == (3,)

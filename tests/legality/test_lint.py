@@ -245,3 +245,61 @@ def test_a_float_graph_has_nothing_to_lint(tmp_path: Path) -> None:
     model = testing.convnet(tmp_path / "m.onnx")
     assert not legality.check(model.path, CPU, only="qdq")
     assert not legality.fix(model.path, CPU, tmp_path / "out.onnx", only="qdq")
+
+
+TWICE = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[n, 4] x) => (float[n, 4] y, float[n, 4] z)
+<float[4, 4] w = {1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16}, float s1 = {0.2}, float s2 = {0.05}, int8 zero = {0}>
+{
+  q1 = QuantizeLinear(w, s1, zero)  d1 = DequantizeLinear(q1, s1, zero)  y = MatMul(x, d1)
+  q2 = QuantizeLinear(w, s2, zero)  d2 = DequantizeLinear(q2, s2, zero)  z = MatMul(x, d2)
+}
+"""
+
+
+def test_a_weight_that_is_rounded_in_two_ways_keeps_both(tmp_path: Path) -> None:
+    """A table that is looked up and multiplied by: folded, each has its own integers."""
+    onnx.save(onnx.parser.parse_model(TWICE), tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", CPU, tmp_path / "fixed.onnx", "qdq")
+    feed = {"x": DRAW.normal(size=(3, 4)).astype(np.float32)}
+    before, after = (
+        onnxruntime.InferenceSession(
+            tmp_path / f"{name}.onnx", providers=["CPUExecutionProvider"]
+        ).run(None, feed)
+        for name in ("m", "fixed")
+    )
+    for want, got in zip(before, after, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_a_pair_whose_second_half_has_no_zero_point_is_one(tmp_path: Path) -> None:
+    """ONNX leaves it out where it is 0: int8 by the type of what is read."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, 4] x) => (float[n, 4] y)
+    <float s = {0.1}, int8 zero = {0}, float[4, 4] w = {1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16}>
+    { q = QuantizeLinear(x, s, zero)  d = DequantizeLinear(q, s)  y = MatMul(d, w) }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    assert legality.check(tmp_path / "m.onnx", CPU, [], "qdq") is not None
+    legality.fix(tmp_path / "m.onnx", CPU, tmp_path / "fixed.onnx", "qdq")
+
+
+def test_what_a_branch_reads_is_kept(tmp_path: Path) -> None:
+    """TensorRT's fix of a bias takes away what nothing reads any more, not what a subgraph does."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, 4] x, bool c) => (float[n, 4] y)
+    <int32[4] b = {1,2,3,4}, float s = {0.1}, int32 zero = {0}, float[4] only = {1,1,1,1}>
+    {
+      d = DequantizeLinear(b, s, zero)  h = Add(x, d)
+      y = If(c) <then_branch = t () => (float[n, 4] p) { p = Add(h, only) },
+                 else_branch = e () => (float[n, 4] q) { q = Neg(h) }>
+    }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", GPU, tmp_path / "fixed.onnx", "qdq")
+    names = {t.name for t in onnx.load(tmp_path / "fixed.onnx").graph.initializer}
+    assert "only" in names
+    assert "b" not in names

@@ -195,3 +195,36 @@ def test_masks_stay_and_attention_answers_alike(tmp_path: Path) -> None:
             _run(model.path, feeds[1]), _run(made.model.path, feeds[1]), strict=True
         ):
             np.testing.assert_allclose(found, wanted, rtol=2e-2, atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        ("RandomUniformLike", "x", "r", {"dtype": F}),
+        ("ConstantOfShape", "shape", "r", {}),
+        ("Bernoulli", "x", "r", {"dtype": F}),
+    ],
+    ids=lambda node: node[0],
+)
+def test_what_an_attribute_makes_float32_stays_so(node: Node, tmp_path: Path) -> None:
+    """No product of the two precisions is written."""
+    nodes: list[Node] = [
+        ("Abs", "x", "a", {}),
+        node,
+        ("Mul", "a r", "m", {}),
+        ("Relu", "m", "y", {}),
+    ]
+    weights = {"shape": np.array([2, 8], np.int64)} if node[0] == "ConstantOfShape" else {}
+    feeds = [_x()] if node[0] != "Bernoulli" else [{"x": np.abs(_x()["x"]).clip(0, 1)}]
+    made = _applied(_model(tmp_path / "m.onnx", nodes, **weights), feeds, tmp_path / "out")
+    _run(made.model.path, feeds[0])
+
+
+def test_an_empty_tensor_does_not_overflow(tmp_path: Path) -> None:
+    """A decoder's first step has no past: the largest of nothing is -inf, and says nothing."""
+    nodes: list[Node] = [("Relu", "x", "a", {}), ("Relu", "a", "y", {})]
+    model = _model(tmp_path / "m.onnx", nodes)
+    empty = {"x": np.zeros((0, 8), np.float32)}
+    made = _applied(model, [empty, _x()], tmp_path / "out")
+    assert "float32" not in str(made.facts.get("float32", ""))
+    assert set(_kinds(made.model.path).values()) >= {"FLOAT16"}
