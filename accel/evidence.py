@@ -43,12 +43,14 @@ class Rules:
 
     max_epochs: int = 40  # of one run; a re-run goes on from there
     max_s: float = 0.0  # wall clock of one run's epochs; 0: no limit
-    rounds: int = 10  # or up to four times as many, where the noise seen asks for it
+    rounds: int = 10  # or up to eight times as many, where the noise seen asks for it
     block_s: float = 0.03
     warmup_calls: int = 10  # passes over all requests in each epoch, the same for every arm
     timed_s: float = 1.0  # of an arm and an epoch: slow passes get fewer rounds and warm-up passes
     shadow_every: int = 3  # the baseline again, as an arm, in every n-th epoch; 0: never
-    alpha_fail: float = 0.01  # of any false FAIL among all gating cells (Holm)
+    alpha_fail: float = (
+        0.01  # of any false FAIL among all gating cells, times and accuracy together
+    )
     alpha_pass: float = 0.05  # of a false PASS, a cell
     alpha_unfit: float = 0.001
     seed: int = 0
@@ -101,7 +103,7 @@ class Cell:
     better: int = 0  # epochs within it, l
     e_fail: float = 0.0  # the largest e-value so far against "at most the budget"
     e_pass: float = 0.0  # the same against "at least the budget"
-    p_fail: float = 1.0  # Holm-adjusted over the gating cells
+    p_fail: float = 1.0  # of what was timed, adjusted for all gating cells
     ratio: float | None = None  # candidate / baseline; for a drop, the drop itself
     low: float | None = None  # 95 % confidence sequence; an interval for SCORED
     high: float | None = None

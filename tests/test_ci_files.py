@@ -132,6 +132,7 @@ def test_what_is_uploaded_is_what_accel_writes() -> None:
     gitlab = JOB["artifacts"]["paths"]
     assert _files(github) == _files(gitlab) == set(writing.FILES)
     assert [path.endswith("/evidence/gate") for path in (github[-1], gitlab[-1])] == [True, True]
+    assert JOB["artifacts"]["exclude"] == ["accel-gate/evidence/gate/**/*.npz"]
     reports = JOB["artifacts"]["reports"]
     assert set(reports.values()) <= set(gitlab)
 
@@ -163,11 +164,12 @@ def test_the_key_is_the_tries_own_and_begins_with_what_is_gated(tmp_path: Path) 
         return outputs
 
     first, again, named = told(), told(GITHUB_RUN_ATTEMPT="2"), told(ACCEL_NAME="other")
+    anew = told(ACCEL_STREAM="2")
     (release / "weights").write_bytes(b"2")
     changed = told()
     assert first["prefix"] == again["prefix"]
     assert first["folder"] == again["folder"]
-    assert len({one["prefix"] for one in (first, named, changed)}) == 3
+    assert len({one["prefix"] for one in (first, named, anew, changed)}) == 4
     keys = [one["key"] for one in (first, again, named, changed, told())]
     assert len(set(keys)) == len(keys)
     assert len({one["artifact"] for one in (first, again)}) == 2
@@ -299,9 +301,10 @@ def test_what_was_measured_at_packing_is_not_part_of_the_key(tmp_path: Path) -> 
     release.mkdir()
     (release / "model.onnx").write_bytes(b"1")
     gated = {"ACCEL_CANDIDATE": "release", "ACCEL_BASELINE": "b.json"}
-    prefixes = set()
+    prefixes = {_script(tmp_path, "key", gated)[1]["prefix"]}
     for content in (b"a", b"b"):
-        for name in ("accel.json", "samples.npz", "summary.md"):
+        # the last two come behind the packing, and say who made it
+        for name in ("accel.json", "samples.npz", "summary.md", "model.sig", "sbom.cdx.json"):
             (release / name).write_bytes(content)
         prefixes.add(_script(tmp_path, "key", gated)[1]["prefix"])
     assert len(prefixes) == 1

@@ -19,7 +19,7 @@ from accel.evidence import SCORED, Budget, Cell, Outcome, Subject
 from accel.gating import asked, drops, flips, packed, samples
 from accel.gating.asked import Asked
 from accel.gating.drops import Rows
-from accel.guard import guarded
+from accel.guard import guarded, number
 from accel.measure import closeness, machine
 from accel.measure.outputs import outputs
 from accel.using import Using
@@ -45,6 +45,7 @@ def cells(
     workload_source: str | None,
     out: Path,
     progress: Say | None = None,
+    alphas: samples.Alphas = samples.BOTH,
 ) -> tuple[Cell, ...]:
     """A cell for each budget of SCORED, all against this baseline; one that is watched where there
     is none; "broken" where the candidate does not run, or gives NaN or Inf and the baseline does
@@ -55,7 +56,7 @@ def cells(
     wanted = tuple(b for b in budgets if b.metric in SCORED)
     say = progress or (lambda _: None)
     try:
-        return _cells(candidate, baseline, wanted, workload_source, out.absolute(), say)
+        return _cells(candidate, baseline, wanted, workload_source, out.absolute(), say, alphas)
     except NoBaseline as error:
         return _all(wanted, "no baseline", str(error))
     except CandidateBroken as error:
@@ -69,6 +70,7 @@ def _cells(
     source: str | None,
     out: Path,
     say: Say,
+    alphas: samples.Alphas,
 ) -> tuple[Cell, ...]:
     if baseline.plan is None:
         raise NoBaseline(f"{baseline.name}: {baseline.trouble or 'there is no plan to run'}")
@@ -90,7 +92,9 @@ def _cells(
     if bad:
         raise CandidateBroken(f"NaN or Inf where the baseline has none: {', '.join(bad)}")
     units = asked.paired(asks, want), asked.paired(asks, got)
-    judged = [_judged(b, candidate, baseline, asks, units, out) for b in wanted or (WATCHED,)]
+    judged = [
+        _judged(b, candidate, baseline, asks, units, out, alphas) for b in wanted or (WATCHED,)
+    ]
     return (*judged[:-1], _with(judged[-1], apart(seen.outputs)))
 
 
@@ -142,11 +146,16 @@ def _judged(
     asks: Asked,
     units: tuple[list[tuple[Feed, ...]], list[tuple[Feed, ...]]],
     out: Path,
+    alphas: samples.Alphas,
 ) -> Cell:
     if budget.metric == "flips":
         found = NO_DATA if asks.drawn and not asks.samples else flips.changed(*units)
         outcome: Outcome = "pass" if budget == WATCHED else "cannot tell"
-        return Cell(budget, outcome, found) if isinstance(found, str) else flips.cell(budget, found)
+        return (
+            Cell(budget, outcome, found)
+            if isinstance(found, str)
+            else flips.cell(budget, found, alphas)
+        )
     rows = _rows(candidate, baseline, asks, *units)
     if isinstance(rows, str):
         return Cell(budget, "cannot tell", rows)
@@ -154,7 +163,7 @@ def _judged(
     with store.disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays.save(path, [{"baseline": rows.baseline, "candidate": rows.candidate}])
-    cell = drops.cell(budget, rows)
+    cell = drops.cell(budget, rows, alphas)
     if cell.outcome == "broken":  # watched or not: a wreck never passes
         raise CandidateBroken(cell.reason)
     return cell
@@ -179,10 +188,11 @@ def _rows(
         raise UsageError(f"{workload.source} has samples but no metric(rows). Add it.")
     metric, labels = workload.metric, [label for _, label in asks.samples]
     a, b = (workloads.rows(workload, answers, labels) for answers in (want, got))
+    guarded("metric()", lambda: float(metric(a)))  # what fails on the whole is no matter of a draw
     return Rows(
         a,
         b,
-        lambda rows: guarded("metric()", lambda: float(metric(rows))),
+        lambda rows: number("metric()", lambda: metric(rows)),
         workload.metric_name,
         workload.metric_unit,
         workload.higher_is_better,

@@ -24,7 +24,7 @@ from accel.errors import (
     Unmeasured,
     UsageError,
 )
-from accel.evidence import REFERENCE
+from accel.evidence import REFERENCE, Budget
 from accel.gating import baselines, budgets, pointers, settings, verdicts
 from accel.gating.baselines import Baseline, Blessing
 from accel.gating.pointers import Pointer
@@ -71,7 +71,7 @@ def bless(file: Path, wish: Wish) -> tuple[Baseline, tuple[str, ...]]:
     def change(found: Mapping[str, Baseline]) -> Mapping[str, Baseline]:
         old = found.get(wish.name)
         made = _first(wish, pointer, root, file) if old is None else _next(old, wish, pointer, judged, file)  # fmt: skip
-        notes.extend(_notes(old, made))
+        notes.extend(_notes(old, made, wish, file))
         return {**found, wish.name: made}
 
     return baselines.update(file, change)[wish.name], tuple(notes)
@@ -202,32 +202,46 @@ def _good(judged: Judged, wish: Wish, again: str) -> None:
 
 def _strict(judged: Judged, old: Baseline, wish: Wish, file: Path, again: str) -> None:
     """Budgets never widen by themselves: those of accel.toml and of the entry must have been judged."""
-    lines = old.budgets if wish.budgets is None else wish.budgets
-    beside = file.resolve().parent / settings.FILE
-    told = wish.config or (beside if beside.is_file() else None)
-    common = budgets.load(told, old.name, scored=bool(old.workload))
-    asked = budgets.merged(common, (budgets.parse(line) for line in lines))
+    told = wish.config or _beside(file)
+    asked = _held(old, told, old.budgets if wish.budgets is None else wish.budgets)
     if baselines.same_reference(old):  # no arm of its own, so no cell
         asked = tuple(one for one in asked if one.arm != REFERENCE)
-    usual = settings.rules(told, old.name).alpha_pass
-    if judged.alpha_pass > usual:
+    usual = settings.rules(told, old.name)
+    looser = {
+        "alpha_pass": judged.alpha_pass > usual.alpha_pass,
+        "alpha_unfit": judged.alpha_unfit < usual.alpha_unfit,
+        "shadow_every": judged.shadow_every == 0 != usual.shadow_every,
+    }
+    for rule in (name for name, is_looser in looser.items() if is_looser):
         raise UsageError(
-            f"The verdict passed at alpha_pass = {judged.alpha_pass:g}; {usual:g} is what "
+            f"The verdict passed at {rule} = {getattr(judged, rule):g}; {getattr(usual, rule):g} is what "
             f"{old.name!r} is held to. Gate again: {again}"
         )
     if lines := budgets.wider(asked, judged.budgets):
         raise UsageError(
             f"The verdict does not stand on the budgets of {old.name!r}: {'; '.join(lines)}. A budget "
-            f"is changed in {told or beside}, or with --budget. Gate again: {again}"
+            f"is changed in {told or file.resolve().parent / settings.FILE}, or with --budget. Gate again: {again}"
         )
 
 
-def _notes(old: Baseline | None, made: Baseline) -> list[str]:
+def _beside(file: Path) -> Path | None:
+    """The accel.toml that goes with a baselines file."""
+    found = file.resolve().parent / settings.FILE
+    return found if found.is_file() else None
+
+
+def _held(entry: Baseline, config: Path | None, lines: Sequence[str]) -> tuple[Budget, ...]:
+    """All that an entry is held to: of the common budgets, then its own."""
+    common = budgets.load(config, entry.name, scored=bool(entry.workload))
+    return budgets.merged(common, (budgets.parse(line) for line in lines))
+
+
+def _notes(old: Baseline | None, made: Baseline, wish: Wish, file: Path) -> list[str]:
     """What a reviewer should see first."""
     if old is None:
         return []
-    before = [budgets.parse(line) for line in old.budgets]
-    after = [budgets.parse(line) for line in made.budgets]
+    before = _held(old, _beside(file), old.budgets)
+    after = _held(made, wish.config or _beside(file), made.budgets)
     return [f"note: a budget was widened: {line}" for line in budgets.wider(before, after)]
 
 

@@ -166,7 +166,7 @@ def wider(asked: Sequence[Budget], used: Sequence[Budget]) -> tuple[str, ...]:
             continue
         if other is None or other.mode == "watch":
             lines.append(f"{text(one)} was not gated")
-        elif other.unit != one.unit or other.limit > one.limit * (1 + 1e-9):
+        elif other.unit != one.unit or not other.limit <= one.limit * (1 + 1e-9):  # NaN is no limit
             lines.append(f"{text(one)} was judged as {text(other)}")
     return tuple(lines)
 

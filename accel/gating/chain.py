@@ -98,7 +98,9 @@ def read(
 def note_crash(folder: Path, number: int, reason: str) -> None:
     """Keep that an epoch ended in a crash: no epoch, and not to be forgotten either."""
     with store.disk(folder), (folder / CRASHES).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"epoch": number, "reason": reason}) + "\n")
+        stream.write("\n" + json.dumps({"epoch": number, "reason": reason}) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def crashes(folder: Path) -> tuple[str, ...]:
@@ -107,8 +109,17 @@ def crashes(folder: Path) -> tuple[str, ...]:
         rows = (folder / CRASHES).read_text(encoding="utf-8").splitlines()
     except OSError:
         return ()
-    found = [json.loads(row) for row in rows if row.endswith("}")]
+    found = [told for row in rows if (told := _crash(row))]
     return tuple(f"an earlier run crashed in epoch {c['epoch'] + 1}: {c['reason']}" for c in found)
+
+
+def _crash(row: str) -> Mapping[str, Any]:
+    """A line of it; of two of which a full disk kept half and half, nothing."""
+    try:
+        told = json.loads(row)
+        return told if {"epoch", "reason"} <= told.keys() else {}
+    except (ValueError, AttributeError):
+        return {}
 
 
 @contextmanager

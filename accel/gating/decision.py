@@ -1,7 +1,8 @@
 """What follows from the epochs: an outcome for each budget, and one for the whole. Pure.
 
-A FAIL is claimed of the family of gating cells, so that Holm's correction keeps the probability of
-any false one below alpha_fail (Holm, Scandinavian Journal of Statistics 6:65, 1979). A PASS claims
+A FAIL is claimed of the family of gating cells that chance plays a part in. Each of them has an equal part
+of alpha_fail: an accuracy spends its own, and the timed ones share theirs by Holm's correction (Holm,
+Scandinavian Journal of Statistics 6:65, 1979), so that any false FAIL has at most alpha_fail. A PASS claims
 that every gating cell is within its budget, an intersection-union test, which needs no correction
 (Berger, Technometrics 24:295, 1982). Both stand on e-values, so that the epochs may be judged after
 each of them, and by a later run together with its own.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from accel.evidence import TIMED, Budget, Cell, Epoch, Judgement, Outcome, Rules
+from accel.evidence import SCORED, TIMED, Budget, Cell, Epoch, Judgement, Outcome, Rules
 from accel.gating import fitness, timed, wording
 
 # What stands above what, when cells differ: the exit codes 6 > 5 > 1 > 4 > 3 > 0. A FAIL holds
@@ -20,7 +21,7 @@ PRECEDENCE: tuple[Outcome, ...] = (
     "broken", "no baseline", "fail", "unfit", "cannot tell", "pass",
 )  # fmt: skip
 SETTLED = ("pass", "fail")
-ANEW = "these epochs stay unfit: measure anew, on a quiet machine and with another --work"
+ANEW = "these epochs stay unfit: measure anew, on a quiet machine and with another --work (in CI: stream)"
 
 
 def judge(
@@ -47,6 +48,12 @@ def judge(
     )
 
 
+def share(budgets: Sequence[Budget], rules: Rules) -> float:
+    """Of alpha_fail, each gating cell's own where chance plays a part in it."""
+    members = [b for b in budgets if b.metric in (*TIMED, *SCORED) and b.mode == "gate"]
+    return rules.alpha_fail / max(1, len(members))
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Adjusted p-values, in the order given: rejecting those <= alpha keeps the family at alpha."""
     adjusted, largest = [1.0] * len(p), 0.0
@@ -61,14 +68,18 @@ def _cells(
 ) -> tuple[Cell, ...]:
     """A cell a budget, in their order; then what is fixed and has no budget among them."""
     family = [b for b in budgets if b.metric in TIMED and b.mode == "gate"]
-    alone = rules.alpha_fail / max(1, len(family))
+    alone = share(budgets, rules)
     found = {
         b: timed.measured(b, epochs, rules, alone if b in family else rules.alpha_fail)
         for b in budgets
         if b.metric in TIMED
     }
     p = {b: cell.p_fail for b, cell in found.items()}  # a watched cell's stays its own
-    p |= dict(zip(family, holm([p[b] for b in family]), strict=True))
+    all_of_it = rules.alpha_fail / alone / max(1, len(family))  # members for each timed one
+    p |= {
+        b: min(1.0, all_of_it * q)
+        for b, q in zip(family, holm([p[b] for b in family]), strict=True)
+    }
     answers = {c.budget: c for c in fixed}
     answers |= {b: timed.ruled(cell, epochs, rules, p[b]) for b, cell in found.items()}
     asked = tuple(answers.get(b) or _unanswered(b) for b in budgets)

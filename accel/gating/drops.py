@@ -11,7 +11,6 @@ from accel import intervals
 from accel.evidence import Budget, Cell, Outcome
 from accel.gating import samples
 
-LEVEL = 1 - 2 * samples.ALPHA  # two-sided: each of its limits is one-sided at ALPHA
 # Of rows, or clusters, that are bootstrapped: a draw holds none that was not seen. Where 1 row in
 # 20 is bad, the upper limit misses the true drop in some 40, 15, 7 and 5 % of sets of 20, 50, 100
 # and 200 rows (1 in 100: 40 % of 100, 6 % of 500), the lower one in 4 to 5 %; 5 % is nominal
@@ -33,34 +32,38 @@ class Rows:
     origin: str = ""  # of the samples, for people: "certify split"
 
 
-def cell(budget: Budget, rows: Rows) -> Cell:
+def cell(budget: Budget, rows: Rows, alphas: samples.Alphas = samples.BOTH) -> Cell:
     """Upper limit inside the budget PASS, lower limit beyond it FAIL, else cannot tell.
 
     `ratio`, `low` and `high` are the drop and its limits in the budget's unit: points of a hundred,
-    or a share of the baseline's score on these samples. Limits are one-sided at 95 % each; the lower
-    one forgives one lost answer. `worse` and `better` count answers lost and won where rows are
+    or a share of the baseline's score on these samples, both one-sided at the level of a PASS; the
+    lower one forgives one lost answer. A FAIL needs the lower limit of its own level beyond it. `worse` and `better` count answers lost and won where rows are
     right or wrong."""
     base, value = (float(rows.metric(r)) for r in (rows.baseline, rows.candidate))
     scale = _scale(budget, rows, base)
     if not (math.isfinite(base) and math.isfinite(value) and scale > 0):
         return _no_number(budget, rows, base, value)
-    method, found = intervals.paired(
-        rows.metric,
-        rows.baseline,
-        rows.candidate,
-        rows.clusters,
-        rows.higher_is_better,
-        LEVEL,
-        True,
-    )
+    method, found = _limits(rows, alphas.passing)
     exact = method.startswith("Tango")
     lost, won = _swaps(rows) if exact else (0, 0)
-    lowest = _forgiving(rows, lost, won) if exact else found.low
-    drop, low, high = found.drop / scale, lowest / scale, found.high / scale
+
+    def lowest(alpha: float) -> float:
+        value = _forgiving(rows, lost, won, alpha) if exact else _limits(rows, alpha)[1].low
+        return value / scale
+
+    drop, low, high = found.drop / scale, lowest(alphas.passing), found.high / scale
     outcome = _outcome(low, high, budget.limit, None if exact else _units(rows))
+    if outcome == "fail" and lowest(alphas.fail) <= budget.limit:
+        outcome, beyond = "cannot tell", samples.unsure(alphas)
+    else:
+        beyond = ""
     told = [_told(budget, rows, (base, value), (drop, low, high), method)]
     told += [f"{lost} lost, {won} won, McNemar p {mcnemar(lost, won):.2g}"] if exact else []
-    told += [] if outcome != "cannot tell" else [_wanted(budget, rows, (drop, low, high), exact)]
+    told += (
+        []
+        if outcome != "cannot tell"
+        else [beyond or _wanted(budget, rows, (drop, low, high), exact)]
+    )
     return Cell(
         budget,
         outcome,
@@ -74,6 +77,19 @@ def cell(budget: Budget, rows: Rows) -> Cell:
         high=high,
         value=value,
         baseline=base,
+    )
+
+
+def _limits(rows: Rows, alpha: float) -> tuple[str, intervals.Drop]:
+    """Two-sided: each of its limits is one-sided at alpha."""
+    return intervals.paired(
+        rows.metric,
+        rows.baseline,
+        rows.candidate,
+        rows.clusters,
+        rows.higher_is_better,
+        1 - 2 * alpha,
+        True,
     )
 
 
@@ -116,7 +132,7 @@ def _swaps(rows: Rows) -> tuple[int, int]:
     return (lost, won) if rows.higher_is_better else (won, lost)
 
 
-def _forgiving(rows: Rows, lost: int, won: int) -> float:
+def _forgiving(rows: Rows, lost: int, won: int, alpha: float) -> float:
     """The lower limit with one answer fewer lost.
 
     Tango's own is beyond the true drop in up to 7.3 % of runs where few answers changed, this one in
@@ -124,7 +140,7 @@ def _forgiving(rows: Rows, lost: int, won: int) -> float:
     import numpy as np
 
     whole = abs(float(rows.metric(np.ones_like(rows.baseline))))
-    low = intervals.tango_counts(len(rows.baseline), max(0, lost - 1), won, LEVEL).low
+    low = intervals.tango_counts(len(rows.baseline), max(0, lost - 1), won, 1 - 2 * alpha).low
     return whole * low
 
 

@@ -49,23 +49,25 @@ def _items(name: str, want: Sequence[Feed], got: Sequence[Feed]) -> Any:
     return np.concatenate(same) < 1
 
 
-def cell(budget: Budget, flipped: Any) -> Cell:
-    """Clopper-Pearson's limits, each one-sided at 95 %: upper inside the budget PASS, lower beyond
-    it FAIL, else cannot tell. `flipped`: booleans [N]."""
+def cell(budget: Budget, flipped: Any, alphas: samples.Alphas = samples.BOTH) -> Cell:
+    """Clopper-Pearson's limits, each one-sided at the level of a PASS: upper inside the budget PASS,
+    lower beyond it, at the level of a FAIL too, FAIL, else cannot tell. `flipped`: booleans [N]."""
     n, count = len(flipped), int(flipped.sum())
-    low, high = clopper_pearson(count, n)
+    low, high = clopper_pearson(count, n, alphas.passing)
     limit, enough = budget.limit, n >= LEAST_TO_FAIL
+    sure = clopper_pearson(count, n, alphas.fail)[0] > limit
     outcome: Outcome = "cannot tell"
     if high <= limit:
         outcome = "pass"
-    elif low > limit and enough:
+    elif sure and enough:
         outcome = "fail"
     reason = (
         f"{count:,} of {n:,} samples changed their first class: {100 * count / n:.2f} % "
         f"[{100 * low:.2f}, {100 * high:.2f}], budget {100 * limit:g} % (Clopper-Pearson)"
     )
     if outcome == "cannot tell" and low > limit:
-        reason += f"; {LEAST_TO_FAIL} samples are the least to FAIL on"
+        least_n = f"{LEAST_TO_FAIL} samples are the least to FAIL on"
+        reason += f"; {samples.unsure(alphas) if enough else least_n}"
     elif outcome == "cannot tell":
         reason += _more(n, count, low, high, limit)
     return Cell(

@@ -117,7 +117,7 @@ def _paired(arm: NDArray[Any], base: NDArray[Any], requests: Sequence[Request]) 
 
     names = dict.fromkeys(r.group for r in requests)
     found = {}
-    for key, group in (("p50", ""), *((f"p50/{n}", n) for n in names if len(names) > 1)):
+    for key, group in (("p50", ""), *((f"p50/{n}", n) for n in names)):
         w = _weights(requests, group)
         if w.any():
             found[key] = float(np.median(np.log((arm @ w) / (base @ w))))
@@ -138,9 +138,10 @@ def _values(taken: Taken, rounds: NDArray[Any], requests: Sequence[Request]) -> 
     }
     names = list(dict.fromkeys(r.group for r in requests))
     tails = {n: _tail(ns, request, requests, n) for n in names}
-    if len(names) > 1:
-        found |= {f"p50/{n}": float(np.median(rounds @ _weights(requests, n))) for n in names}
-        found |= {f"p99/{n}": tail for n, tail in tails.items() if tail is not None}
+    for n in names:
+        own = _weights(requests, n)
+        found |= {f"p50/{n}": float(np.median(rounds @ own)), f"throughput/{n}": float(means @ own)}
+    found |= {f"p99/{n}": tail for n, tail in tails.items() if tail is not None}
     carried = [(t, _weights(requests, n).sum()) for n, t in tails.items() if t is not None]
     if len(carried) == len(names):
         found["p99"] = float(sum(t * w for t, w in carried))

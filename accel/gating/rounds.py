@@ -15,7 +15,7 @@ from typing import Any
 from accel.evidence import BASELINE, CANDIDATE, Budget, Epoch, Rules
 
 LEARNT = 4  # epochs, before anything is said of the noise
-MOST = 4  # times the rounds of the rules
+MOST = 8  # times the rounds of the rules
 SIDE = 1.5  # standard deviations from no difference to the budget
 MAD_TO_SIGMA = 1.4826  # of a normal distribution: 1 / Phi^-1(3/4)
 

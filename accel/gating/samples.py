@@ -9,6 +9,7 @@ and equal answers: exact, nothing is drawn.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from accel.errors import UsageError
 from accel.intervals import tango_score
@@ -18,6 +19,23 @@ ALPHA, POWER = 0.05, 0.9
 DISCORDANCE = (0.01, 0.08)
 EXACT_BELOW = 200_000  # above it the normal approximation and the sum differ by less than 2 %
 TAIL_SD = 9.0  # of a binomial, on either side: what lies beyond is under 1e-17
+
+
+@dataclass(frozen=True)
+class Alphas:
+    """The probabilities that are allowed of a false PASS and a false FAIL, each one-sided."""
+
+    passing: float = ALPHA
+    fail: float = ALPHA
+
+
+BOTH = Alphas()
+
+
+def unsure(alphas: Alphas) -> str:
+    """What is told where the lower limit lies beyond the budget at the level of a PASS alone."""
+    passing, fail = (f"{100 * (1 - alpha):.4g}" for alpha in (alphas.passing, alphas.fail))
+    return f"it is beyond the budget at {passing} %, and a FAIL is claimed at {fail} %"
 
 
 def chances(

@@ -28,8 +28,11 @@ class Judged:
     ratio: Mapping[str, float]  # of gating cells
     digest: str  # of the file itself
     alpha_pass: float  # at which its cells passed
+    alpha_unfit: float  # at which its instrument was found unfit, or not
+    shadow_every: int  # epochs between two with the baseline beside itself
     failed: tuple[str, ...]  # gating cells that did not pass: "copies: 0 -> 5"
     evidence: tuple[int, str]  # epochs, and the last hash of their chain
+    stream: str  # the chain's key, by which its folder is named; empty where there was none
 
 
 def read(path: Path) -> Judged:
@@ -39,6 +42,10 @@ def read(path: Path) -> Judged:
         raise UsageError(f"{path} is not a verdict: it does not have the schema {KIND!r}.")
     try:
         told: Mapping[str, Any] = data["data"]
+        if told["outcome"] == "pass" and not _stands(told):
+            raise UsageError(
+                f"{path} says pass, and what it found does not: it was altered. Gate again."
+            )
         cells = [(_budget(c["budget"]), c.get("ratio")) for c in told["cells"]]
         gating = {budgets.label(b): r for b, r in cells if b.mode == "gate" and r is not None}
         return Judged(
@@ -50,23 +57,33 @@ def read(path: Path) -> Judged:
             ratio={k: float(f"{r:.6g}") for k, r in gating.items()},
             digest=store.digest_file(path),
             alpha_pass=float(told["rules"]["alpha_pass"]),
+            alpha_unfit=float(told["rules"]["alpha_unfit"]),
+            shadow_every=int(told["rules"]["shadow_every"]),
             failed=tuple(_failed(c) for c in told["cells"] if _lost(c)),
             evidence=(int(told["evidence"]["epochs"]), str(told["evidence"]["head"])),
+            stream=Path(told["evidence"]["folder"] or "").name,
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"{type(error).__name__} {error}"
         raise UsageError(f"{path} is not a whole verdict: {what}. Gate again.") from None
 
 
+def _stands(told: Mapping[str, Any]) -> bool:
+    """Does a pass follow from the cells beside it?"""
+    gating = [c["outcome"] for c in told["cells"] if c["budget"]["mode"] == "gate"]
+    return bool(gating and told["fitness"]["fit"] is True) and all(o == "pass" for o in gating)
+
+
 def _lost(cell: Mapping[str, Any]) -> bool:
-    return bool(cell["outcome"] == "fail" and cell["budget"]["mode"] == "gate")
+    return bool(cell["outcome"] != "pass" and cell["budget"]["mode"] == "gate")
 
 
 def _failed(cell: Mapping[str, Any]) -> str:
     """What was accepted, in a line that stays short."""
     values = cell.get("baseline"), cell.get("value")
     seen = " -> ".join("?" if x is None else f"{float(x):.6g}" for x in values)
-    return f"{budgets.label(_budget(cell['budget']))}: {seen}"
+    open_ = "" if cell["outcome"] == "fail" else f" ({cell['outcome']})"
+    return f"{budgets.label(_budget(cell['budget']))}: {seen}{open_}"
 
 
 def _budget(told: Mapping[str, Any]) -> Budget:

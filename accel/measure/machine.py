@@ -22,7 +22,7 @@ KNOWN_ISA = {  # /proc/cpuinfo's flags (x86) or features (Arm) that decide which
 }  # fmt: skip
 LIBRARIES = (
     *("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "numpy"),
-    "tensorrt",
+    *("tensorrt", "onnxruntime-gpu"),
 )
 CLASS_KEYS = ("cpu", "isa", "cores", "smt", "hypervisor", "architecture", GPUS)
 

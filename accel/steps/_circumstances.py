@@ -15,7 +15,7 @@ from accel import arrays
 from accel.errors import UsageError
 from accel.evidence import Budget, Report, Rules, Subject
 from accel.gating import budgets as limits
-from accel.gating import sampler
+from accel.gating import chain, sampler
 from accel.gating.verdicts import Judged
 from accel.measure import machine
 from accel.version import VERSION
@@ -66,13 +66,21 @@ def header(draft: Report) -> dict[str, Any]:
 def heads(witnesses: Sequence[Judged], draft: Report) -> list[tuple[int, str]]:
     """(epochs, hash) of earlier verdicts; one that was given without epochs bears witness to nothing.
 
-    Raises UsageError for the verdict of another comparison."""
-    pair = draft.candidate.digest, draft.baseline.digest
+    The same artefacts packed again have the same evidence. Raises UsageError for the verdict of another
+    comparison."""
+    pair, stream = (draft.candidate.digest, draft.baseline.digest), chain.key(header(draft))
     for one in witnesses:
+        if one.stream == stream:
+            continue
         if (one.candidate, one.baseline) != pair:
             raise UsageError(
                 f"--witness: that verdict ({one.line}) is of another candidate or baseline. Name one "
                 f"that was given on these two."
+            )
+        if one.evidence[1]:
+            raise UsageError(
+                f"--witness: that verdict ({one.line}) stands on epochs of another class of machine, "
+                f"other libraries or other rounds, which are no part of this evidence. Leave it out."
             )
     return [one.evidence for one in witnesses if one.evidence[1]]
 

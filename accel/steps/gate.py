@@ -43,6 +43,7 @@ from accel.gating import (
     verdicts,
     writing,
 )
+from accel.gating.samples import Alphas
 from accel.gating.verdicts import Judged
 from accel.scratch import scratch
 from accel.steps import _circumstances as circumstances
@@ -92,7 +93,12 @@ def gate(
         report = _missing(candidate, baseline, name, str(error))
     else:
         found: list[Report] = []
-        with scratch(lambda: found[-1].outcome in NAMES_A_LOG, prefix="accel-gate-") as folder:
+
+        def named() -> bool:
+            return found[-1].outcome in NAMES_A_LOG
+
+        # all of it: what a second gate builds and evaluates would disturb what this one times
+        with chain.alone(work / "gate"), scratch(named, prefix="accel-gate-") as folder:
             draft = _draft(wish, folder, engine, data)
             found.append(_guarded(draft, lambda: _measured(draft, wish, work, seen, say)))
         report = found[-1]
@@ -181,9 +187,10 @@ def _measured(
     say: Progress,
 ) -> Report:
     ours, base, budgets = draft.candidate, draft.baseline, wish.budgets
+    alphas = Alphas(wish.rules.alpha_pass, decision.share(budgets, wish.rules))
     fixed = (
         *exact.cells(ours, base, budgets),
-        *accuracy.cells(ours, base, budgets, wish.workload, work, say),
+        *accuracy.cells(ours, base, budgets, wish.workload, work, say, alphas),
     )
     notes = (*wish.notes, *circumstances.notes(ours, base))
     draft = dataclasses.replace(draft, changes=changes.lines(ours, base), notes=notes)
@@ -191,14 +198,12 @@ def _measured(
         judgement = decision.judge((), budgets, draft.rules, fixed)
         return dataclasses.replace(draft, outcome=judgement.outcome, judgement=judgement)
     header = circumstances.header(draft)
-    every = work / "gate"
-    folder = every / chain.key(header)
-    with chain.alone(every):
-        chain.create(folder, header)
-        _, before, _ = chain.read(folder, circumstances.heads(witnesses, draft))
-        crashes = chain.crashes(folder)
-        epochs, judgement = _epochs(draft, budgets, fixed, folder, before, say)
-        _, _, head = chain.read(folder)
+    folder = work / "gate" / chain.key(header)
+    chain.create(folder, header)
+    _, before, _ = chain.read(folder, circumstances.heads(witnesses, draft))
+    crashes = chain.crashes(folder)
+    epochs, judgement = _epochs(draft, budgets, fixed, folder, before, say)
+    _, _, head = chain.read(folder)
     return dataclasses.replace(
         draft,
         notes=(*draft.notes, *crashes),

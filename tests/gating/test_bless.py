@@ -321,3 +321,63 @@ def test_a_place_that_no_gate_could_read_is_refused(house: House) -> None:
     """One entry must not make the whole file unreadable."""
     refused(house.bless(house.old, "--init", "--place", " "), errors.UsageError, "place")
     assert not house.file.exists()
+
+
+def test_a_pass_that_its_own_cells_deny_was_edited(house: House) -> None:
+    """One word changed in a verdict is no grounds."""
+    house.first()
+    path = Path(house.verdict("fail"))
+    told = json.loads(path.read_text())
+    told["data"]["outcome"] = "pass"
+    path.write_text(json.dumps(told))
+    refused(house.bless(house.new, "--verdict", str(path)), errors.UsageError, "it was altered")
+
+
+def test_a_limit_that_is_no_number_is_wider_than_any(house: House) -> None:
+    """null in a verdict's budget."""
+    house.first()
+    path = Path(house.verdict())
+    told = json.loads(path.read_text())
+    told["data"]["cells"][0]["budget"]["limit"] = None
+    path.write_text(json.dumps(told))
+    refused(house.bless(house.new, "--verdict", str(path)), errors.UsageError, "p50=3% was judged")
+
+
+def test_common_budgets_are_not_widened_unseen(house: House) -> None:
+    """By a budget of the entry's own, or by another accel.toml: a reviewer reads of both."""
+    house.first()
+    (house.folder / "accel.toml").write_text('[gate]\np50 = "3%"\n')
+    wide = [Budget("p50", 0.5), *budgets.DEFAULT[1:]]
+    words = ["--verdict", house.verdict(cells=wide)]
+    loose = house.folder / "loose.toml"
+    loose.write_text('[gate]\np50 = "50%"\n')
+    told = "note: a budget was widened: p50=3% was judged as p50=50%"
+    assert told in house.bless(house.new, *words, "--config", str(loose)).output
+    assert told in house.bless(house.old, "--budget", "p50=50%", "--verdict", house.verdict(
+        cells=wide, pair=(digest(house.old), digest(house.new))
+    )).output  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rule", "rules"),
+    [("shadow_every", Rules(shadow_every=0)), ("alpha_unfit", Rules(alpha_unfit=1e-9))],
+)
+def test_an_instrument_that_was_not_watched_is_no_grounds(
+    house: House, rule: str, rules: Rules
+) -> None:
+    """A pass without the baseline beside itself, or that nothing could have called unfit."""
+    house.first()
+    words = ["--verdict", house.verdict(rules=rules)]
+    refused(house.bless(house.new, *words), errors.UsageError, f"passed at {rule}")
+
+
+def test_what_was_left_open_is_on_record_too(house: House) -> None:
+    """A fail ends a gate early: of the other cells nobody knows."""
+    house.first()
+    path = Path(house.verdict("fail"))
+    told = json.loads(path.read_text())
+    told["data"]["cells"][1]["outcome"] = "cannot tell"
+    path.write_text(json.dumps(told))
+    assert house.bless(house.new, "--verdict", str(path), "--accept-regression").exception is None
+    assert house.entry.blessed is not None
+    assert any(line.endswith("(cannot tell)") for line in house.entry.blessed.failed)

@@ -180,3 +180,10 @@ def test_a_kill_at_any_moment_leaves_whole_epochs(tmp_path: Path) -> None:
     assert [e.number for e in epochs] == list(range(len(epochs)))
     chain.append(tmp_path, epoch(len(epochs)))
     assert json.loads(lines(tmp_path)[-1])["epoch"]["number"] == len(epochs)
+
+
+def test_a_crash_that_was_half_written_hides_no_other(folder: Path) -> None:
+    """A disk that filled up in the middle of one leaves a line that cannot be read."""
+    (folder / chain.CRASHES).write_text('{"epoch": 1, "rea')
+    chain.note_crash(folder, 4, "gone")
+    assert chain.crashes(folder) == ("an earlier run crashed in epoch 5: gone",)

@@ -397,3 +397,14 @@ def test_a_speed_up_can_be_demanded() -> None:
     demand = [Budget("p50", -0.10)]
     assert judge(epochs(20, 0.8), demand, RULES).outcome == "pass"
     assert judge(epochs(20, 1.0), demand, RULES).outcome == "fail"
+
+
+def test_accuracy_is_of_the_family() -> None:
+    """Beside a gating drop a time fails at half of alpha_fail, and the drop has the other half."""
+    both, alone = [P50, Budget("drop", 0.5, "pt")], [P50]
+    assert decision.share(both, RULES) == decision.share(alone, RULES) / 2 == RULES.alpha_fail / 2
+    watched = [P50, Budget("drop", 0.5, "pt", "watch")]
+    assert decision.share(watched, RULES) == decision.share(alone, RULES)
+    seen = epochs(12, 1.2)
+    p = [judge(seen, budgets, RULES).cells[0].p_fail for budgets in (alone, both)]
+    assert p[1] == pytest.approx(2 * p[0])

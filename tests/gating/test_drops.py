@@ -9,8 +9,9 @@ import pytest
 from scipy.stats import binom
 
 from accel.evidence import Budget
-from accel.gating import drops
+from accel.gating import drops, samples
 from accel.gating.drops import Rows
+from accel.gating.samples import Alphas
 from accel.intervals import tango_counts
 
 POINT = Budget("drop", 1.0, "pt")
@@ -170,3 +171,22 @@ def test_at_the_margin_itself_either_error_is_rare() -> None:
     for wrong in ("pass", "fail"):
         share = np.average([o == wrong for o in outcomes], weights=counts)
         assert share <= 0.05 + 3 * (0.05 * 0.95 / trials) ** 0.5
+
+
+def test_a_fail_needs_its_own_level() -> None:
+    """Beyond the budget at the level of a PASS alone, nothing is claimed, and it is said why."""
+    rows = swapped(2000, 38, 5)
+    assert drops.cell(POINT, rows).outcome == "fail"
+    found = drops.cell(POINT, rows, Alphas(0.05, 0.001))
+    assert found.outcome == "cannot tell"
+    assert "at 95 %, and a FAIL is claimed at 99.9 %" in found.reason
+    assert drops.cell(POINT, swapped(2000, 80, 5), Alphas(0.05, 0.001)).outcome == "fail"
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.0025, 0.001])
+@pytest.mark.parametrize(("n", "changed"), [(200, 0.05), (1000, 0.03), (3000, 0.1)])
+def test_at_the_budget_it_fails_no_more_often_than_it_may(
+    n: int, changed: float, alpha: float
+) -> None:
+    """Exact, over all numbers of lost and won answers of a candidate that loses just the budget."""
+    assert samples.chances(n, 0.01, changed, 0.01, alpha)[1] <= 1.1 * alpha

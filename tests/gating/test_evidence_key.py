@@ -54,11 +54,14 @@ def gate(quick: Model, tmp_path: Path, epochs: list[int]) -> Callable[..., Repor
 
 
 def test_another_runtime_begins_evidence_of_its_own(
-    gate: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+    gate: Callable[..., Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A PASS of the old one does not answer for the new one; the verdict names what ran."""
-    first = gate()
+    """A PASS of the old one does not answer for the new one, nor bear witness against it; the verdict
+    names what ran."""
+    first = gate(out=tmp_path / "out")
     monkeypatch.setattr(machine, "versions", lambda: {"onnxruntime": "99.0"})
+    with pytest.raises(UsageError, match="other libraries"):
+        gate(witnesses=[tmp_path / "out" / "verdict.json"])
     second = gate()
     assert (first.outcome, second.outcome) == ("pass", "pass")
     assert second.new_epochs == len(second.epochs) > 0
@@ -78,7 +81,8 @@ def test_what_is_packed_again_goes_on(
     data["measurements"]["samples.npz"] = store.digest_file(again / "samples.npz")
     data["digest"] = release.seal(data)
     path.write_text(manifest.text(data))
-    one, other = gate(first, old), gate(again, old)
+    one = gate(first, old, out=tmp_path / "out")
+    other = gate(again, old, witnesses=[tmp_path / "out" / "verdict.json"])
     assert one.candidate.digest != other.candidate.digest
     assert (other.outcome, other.new_epochs) == ("pass", 0)
     assert one.evidence == other.evidence

@@ -10,6 +10,7 @@ from scipy.stats import binom, binomtest
 
 from accel.evidence import Budget
 from accel.gating import flips
+from accel.gating.samples import Alphas
 
 TWO = Budget("flips", 0.02, "%")
 
@@ -90,3 +91,12 @@ def test_the_least_number_is_the_least_that_passes_without_a_flip() -> None:
     assert flips.beforehand(n - 1, TWO.limit) is not None
     assert "no number" in str(flips.beforehand(10_000, 0.0))
     assert flips.cell(Budget("flips", 0.0, "%"), _flipped(0, 500)).outcome == "cannot tell"
+
+
+def test_a_fail_needs_its_own_level() -> None:
+    """Beyond the budget at the level of a PASS alone, nothing is claimed."""
+    just = _flipped(17, 500)
+    assert flips.cell(TWO, just).outcome == "fail"
+    found = flips.cell(TWO, just, Alphas(0.05, 0.001))
+    assert found.outcome == "cannot tell"
+    assert "a FAIL is claimed at 99.9 %" in found.reason

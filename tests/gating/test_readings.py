@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -43,7 +44,16 @@ def test_requests_of_a_group_share_a_block() -> None:
 def test_a_slowdown_of_known_size_is_its_logarithm_in_every_timed_statistic() -> None:
     """Twice as slow is ln 2 for p50, p99 and throughput, weighted and by group."""
     found = told(taken(), taken(2.0))
-    for key in ("p50", "p50/short", "p50/long", "p99", "p99/short", "p99/long", "throughput"):
+    for key in (
+        "p50",
+        "p50/short",
+        "p50/long",
+        "p99",
+        "p99/short",
+        "p99/long",
+        "throughput",
+        "throughput/long",
+    ):
         assert found[key] == pytest.approx(math.log(2)), key
     assert found["peak_memory"] == pytest.approx(math.log(2))
     assert found["cold_start"] == pytest.approx(math.log(0.7 / 0.6))
@@ -92,3 +102,12 @@ def test_every_call_is_saved(tmp_path: Path) -> None:
         assert found[f"{BASELINE}/request"].tolist() == arm.request
     assert readings.save(tmp_path / "f.npz", {BASELINE: arm}) == digest
     assert readings.save(tmp_path / "g.npz", {BASELINE: taken(seed=4)}) != digest
+
+
+def test_a_single_group_can_be_named() -> None:
+    """p50/one and throughput/one are what the whole is."""
+    requests = [dataclasses.replace(r, group="one") for r in REQUESTS]
+    arms = {BASELINE: taken(), CANDIDATE: taken(1.1)}
+    found = readings.told(arms, requests)["logs"][CANDIDATE]
+    assert found["p50/one"] == found["p50"]
+    assert found["throughput/one"] == found["throughput"]

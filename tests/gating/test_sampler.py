@@ -47,6 +47,12 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, Plan]]:
     return seen
 
 
+def workers() -> list[str]:
+    """The measuring processes that live; other tests' forks may, too."""
+    every = (" ".join(p.cmdline()) for p in psutil.Process().children(recursive=True))
+    return [line for line in every if "accel.measure.process" in line]
+
+
 def arms(made: Subject) -> dict[str, Subject]:
     return {BASELINE: made, CANDIDATE: made, SHADOW: made}
 
@@ -120,7 +126,7 @@ def test_a_candidate_that_does_not_load_is_broken(made: Subject, tmp_path: Path)
     sides = {BASELINE: made, CANDIDATE: broken(made, tmp_path)}
     with pytest.raises(CandidateBroken):
         sampler.epoch(0, sides, made.requests, SHORT, tmp_path)
-    assert psutil.Process().children(recursive=True) == []
+    assert workers() == []
 
 
 def test_a_baseline_that_does_not_load_is_no_baseline(made: Subject, tmp_path: Path) -> None:
@@ -139,8 +145,7 @@ def test_where_memory_is_short_arms_run_one_after_another(
     real = Worker.block
 
     def block(self: Worker, *rest: Any, **words: Any) -> Any:
-        family = psutil.Process().children()
-        alive.append(sum("accel.measure.process" in " ".join(p.cmdline()) for p in family))
+        alive.append(len(workers()))
         return real(self, *rest, **words)
 
     monkeypatch.setattr(Worker, "block", block)

@@ -15,7 +15,8 @@ import sys
 import uuid
 from pathlib import Path
 
-MEASURED = ("accel.json", "samples.npz", "summary.md")  # of a release: differ at each packing
+# of a release: they differ at each packing, or come after it
+MEASURED = ("accel.json", "samples.npz", "summary.md", "model.sig", "sbom.cdx.json")
 FORMAT = "accel-gate-1"  # of the cache's content: another number, and old caches are not taken up
 
 
@@ -53,7 +54,8 @@ def digest() -> str:
     """Of the candidate's bytes, what was measured when it was packed left out, and of what tells this gate from another beside it.
 
     Coarser than what accel adds evidence up by: a cache may hold more than one comparison."""
-    total = hashlib.sha256(repr((asked("NAME"), asked("BASELINE"))).encode())
+    words = (asked("NAME"), asked("BASELINE"), *filter(None, [asked("STREAM")]))
+    total = hashlib.sha256(repr(words).encode())
     place = Path(asked("CANDIDATE"))
     files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
     for file in files:
