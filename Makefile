@@ -6,7 +6,7 @@ ifneq ($(wildcard ../shared/data),)
 export ACCEL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test lint bench ledger lock gpu-test gpu-bench clean
+.PHONY: demo test lint bench ledger lock fuzz gpu-test gpu-bench clean
 demo: .venv/.demo
 	$(BIN)/accel optimize examples/minilm.py --target cpu-local --max-drop 0.5pt --out release
 
@@ -28,6 +28,13 @@ ledger: .venv/.dev
 lock: .venv/.dev
 	$(BIN)/pip install -q -c constraints.txt --upgrade --target .venv/.uv uv
 	PATH="$(CURDIR)/.venv/.uv/bin:$$PATH" $(BIN)/python requirements/lock.py $(MORE)
+
+# every night: files that break the opener, then random graphs, files and words with new seeds
+MINUTES ?= 60
+fuzz: .venv/.dev
+	$(BIN)/pip install -q -c constraints.txt --only-binary :all: atheris
+	ACCEL_FUZZ=20 $(BIN)/python -m pytest -n 2 tests/fuzz
+	$(BIN)/python -m tests.fuzz.nightly --minutes $(MINUTES)
 
 # on a machine with a GPU; with its own Python: make gpu-test BIN=$$(dirname $$(which python3))
 OWN := $(if $(filter .venv/bin,$(BIN)),.venv/.dev)
