@@ -13,6 +13,7 @@ from accel.values import Placed, Placement
 DEVICE = "CPU"
 IDLE = {"Const", "Input", "Output", "Parameter", "Result"}  # nothing is computed there
 CONVERTING = {"Convert", "FakeQuantize", "Reorder", "ShapeOf"}  # no precision is asked of these
+PRODUCTS = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
 SPELT = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "f64": "float64", "i32": "int32"}
 SPELT |= {"i64": "int64", "u8": "uint8", "i8": "int8", "boolean": "bool"}
 
@@ -61,6 +62,9 @@ def _row(told: dict[str, str], wanted: Asked, hint: str) -> Placed:
     given = SPELT.get(told["given"], told["given"])
     if kind == "FullyConnected" and given in FLOATS and runs not in FLOATS:
         runs = given  # only its weights are integers; the plan's settings say whether it rounds what comes
+    kernel = SPELT.get(told["primitiveType"].rpartition("_")[2].lower(), "")
+    if kind in PRODUCTS and kernel in FLOATS and runs not in FLOATS:
+        runs = kernel  # it takes integers and computes in this: a convolution of 3 channels on AMX
     if runs == "uint8" and wanted.int8 and not (nodes and not wishes):
         runs = "int8"  # with an offset; else it is a truth value
     slipped = "" if kind in CONVERTING else slip(asks, runs)

@@ -163,16 +163,25 @@ def test_each_variant_stays_close_and_small_in_its_engine(
     ):
         if made.only not in ("", engine.name):
             continue
+        built = 0
         for i, options in enumerate(engine.module.options(name, engine.target, requests, {})):
             folder = out / f"plan-{i}"
             folder.mkdir()
-            plan = engine.module.build(made.model, engine.target, options, requests, folder)
+            try:
+                plan = engine.module.build(made.model, engine.target, options, requests, folder)
+            except (
+                CandidateBroken
+            ) as error:  # OpenVINO 2026.4 on AMX: some int8 beside its bf16 hint
+                assert "refuses the graph" in str(error), error  # noqa: PT017 - others are a failure
+                continue
+            built += 1
             with closing(engine.module.load(plan)) as session:
                 found = check.compare(wanted, [session(feed) for feed in feeds])
             assert not found.gross, (variant, found.reasons)
             assert min(o.sqnr_db for o in found.outputs) > bound, (variant, options)
             if name.startswith(SMALL):
                 assert trials.size_bytes(plan.path) < model.path.stat().st_size, variant
+        assert built, f"no setting builds {variant}"
 
 
 def _without_weights(path: Path) -> Model:

@@ -10,6 +10,8 @@ import pytest
 
 from accel import catalog, placement, testing
 from accel import target as targets
+from accel.engines import _openvino_placement
+from accel.engines._asked import Asked
 from accel.recipes import int8_static
 from accel.values import Feed, Model, Options, Placement, Request
 
@@ -46,7 +48,8 @@ def test_float32_is_float32(tmp_path: Path) -> None:
 
 
 def test_int8_is_told_with_its_kernels(tmp_path: Path) -> None:
-    """Every convolution and the product of a graph that NNCF quantized."""
+    """Every convolution and the product of a graph that NNCF quantized, its activations symmetric: with zero
+    points, OpenVINO 2026.4 computes a convolution of 3 channels in float32 where there is AMX."""
     pytest.importorskip("nncf", reason="nncf is absent; instead: tests/engines/test_asked.py")
     module = catalog.load("engines", "openvino")
     if module.recipes(CPU)["int8_static"] is not None:
@@ -55,7 +58,9 @@ def test_int8_is_told_with_its_kernels(tmp_path: Path) -> None:
     feeds = [testing.request(model, batch=n).inputs for n in (1, 2, 3)]
     out, style = tmp_path / "int8", module.style(CPU)
     out.mkdir()
-    made = int8_static.apply(model, feeds, style, int8_static.variants(style)[0], out).model
+    options = {"tool": "nncf", "activations": "symmetric"}
+    assert options in int8_static.variants(style)
+    made = int8_static.apply(model, feeds, style, options, out).model
     found = _placed(made, feeds, tmp_path / "plan", F32)
     int8 = _counts(found, "int8")
     assert (int8["Convolution"], int8["FullyConnected"]) == (2, 1)
@@ -104,3 +109,16 @@ def test_of_several_static_shapes_the_first_is_told(tmp_path: Path) -> None:
     assert "first" not in alone.source
     assert placement.metrics(several)["nodes"] == placement.metrics(alone)["nodes"]
     assert "If" not in {p.operator for p in several.placed}
+
+
+def test_a_kernel_that_computes_in_float_is_told_as_one() -> None:
+    """Whatever precision the layer is said to have: it slipped from int8."""
+    told = {"name": "conv", "given": "u8", "layerType": "Convolution", "runtimePrecision": "u8"}
+    told |= {"originalLayersNames": "conv", "primitiveType": "brgconv_avx512_f32"}
+    wanted = Asked({"conv": "int8"}, {"Conv": 1})
+    row = _openvino_placement._row(told, wanted, "f32")
+    assert (row.dtype, row.planned_dtype) == ("float32", "int8")
+    row = _openvino_placement._row(
+        {**told, "primitiveType": "brgconv_avx512_amx_I8"}, wanted, "f32"
+    )
+    assert (row.dtype, row.planned_dtype) == ("int8", "")
