@@ -47,9 +47,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, Plan]]:
     return seen
 
 
-def workers() -> list[str]:
-    """The measuring processes that live; other tests' forks may, too."""
-    every = (" ".join(p.cmdline()) for p in psutil.Process().children(recursive=True))
+def workers(deep: bool = False) -> list[str]:
+    """The measuring processes that live, `deep`: and what they started; other tests' forks may live, too."""
+    every = (" ".join(p.cmdline()) for p in psutil.Process().children(recursive=deep))
     return [line for line in every if "accel.measure.process" in line]
 
 
@@ -126,7 +126,7 @@ def test_a_candidate_that_does_not_load_is_broken(made: Subject, tmp_path: Path)
     sides = {BASELINE: made, CANDIDATE: broken(made, tmp_path)}
     with pytest.raises(CandidateBroken):
         sampler.epoch(0, sides, made.requests, SHORT, tmp_path)
-    assert workers() == []
+    assert workers(deep=True) == []
 
 
 def test_a_baseline_that_does_not_load_is_no_baseline(made: Subject, tmp_path: Path) -> None:
