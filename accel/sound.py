@@ -11,6 +11,7 @@ come, weights that hold less than they say.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ def trouble(proto: Any) -> str:
         _opsets(proto)
         or next((said for t in tensors.every(proto) if (said := tensors.trouble(t))), "")
         or next((said for s in sparse.within(proto.graph) if (said := sparse.trouble(s))), "")
+        or _twice(proto)
         or _recursive(proto)
         or _order(proto.graph)
         or _refused(proto)
@@ -90,6 +92,13 @@ def _opsets(proto: Any) -> str:
         newest = f"onnx {onnx.__version__} knows those up to {known}"
         return f"it is of opset {own}, and {newest}. Run: pip install -U onnx"
     return f"it is of opset {own}; 1 is the first" if own < 1 else ""
+
+
+def _twice(proto: Any) -> str:
+    """A function that stands twice: the checker sees it where it is called, inference always."""
+    counts = Counter((f.domain, f.name, f.overload) for f in proto.functions)
+    found = next((name for name, count in counts.items() if count > 1), None)
+    return f"its function {found[0]}::{found[1]} stands twice" if found else ""
 
 
 def _recursive(proto: Any) -> str:

@@ -161,6 +161,8 @@ def _nested() -> Iterator[Case]:
     yield Case("functions without end", flood, says=("10,001 functions",))
     yield Case("nodes without end", graph(relu(), lambda m: m.graph.node.extend([onnx.NodeProto()] * 500_001)), says=("500,003 nodes",))  # fmt: skip
     yield Case("function twice", graph(_called(*[_function("f", "Relu")] * 2)), says=("own::f",))
+    unread = graph(relu(), lambda m: m.functions.extend([_function("f", "Relu")] * 2))
+    yield Case("function twice:that nothing calls", unread, says=("own::f stands twice",))
     for levels in (40, 200, 2000):
         yield Case(f"nested Ifs:{levels}", _deep(levels), says=("too deep in one another",))
 
