@@ -107,10 +107,19 @@ def trouble(tensor: Any) -> str:
         return texts if tensor.data_type == STRING else ""
     if tensor.HasField("raw_data") and any(len(getattr(tensor, field)) for field in TYPED):
         return f"{name} is given twice, as bytes and as values"
+    if elsewhere := [f for f in TYPED if f != _field(tensor) and len(getattr(tensor, f))]:
+        return f"{name} is of {kind(tensor)}, and holds values as {elsewhere[0]}"
     wanted, held = _wanted(tensor), _held(tensor)
     if wanted == held:
         return ""
     return f"{name} is {list(tensor.dims)} of {kind(tensor)}: {wanted}, but it holds {held}"
+
+
+def _field(tensor: Any) -> str:
+    """Where values of its type stand that are not given as bytes."""
+    import onnx
+
+    return str(onnx.helper.tensor_dtype_to_field(tensor.data_type))
 
 
 def _held(tensor: Any) -> str:

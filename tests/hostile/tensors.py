@@ -42,6 +42,11 @@ def _typed(count: int) -> Any:
     return _weight(edit)
 
 
+def _elsewhere(tensor: Any) -> None:
+    tensor.ClearField("raw_data")
+    tensor.double_data.extend([0.5] * 16)
+
+
 def _bare(tensor: Any) -> None:
     tensor.ClearField("raw_data")
 
@@ -83,6 +88,7 @@ def cases() -> Iterator[Case]:
     yield Case("weight too long", _raw(bytes(68)), says=("64 bytes, but it holds 68",))
     yield Case("weight without values", _weight(_bare), says=("16 values, but it holds 0",))
     yield Case("typed values too few", _typed(15), says=("16 values, but it holds 15",))
+    yield Case("values of another type", _weight(_elsewhere), says=("w is of FLOAT, and holds values as double_data",))  # fmt: skip
     yield Case("values given twice", _weight(lambda t: t.float_data.extend([1.0] * 16)), says=("w",))  # fmt: skip
     yield Case("unknown data type", _weight(lambda t: setattr(t, "data_type", 77)), says=("data type 77",))  # fmt: skip
     yield Case("data type missing", _weight(lambda t: t.ClearField("data_type")), says=("data type 0",))  # fmt: skip
