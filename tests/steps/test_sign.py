@@ -284,7 +284,8 @@ def test_what_a_killed_one_left_does_not_stand_in_the_way(
 ) -> None:
     """Half a signature, half a manifest, and a bill that the manifest does not tell of yet."""
     pytest.importorskip(
-        "cyclonedx", reason="instead: the files without a bill, in tests/steps/test_sbom.py"
+        "cyclonedx",
+        reason="no cyclonedx-python-lib (pip install -e '.[sbom]'); instead: test_who_loads_meanwhile_sees_no_half_of_it",
     )
     root, _ = signed
     (root / f".{release.SIGNATURE}.0123abcd").write_text("half")
