@@ -131,8 +131,7 @@ def _nodes(part: Any) -> Iterator[Any]:
 
 def _inner(node: Any) -> Iterator[Any]:
     for attribute in node.attribute:
-        yield from (attribute.g,) if attribute.HasField("g") else ()
-        yield from attribute.graphs
+        yield from tensors.bodies(attribute)
 
 
 def _order(graph: Any) -> str:

@@ -22,7 +22,7 @@ def within(part: Any) -> Iterator[Any]:
     """The sparse weights of a graph and of its subgraphs."""
     yield from part.sparse_initializer
     for attribute in (a for node in part.node for a in node.attribute):
-        for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+        for inner in tensors.bodies(attribute):
             yield from within(inner)
 
 
@@ -57,7 +57,7 @@ def expand(graph: Any) -> None:
 
     Raises BadModel for one that is too large for that."""
     for attribute in (a for node in graph.node for a in node.attribute):
-        for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+        for inner in tensors.bodies(attribute):
             expand(inner)
     for sparse in graph.sparse_initializer:
         if wrong := trouble(sparse):  # of what lay in another file it could not be told before

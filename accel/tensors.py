@@ -50,8 +50,13 @@ def within(part: Any) -> Iterator[Any]:
         yield from attribute.tensors
         for sparse in sparse_of(attribute):
             yield from (sparse.values, sparse.indices)
-        for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+        for inner in bodies(attribute):
             yield from within(inner)
+
+
+def bodies(attribute: Any) -> tuple[Any, ...]:
+    """The subgraphs that an attribute holds."""
+    return (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs)
 
 
 def sparse_of(attribute: Any) -> tuple[Any, ...]:
