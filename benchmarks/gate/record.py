@@ -6,7 +6,8 @@
 `aa`: baseline, candidate and shadow are copies of one artefact. `power`: lag0 is such a copy, lag1 to
 lag10 are stretched by 1 to 10 % with a spin after each call, and nodes, one_thread and unfused are
 real regressions (see arms.py). With --release every arm is that release, also one for a GPU, and of
-the slowdowns there are the spins. `neighbour`: a process of ours works on the same cores at random.
+the slowdowns there are the spins; so it is with an .onnx, of --engine at the requests of --source.
+`neighbour`: a process of ours works on the same cores at random.
 
 The stream is the gate's own evidence, in OUT/<workload>-<condition>-<kind>. Run again it goes on, also
 after kill -9; stop it with Ctrl-C. The machine should do nothing else. Then: stream.py, for text.
@@ -78,8 +79,10 @@ def arguments() -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--workload", choices=tuple(arms.MODELS))
     what.add_argument(
-        "--release", type=Path, help="a packed release in the place of a model made here"
+        "--release", type=Path, help="a packed release, or an .onnx, for a model made here"
     )
+    parser.add_argument("--engine", help="of an .onnx")
+    parser.add_argument("--source", help="the workload whose requests an .onnx is timed at")
     parser.add_argument("--condition", choices=("idle", "neighbour"), default="idle")
     parser.add_argument("--kind", choices=("aa", "power"), default="aa")
     parser.add_argument("--epochs", type=int, default=3000, help="of the whole stream")
@@ -94,14 +97,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=place / "work", help="models, made once")
     parser.add_argument("--out", type=Path, default=place)
     asked = parser.parse_args()
-    asked.workload = asked.workload or asked.release.name
+    asked.workload = asked.workload or asked.release.stem
     return asked
 
 
 def loaded(asked: argparse.Namespace) -> tuple[dict[str, Subject], tuple[Request, ...]]:
     """The subjects by their variant, and the requests."""
     if asked.release:
-        plain = _subject.subject(str(asked.release), asked.work)
+        words = {"engine": asked.engine, "source": asked.source}
+        plain = _subject.subject(str(asked.release), asked.work / asked.workload, **words)
         if plain.trouble:
             raise SystemExit(plain.trouble)
         return {"plain": plain}, plain.requests
