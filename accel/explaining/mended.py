@@ -18,6 +18,7 @@ from accel.values import Feed
 
 MOST = 256  # parts that are tried; of more, those that are off most themselves
 LEAST = 0.01  # of the error: what mends less is noise
+AT_ONCE = 32  # inner values of a run: all that a large graph has may not fit
 Errors = Mapping[str, float]
 
 
@@ -107,17 +108,17 @@ def growth(reference: View, candidate: View, feeds: Sequence[Feed]) -> dict[str,
     """Value -> its error in the candidate (as in `error`), in the order of the reference's graph."""
     names = aligned(reference, candidate)
     wanted = [n for n in reference.makers if n in names and n not in reference.outputs]
-    if not wanted:
-        return {}
-    ones = running.values(reference.proto, wanted, feeds)
-    twos = running.values(candidate.proto, [names[n] for n in wanted], feeds)
     found: dict[str, list[tuple[float, float]]] = {}
-    for one, two in zip(ones, twos, strict=True):
-        for name in wanted:
-            a, b = two[names[name]], one[name]
-            if b.dtype.kind == "f" and a.shape == b.shape:
-                found.setdefault(name, []).append(running.off(a, b))
+    for first in range(0, len(wanted), AT_ONCE):
+        some = wanted[first : first + AT_ONCE]
+        ones = running.values(reference.proto, some, feeds)
+        twos = running.values(candidate.proto, [names[n] for n in some], feeds)
+        for one, two in zip(ones, twos, strict=True):
+            for name in some:
+                a, b = two[names[name]], one[name]
+                if b.dtype.kind == "f" and a.shape == b.shape:
+                    found.setdefault(name, []).append(running.off(a, b))
     return {
-        name: min(WORST, sum(x for x, _ in some) / max(sum(s for _, s in some), TINY))
-        for name, some in found.items()
+        name: min(WORST, sum(x for x, _ in seen) / max(sum(s for _, s in seen), TINY))
+        for name, seen in found.items()
     }

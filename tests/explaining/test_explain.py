@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from accel import graph, testing
 from accel.errors import CandidateBroken, UsageError
-from accel.explaining import running
+from accel.explaining import mended, running
 from accel.explaining.parts import parts
 from accel.explaining.revert import reverted
 from accel.explaining.view import View
@@ -206,6 +206,17 @@ def test_growth_names_where_the_error_jumps(
     found = explain(changed(int8, tmp_path, scaled("r0__scale", 1 / 6)), model.path, feeds)
     assert [g.value for g in found.growth][:2] == ["p0", "p1"]
     assert found.growth[1].sqnr_db < found.growth[0].sqnr_db - 6
+
+
+def test_growth_is_the_same_a_value_at_a_time(
+    int8: Path, model: Model, feeds: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many values a run holds changes what it needs, not what is found."""
+    broken = changed(int8, tmp_path, scaled("r0__scale", 1 / 6))
+    whole = explain(broken, model.path, feeds).growth
+    monkeypatch.setattr(mended, "AT_ONCE", 1)
+    assert explain(broken, model.path, feeds).growth == whole
+    assert len(whole) > 1
 
 
 def test_an_error_in_small_channels_is_not_drowned_by_large_ones() -> None:
