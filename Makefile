@@ -56,7 +56,7 @@ LOCKED = $(BIN)/pip install -q --require-hashes --no-deps --only-binary :all: -r
 EDITABLE = $(BIN)/pip install -q --no-deps --no-build-isolation -e .
 
 .venv/.demo: pyproject.toml constraints.txt requirements/cpu.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "accel needs Python 3.11 or newer")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)) and "the locks are for Python 3.11 and 3.12: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(LOCKED) requirements/cpu.txt
 	$(BIN)/pip install -q -c constraints.txt torch==2.13.0

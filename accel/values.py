@@ -55,7 +55,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Workload:
-    """The user's problem, as written in a workload file; only `model` is required there."""
+    """The user's problem, as written in a workload file; required there are `model`, and `inputs` or `requests`."""
 
     source: str  # "file.py", "file.py:object" or "file.onnx": enough to load it again in a child
     name: str

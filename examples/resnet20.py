@@ -2,8 +2,8 @@
 
     ACCEL_DATA=... accel optimize examples/resnet20.py --target cpu-local --max-drop 0.5pt
 
-Calibration and search use images of the training set, certify the 1,017 test images at hand: too
-few to certify half a point, so "consistent" is the best grade that this workload can reach.
+Calibration and search use images of the training set, certify the 1,017 test images at hand: so few
+that half a point is certified only where hardly an answer changes.
 """
 
 import functools
