@@ -28,7 +28,8 @@ def certificate(
     alike (Bonferroni); on the certify split the one that comes after those that did not hold has less of the
     5 % (`intervals.spending`). `fidelity`: how alike the outputs are, by what and in points. Grades:
     certified (the one-sided 95 % bound is inside the budget), consistent (the drop itself is), violated.
-    Where a bound is of fewer than 100 rows that are bootstrapped, nothing is certified."""
+    Where a bound is of fewer than 100 rows that are bootstrapped, or of so many looks that it would take
+    more than `intervals.MOST_DRAWS` draws, nothing is certified."""
     import numpy as np
 
     rows_a, rows_b = np.load(baseline.rows), np.load(score.rows)  # [N] or [N, K]
@@ -57,7 +58,7 @@ def certificate(
         samples=len(rows_a),
         method=method,
         split=score.split,
-        note=_note(score, looks, few),
+        note=_note(score, looks, few, math.isinf(found.upper)),
         needed_samples=LEAST if few else needed(len(rows_a), found.drop, found.upper, budget),
         fidelity=fidelity[0] if fidelity else "",
         agreement=fidelity[1] if fidelity else None,
@@ -89,7 +90,7 @@ def _grade(
     return "consistent" if drop <= budget else "violated"
 
 
-def _note(score: Score, looks: int, few: int) -> str:
+def _note(score: Score, looks: int, few: int, endless: bool) -> str:
     notes = (
         [f"{few} rows are too few to bootstrap a bound from: {LEAST} are the least"] if few else []
     )
@@ -97,5 +98,6 @@ def _note(score: Score, looks: int, few: int) -> str:
         notes.append("no labels: closeness to the fp32 reference stands in for accuracy")
     if looks > 1:
         where = "the certify split" if score.split == "certify" else "the search split alone"
-        notes.append(f"{looks} candidates were looked at on {where}: bound widened")
+        told = "no bootstrap has a bound for the last" if endless else "bound widened"
+        notes.append(f"{looks} candidates were looked at on {where}: {told}")
     return "; ".join(notes)

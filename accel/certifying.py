@@ -20,7 +20,7 @@ from accel.job import Job
 from accel.measure import closeness
 from accel.stages import Event, Progress
 from accel.steps import evaluate as evaluate_step
-from accel.trials import score
+from accel.trials import failed, score
 from accel.values import Candidate, Certificate, Plan, Score, Split
 
 UNHELD = " split: drop "  # in the reason of what was refused so
@@ -67,11 +67,17 @@ def held(
     yardstick: Plan,
     progress: Progress,
 ) -> tuple[Candidate, ...]:
-    """The table with those of the final refused whose drop does not hold."""
+    """The table with those of the final refused whose drop does not hold, or who break on its samples."""
     rows = {c.name: c for c in table}
+    score(job, yardstick, _split(job), yardstick)  # what breaks here is no candidate's fault
     for candidate in final:
         progress(Event("phase", f"certify {candidate.name}"))
-        proof = certify(job, candidate, constraints, yardstick, looks(job, table))
+        try:
+            proof = certify(job, candidate, constraints, yardstick, looks(job, table))
+        except AccelError as error:
+            rows[candidate.name] = broken = failed(candidate, error)
+            progress(Event("candidate", broken.reason, broken))
+            continue
         if not holds(proof, constraints):
             rows[candidate.name] = lost = uncertified(candidate, proof)
             progress(Event("candidate", lost.reason, lost))

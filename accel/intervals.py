@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 SEED = 20_261  # any fixed number
 FIRST_LOOK = 0.8
 BEYOND = 20  # draws beyond a limit, at least: of fewer it is one of the extremes
+MOST_DRAWS = 100_000  # two calls of the metric each: a level that needs more is told nothing of
 RESAMPLES = 2000  # Efron & Tibshirani 1993, section 12.5: 1000 or more for a percentile interval
 LEFT_OUT = 1000  # groups of a jackknife at most; each costs two calls of the metric
 LEVEL = 0.95
@@ -79,7 +80,8 @@ def paired_bootstrap_drop(
     for both (percentile bootstrap: Efron & Tibshirani 1993, chapter 13; clusters: Davison & Hinkley
     1997, section 3.8). Draws on which the metric is not finite are left out. `corrected`: the limits
     of Efron's BCa (Efron & Tibshirani 1993, section 14.3), which are nearer to their level where a
-    few rows make most of the drop."""
+    few rows make most of the drop. A level whose limits need more than MOST_DRAWS draws has none: they
+    are infinite."""
     import numpy as np
 
     a, b = np.asarray(rows_a), np.asarray(rows_b)
@@ -89,7 +91,10 @@ def paired_bootstrap_drop(
     draw = np.random.default_rng(SEED)
     ids = np.arange(len(a)) if clusters is None else np.asarray(clusters)
     members = _members(ids)
-    drops = np.empty(max(resamples, math.ceil(BEYOND / (1 - level))))
+    draws = max(resamples, BEYOND / (1 - level) if level < 1 else math.inf)
+    if draws > MOST_DRAWS:
+        return Drop(sign * (metric(a) - metric(b)), -math.inf, math.inf, math.inf)
+    drops = np.empty(math.ceil(draws))
 
     def drop_on(rows: Any) -> float:
         return sign * (metric(a[rows]) - metric(b[rows]))
@@ -195,19 +200,20 @@ def _left_out(drop_on: Callable[[Any], float], members: list[Any]) -> Any:
 
     groups = np.array_split(np.random.default_rng(SEED).permutation(len(members)), LEFT_OUT)
     rows = np.concatenate(members)
-    without = [
+    without = (  # one at a time: each is nearly all rows
         np.setdiff1d(rows, np.concatenate([members[i] for i in group]))
         for group in groups
         if len(group)
-    ]
+    )
     found = np.array([drop_on(kept) for kept in without if len(kept)])
     return found[np.isfinite(found)] if np.isfinite(found).any() else np.zeros(1)
 
 
 def _members(ids: Any) -> list[Any]:
-    """Row numbers of each cluster."""
+    """Row numbers of each cluster; ids may be texts."""
     import numpy as np
 
+    ids = np.unique(ids, return_inverse=True)[1]
     order = np.argsort(ids, kind="stable")
     cuts = np.flatnonzero(np.diff(ids[order])) + 1
     return list(np.split(order, cuts))

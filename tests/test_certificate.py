@@ -98,3 +98,17 @@ def test_on_the_certify_split_later_looks_have_less_of_the_error(tmp_path: Path)
     assert bounds["certify"] == pytest.approx([100 * z / (1000 + z) for z in z2])
     assert bounds["search"] == sorted(bounds["search"])
     assert bounds["search"][0] < bounds["certify"][0] < bounds["search"][2]
+
+
+def test_after_four_looks_no_bootstrap_certifies(tmp_path: Path) -> None:
+    """A bound would take more draws than anyone waits for: consistent, with the reason."""
+    a = np.linspace(0.2, 0.9, 300)
+    for name, rows in (("a", a), ("b", a - 0.001)):
+        np.save(tmp_path / f"{name}.npy", rows)
+    one, two = (
+        Score("accuracy", "pt", 100 * _mean(r), tmp_path / f"{n}.npy", split="certify")
+        for n, r in (("a", a), ("b", a - 0.001))
+    )
+    proof = certificate(one, two, _mean, 0.5, 5)
+    assert (proof.grade, proof.needed_samples) == ("consistent", None)
+    assert "no bootstrap has a bound for the last" in proof.note

@@ -13,7 +13,7 @@ import pytest
 
 from accel import certifying, deciding, finals
 from accel.constraints import Constraints
-from accel.errors import ConstraintError
+from accel.errors import CandidateBroken, ConstraintError
 from accel.job import Job
 from accel.values import Candidate, Measurement, Model, Plan, Score
 
@@ -91,6 +91,39 @@ def test_what_cannot_be_certified_is_never_timed(job: Job, monkeypatch: pytest.M
     refused = {c.name: c.reason for c in rows if c.status == "refused"}
     assert set(refused) == {"a-5", "b-2"}
     assert refused["a-5"].startswith("violated on the certify split: drop 5.00 pt")
+
+
+def test_who_breaks_on_the_certify_split_is_lost_alone(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A metric that is no number there costs the candidate, not the run; it spends no look."""
+    whole = certifying.score
+
+    def score(fake: Any, plan: Plan, *rest: Any) -> Score:
+        if plan.path.name == "a-0":
+            raise CandidateBroken("metric() is nan")
+        return whole(fake, plan, *rest)
+
+    monkeypatch.setattr(certifying, "score", score)
+    table = [built("a-0", 1.0), built("b-0.1", 1.01)]
+    (rows, _, winner, proof), timed = decided(job, table, monkeypatch)
+    assert (winner.name, proof.grade, proof.note, timed) == ("b-0.1", "certified", "", [["b-0.1"]])
+    assert [(c.status, c.reason) for c in rows if c.name == "a-0"] == [
+        ("failed", "metric() is nan")
+    ]
+
+
+def test_a_yardstick_that_breaks_there_ends_the_run(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is no candidate's fault."""
+
+    def score(*_: Any) -> Score:
+        raise CandidateBroken("metric() is nan")
+
+    monkeypatch.setattr(certifying, "score", score)
+    with pytest.raises(CandidateBroken):
+        decided(job, [built("a-0", 1.0)], monkeypatch)
 
 
 def test_where_nobody_holds_nothing_is_timed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,6 +161,31 @@ def test_clusters_are_their_ids_in_any_order() -> None:
     )
 
 
+def test_clusters_may_be_named_by_texts() -> None:
+    """A patient's name is as good as a number."""
+    draw = np.random.default_rng(4)
+    a, b, ids = draw.normal(size=60), draw.normal(size=60), np.repeat(np.arange(12), 5)
+    named = np.array([f"patient {i:02}" for i in ids])
+    assert paired_bootstrap_drop(mean, a, b, named) == paired_bootstrap_drop(mean, a, b, ids)
+
+
+@pytest.mark.parametrize("look", [5, 8, 30])
+def test_a_level_that_no_draws_can_reach_has_no_limits(look: int) -> None:
+    """The fifth look and later ones: told at once, with nothing drawn, up to a level that is 1."""
+    asked = 0
+
+    def counted(rows: Any) -> float:
+        nonlocal asked
+        asked += 1
+        return float(rows.mean())
+
+    a, b = np.linspace(0, 1, 200), np.linspace(0, 0.9, 200)
+    found = paired_bootstrap_drop(counted, a, b, level=spending(0.95, look), corrected=True)
+    assert found.drop == pytest.approx(0.05)
+    assert (found.low, found.high, found.upper) == (-math.inf, math.inf, math.inf)
+    assert asked == 2
+
+
 def test_the_same_rows_give_the_same_interval() -> None:
     """Draws are seeded."""
     rows = np.random.default_rng(5).normal(size=(2, 50))
