@@ -55,6 +55,7 @@ def test_memory_bounds_where_arithmetic_is_quick(tmp_path: Path) -> None:
         ({"precision": "bf16"}, "bfloat16"),
         ({"precision": "f32"}, "float32"),
         ({"tf32": True}, "tf32"),
+        ({"precision": "f32", "activations": "int8"}, "int8"),
         ({"threads": 2}, "float32"),
     ],
 )
