@@ -159,6 +159,19 @@ def test_a_conversion_to_float16_is_explained(model: Model, feeds: Any, tmp_path
     assert {s.kind for s in found.suspects} == {"float16 rounding"}
 
 
+def test_float16_is_taken_back_in_an_older_opset_too(
+    model: Model, feeds: Any, tmp_path: Path
+) -> None:
+    """Opset 13 has no CastLike: each part is told with its share, none as one that stays."""
+    proto = onnx.load(model.path)
+    proto.opset_import[0].version = 13
+    onnx.save(proto, tmp_path / "old.onnx")
+    made = fp16.apply(graph.describe(tmp_path / "old.onnx"), feeds, U8S8, {}, tmp_path)
+    found = explain(made.model.path, tmp_path / "old.onnx", feeds)
+    assert found.untold == ()
+    assert {s.kind for s in found.suspects} == {"float16 rounding"}
+
+
 @pytest.mark.parametrize("way", ["int8", "fp16"])
 def test_all_parts_taken_back_are_the_reference(
     way: str, int8: Path, model: Model, feeds: Any, tmp_path: Path
