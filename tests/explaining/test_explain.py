@@ -199,6 +199,38 @@ def test_a_changed_attribute_is_told(tmp_path: Path) -> None:
     assert (found.suspects[0].value, found.suspects[0].kind) == ("weights", "swapped axis")
 
 
+@pytest.mark.parametrize("outputs", ["float[n, 4] y", "seq(float[n, 2]) halves, float[n, 4] y"])
+def test_sequences_are_passed_over(outputs: str, tmp_path: Path) -> None:
+    """A list of arrays, inside or as an output, has no error of its own; what is made of it has."""
+    text = f"""
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, 4] x) => ({outputs}) <int64 half = {{2}}, float[4, 4] w = {{{",".join(map(str, range(16)))}}}>
+    {{
+      p = MatMul(x, w)  halves = SplitToSequence <axis = 1> (p, half)
+      y = ConcatFromSequence <axis = 1> (halves)
+    }}
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    feeds = [{"x": DRAW.normal(size=(3, 4)).astype(np.float32)}]
+    wrong = changed(tmp_path / "m.onnx", tmp_path, scaled("w", 1.5))
+    found = explain(wrong, tmp_path / "m.onnx", feeds)
+    assert found.suspects[0].value == "p"
+    assert [g.value for g in found.growth] == ["p"]
+
+
+def test_sequences_alone_are_refused(tmp_path: Path) -> None:
+    """There is no array to compare."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, 2] x) => (seq(float[n, 2]) y) <float[2, 2] w = {1,2,3,4}>
+    { p = MatMul(x, w)  y = SequenceConstruct(p) }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    wrong = changed(tmp_path / "m.onnx", tmp_path, scaled("w", 1.5))
+    with pytest.raises(UsageError, match="No output is an array of floats"):
+        explain(wrong, tmp_path / "m.onnx", [{"x": np.ones((3, 2), np.float32)}])
+
+
 def test_what_cannot_be_compared_is_refused(
     int8: Path, model: Model, feeds: Any, tmp_path: Path
 ) -> None:
