@@ -108,6 +108,8 @@ class View:
             return None  # computed
         quantized = numpy_helper.to_array(self.constants[node.input[0]])
         scale, zero = (_along(x, quantized, node) for x in found)
+        if scale is None or zero is None:
+            return None
         back: NDArray[Any] = (quantized.astype(np.float32) - zero.astype(np.float32)) * scale
         return back
 
@@ -120,21 +122,29 @@ class View:
         weight = numpy_helper.to_array(self.constants[node.input[0]])
         kind = np.iinfo(found[1].dtype)
         scale, zero = (_along(x, weight, node) for x in found)
+        if scale is None or zero is None:
+            return None
         whole = np.clip(np.round(weight / scale) + zero, kind.min, kind.max)
         back: NDArray[Any] = ((whole - zero) * scale).astype(np.float32)
         return back
 
 
-def _along(values: NDArray[Any], whole: NDArray[Any], node: Any) -> NDArray[Any]:
-    """One for all, or shaped to lie along the node's axis, in blocks of it where it has some."""
+def _along(values: NDArray[Any], whole: NDArray[Any], node: Any) -> NDArray[Any] | None:
+    """One for all, or shaped to lie along the node's axis, in blocks of it where it has some; None where
+    they do not fit, which is for ONNX Runtime to tell."""
     options = {a.name: a.i for a in node.attribute}
     if values.ndim > 1 and options.get("block_size"):
+        if values.ndim != whole.ndim:
+            return None
         axis = options.get("axis", 1) % whole.ndim
-        wide: NDArray[Any] = values.repeat(options["block_size"], axis)
-        return wide.take(range(whole.shape[axis]), axis)
+        wide = values.repeat(options["block_size"], axis)
+        cut: NDArray[Any] = wide[(slice(None),) * axis + (slice(whole.shape[axis]),)]
+        return cut if cut.shape == whole.shape else None
     if values.size == 1 or not whole.ndim:
         return values.reshape(-1)[:1].reshape(()) if values.size == 1 else values
     axis = next((a.i for a in node.attribute if a.name == "axis"), 1) % whole.ndim
+    if values.size != whole.shape[axis]:
+        return None
     return values.reshape([-1 if i == axis else 1 for i in range(whole.ndim)])
 
 

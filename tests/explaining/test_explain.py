@@ -231,6 +231,19 @@ def test_sequences_alone_are_refused(tmp_path: Path) -> None:
         explain(wrong, tmp_path / "m.onnx", [{"x": np.ones((3, 2), np.float32)}])
 
 
+def test_scales_that_do_not_fit_are_told_by_the_runtime(
+    int8: Path, model: Model, feeds: Any, tmp_path: Path
+) -> None:
+    """k1's 32 scales without the axis that they lie along: the default one has 16 channels."""
+
+    def no_axis(proto: Any) -> None:
+        node = next(n for n in proto.graph.node if any("k1" in name for name in n.input))
+        node.ClearField("attribute")
+
+    with pytest.raises(CandidateBroken, match="ONNX Runtime cannot"):
+        explain(changed(int8, tmp_path, no_axis), model.path, feeds)
+
+
 def test_what_cannot_be_compared_is_refused(
     int8: Path, model: Model, feeds: Any, tmp_path: Path
 ) -> None:
@@ -308,3 +321,20 @@ def test_a_weight_behind_a_pair_of_float8_is_not_made_up() -> None:
     proto.graph.initializer.append(zero)
     view = View(proto)
     assert view.array("d") is None
+
+
+@pytest.mark.parametrize("nodes", [
+    "d = DequantizeLinear(whole, three)",
+    "q = QuantizeLinear(w, three)  d = DequantizeLinear(q, three)",
+    "d = DequantizeLinear <axis = 0, block_size = 1> (whole, blocks)",
+], ids=["DQ", "Q and DQ", "blocks"])  # fmt: skip
+def test_a_weight_whose_scales_do_not_fit_is_unknown(nodes: str) -> None:
+    """Numpy's refusal to broadcast does not escape."""
+    text = f"""
+    <ir_version: 10, opset_import: ["" : 21]>
+    g (float[n, 4] x) => (float[n, 2] y)
+    <float[3] three = {{1,2,3}}, float[3, 2] blocks = {{1,2,3,4,5,6}},
+     float[4, 2] w = {{1,2,3,4,5,6,7,8}}, uint8[4, 2] whole = {{1,2,3,4,5,6,7,8}}>
+    {{ {nodes}  y = MatMul(x, d) }}
+    """
+    assert View(onnx.parser.parse_model(text)).array("d") is None
