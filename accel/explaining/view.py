@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from accel import shapes
 from accel.qdq import order
@@ -97,7 +97,7 @@ class View:
         scale = numpy_helper.to_array(self.constants[node.input[1]])
         name = node.input[2] if len(node.input) > 2 else ""
         if not name:
-            return scale, np.zeros(scale.shape, np.uint8)
+            return scale, np.zeros(scale.shape, _left_out(node))
         if name not in self.constants:
             return None
         return scale, numpy_helper.to_array(self.constants[name])
@@ -127,6 +127,12 @@ class View:
         whole = np.clip(np.round(weight / scale) + zero, kind.min, kind.max)
         back: NDArray[Any] = ((whole - zero) * scale).astype(np.float32)
         return back
+
+
+def _left_out(node: Any) -> Any:
+    """The type of a zero point that a Q does without: what it makes (of a DQ, `output_dtype` is the float)."""
+    made = (a.i for a in node.attribute if a.name == "output_dtype" and node.op_type == QUANTIZE)
+    return helper.tensor_dtype_to_np_dtype(next(made, 0) or TensorProto.UINT8)
 
 
 def _along(values: NDArray[Any], whole: NDArray[Any], node: Any) -> NDArray[Any] | None:

@@ -338,3 +338,19 @@ def test_a_weight_whose_scales_do_not_fit_is_unknown(nodes: str) -> None:
     {{ {nodes}  y = MatMul(x, d) }}
     """
     assert View(onnx.parser.parse_model(text)).array("d") is None
+
+
+@pytest.mark.parametrize(("options", "kind"), [("", "uint8"), ("<output_dtype = 3>", "int8")])
+def test_a_zero_point_that_is_left_out_is_of_the_type_that_the_node_says(
+    options: str, kind: str
+) -> None:
+    """As int8, it gives back what is below 0: none of that is clipped."""
+    text = f"""
+    <ir_version: 10, opset_import: ["" : 21]>
+    g (float[n] x) => (float[n] y) <float s = {{0.1}}>
+    {{ q = QuantizeLinear {options} (x, s)  y = DequantizeLinear(q, s) }}
+    """
+    view = View(onnx.parser.parse_model(text))
+    found = view.pair(view.node("q"))
+    assert found is not None
+    assert found[1].dtype == kind
