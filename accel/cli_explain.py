@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,9 +35,10 @@ def explain(candidate: Path, against: Path | None, source: str | None, data: Pat
 
     graph, root = _graph(candidate.absolute())  # the user's code may change the folder
     against = against and against.absolute()
-    feeds, calibration = _feeds(source, data, most)
-    with _against(against, source, root) as reference, _bar(quiet) as told:
-        found = question.explain(graph, reference, feeds, calibration, told)
+    with tempfile.TemporaryDirectory(prefix="accel-") as folder:
+        feeds, calibration = _feeds(source, data, most, Path(folder))
+        with _against(against, source, root) as reference, _bar(quiet) as told:
+            found = question.explain(graph, reference, feeds, calibration, told)
     emit("explain", found, _lines(found), as_json)
 
 
@@ -58,7 +60,10 @@ def _graph(candidate: Path) -> tuple[Path, str]:
     )
 
 
-def _feeds(source: str | None, data: Path | None, most: int) -> tuple[list[Any], Any]:
+def _feeds(
+    source: str | None, data: Path | None, most: int, folder: Path
+) -> tuple[list[Any], Iterator[Any] | None]:
+    """What is run, and the calibration feeds, one at a time."""
     from accel import arrays, workload
 
     if data is not None:
@@ -66,13 +71,24 @@ def _feeds(source: str | None, data: Path | None, most: int) -> tuple[list[Any],
     if source is None:
         raise UsageError("Say what to run: --workload file.py, or --data x.npz.")
     problem = workload.load(source)
-    given = workload.calibration(problem)
-    calibration = None if given is None else list(given)
+    calibration = workload.calibration(problem)
     samples = workload.samples(problem, "search") or []
-    feeds = [feed for inputs, _ in samples for feed in inputs] or calibration
+    feeds = [feed for inputs, _ in samples for feed in inputs]
+    if not feeds and calibration is not None:
+        return _spread(calibration, most, folder / "calibration.npz")
     feeds = feeds or [r.inputs for r in workload.requests(problem)]
     step = max(1, len(feeds) // most)
     return feeds[::step][:most], calibration
+
+
+def _spread(calibration: Iterator[Any], most: int, file: Path) -> tuple[list[Any], Iterator[Any]]:
+    """Some of the feeds, and all of them from a file: the user's code may give them only once."""
+    from accel import arrays, store
+
+    with store.disk(file.parent):
+        step = max(1, arrays.save(file, calibration) // most)
+    feeds = list(itertools.islice(arrays.stream(file), 0, step * most, step))
+    return feeds, arrays.stream(file)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from onnx import numpy_helper
 
 from accel import arrays, sketch, testing
 from accel.cli import cli
+from accel.errors import UsageError
+from accel.questions import explain as question
 from accel.values import Model
 
 DRAW = np.random.default_rng(4)
@@ -120,3 +123,33 @@ def test_explain_of_an_unchanged_graph_says_so(model: Model, data: Path) -> None
     """There is no part to take back."""
     told = accel("explain", model.path, "--against", model.path, "--data", data)
     assert "no part that differs" in str(told.exception)
+
+
+@pytest.mark.parametrize("sampled", [True, False], ids=["samples", "calibration alone"])
+def test_explain_holds_no_more_calibration_feeds_than_it_runs(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampled: bool
+) -> None:
+    """All of them go by, one at a time; without samples some of them, spread out, are run."""
+    source = tmp_path / "w.py"
+    source.write_text(
+        "import numpy as np\ndef model():\n    pass\n"
+        "def calibration():\n    return ({'x': np.float32([i])} for i in range(40))\n"
+        + ("def samples(split):\n    return [({'x': np.float32([-1])}, 0)]\n" if sampled else "")
+    )
+    given: list[float] = []
+    seen: list[Any] = []
+    alive: list[int] = []
+
+    def asked(_: Any, __: Any, feeds: Any, calibration: Any, ___: Any) -> Any:
+        given.extend(float(feed["x"][0]) for feed in feeds)
+        del feeds
+        for feed in calibration:
+            seen.append((float(feed["x"][0]), weakref.ref(feed["x"])))
+            alive.append(sum(array() is not None for _, array in seen))
+        raise UsageError("enough")
+
+    monkeypatch.setattr(question, "explain", asked)
+    accel("explain", model.path, "--against", model.path, "--workload", source, "--feeds", 4)
+    assert given == ([-1] if sampled else [0, 10, 20, 30])
+    assert [i for i, _ in seen] == [*range(40)]
+    assert max(alive) < 4

@@ -116,7 +116,7 @@ def growth(reference: View, candidate: View, feeds: Sequence[Feed]) -> dict[str,
         for one, two in zip(ones, twos, strict=True):
             for name in some:
                 a, b = two[names[name]], one[name]
-                if b.dtype.kind == "f" and a.shape == b.shape:
+                if running.is_float(b) and a.shape == b.shape:
                     found.setdefault(name, []).append(running.off(a, b))
     return {
         name: min(WORST, sum(x for x, _ in seen) / max(sum(s for _, s in seen), TINY))

@@ -134,9 +134,10 @@ def _node(
         copy.CopyFrom(reference.proto.graph.node[i])
         copy.name = f"{copy.name}{MARK}"
         _rename(copy, renamed)
-    half = candidate.dtypes.get(form) in HALVES
-    last = [f"{value}{MARK}", *([f"{form}__was"] if half else [])]
-    made.graph.node.append(helper.make_node("CastLike" if half else "Identity", last, [form]))
+    kind, last = candidate.dtypes.get(form), [f"{value}{MARK}"]
+    whole = helper.make_node("Identity", last, [form])
+    half = kind in HALVES
+    made.graph.node.append(helper.make_node("Cast", last, [form], to=kind) if half else whole)
 
 
 def _rename(node: Any, renamed: Mapping[str, str]) -> None:

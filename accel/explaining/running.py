@@ -49,13 +49,18 @@ def error(got: Sequence[Sequence[Any]], want: Sequence[Sequence[Any]]) -> float:
     the reference itself is no number nothing is compared."""
     parts = []
     for k, first in enumerate(want[0] if want else ()):
-        if first.dtype.kind == "f":
+        if is_float(first):
             axis = _channel_axis([one[k].shape for one in want])
             seen = [_off(a[k], b[k], axis) for a, b in zip(got, want, strict=True)]
             lost, size = (np.sum(x, axis=0) for x in zip(*seen, strict=True))
             size = np.maximum(size, max(SILENT * float(size.mean()), TINY))
             parts.append(min(WORST, float(np.mean(lost / size))))
     return float(np.mean(parts)) if parts else 0.0
+
+
+def is_float(value: Any) -> bool:
+    """Is it an array of floats? ONNX Runtime gives a sequence as a list."""
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
 def _channel_axis(shapes: Sequence[tuple[int, ...]]) -> int | None:

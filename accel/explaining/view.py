@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from accel import shapes
 from accel.qdq import order
@@ -97,7 +97,7 @@ class View:
         scale = numpy_helper.to_array(self.constants[node.input[1]])
         name = node.input[2] if len(node.input) > 2 else ""
         if not name:
-            return scale, np.zeros(scale.shape, np.uint8)
+            return scale, np.zeros(scale.shape, _left_out(node))
         if name not in self.constants:
             return None
         return scale, numpy_helper.to_array(self.constants[name])
@@ -108,6 +108,8 @@ class View:
             return None  # computed
         quantized = numpy_helper.to_array(self.constants[node.input[0]])
         scale, zero = (_along(x, quantized, node) for x in found)
+        if scale is None or zero is None:
+            return None
         back: NDArray[Any] = (quantized.astype(np.float32) - zero.astype(np.float32)) * scale
         return back
 
@@ -120,21 +122,35 @@ class View:
         weight = numpy_helper.to_array(self.constants[node.input[0]])
         kind = np.iinfo(found[1].dtype)
         scale, zero = (_along(x, weight, node) for x in found)
+        if scale is None or zero is None:
+            return None
         whole = np.clip(np.round(weight / scale) + zero, kind.min, kind.max)
         back: NDArray[Any] = ((whole - zero) * scale).astype(np.float32)
         return back
 
 
-def _along(values: NDArray[Any], whole: NDArray[Any], node: Any) -> NDArray[Any]:
-    """One for all, or shaped to lie along the node's axis, in blocks of it where it has some."""
+def _left_out(node: Any) -> Any:
+    """The type of a zero point that a Q does without: what it makes (of a DQ, `output_dtype` is the float)."""
+    made = (a.i for a in node.attribute if a.name == "output_dtype" and node.op_type == QUANTIZE)
+    return helper.tensor_dtype_to_np_dtype(next(made, 0) or TensorProto.UINT8)
+
+
+def _along(values: NDArray[Any], whole: NDArray[Any], node: Any) -> NDArray[Any] | None:
+    """One for all, or shaped to lie along the node's axis, in blocks of it where it has some; None where
+    they do not fit, which is for ONNX Runtime to tell."""
     options = {a.name: a.i for a in node.attribute}
     if values.ndim > 1 and options.get("block_size"):
+        if values.ndim != whole.ndim:
+            return None
         axis = options.get("axis", 1) % whole.ndim
-        wide: NDArray[Any] = values.repeat(options["block_size"], axis)
-        return wide.take(range(whole.shape[axis]), axis)
+        wide = values.repeat(options["block_size"], axis)
+        cut: NDArray[Any] = wide[(slice(None),) * axis + (slice(whole.shape[axis]),)]
+        return cut if cut.shape == whole.shape else None
     if values.size == 1 or not whole.ndim:
         return values.reshape(-1)[:1].reshape(()) if values.size == 1 else values
     axis = next((a.i for a in node.attribute if a.name == "axis"), 1) % whole.ndim
+    if values.size != whole.shape[axis]:
+        return None
     return values.reshape([-1 if i == axis else 1 for i in range(whole.ndim)])
 
 

@@ -105,6 +105,8 @@ def _bias(
         if not values.ndim or values.size != values.shape[-1] or site.weight is None or site.weight.slot != 1:  # fmt: skip
             return None  # a Gemm's may also be a number a row, or one for all
         return _Bias(made.graph.node[site.index], site.bias, values.ravel())
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return None  # what has one axis is added along the last one, which is not the channels'
     after = readers.get(node.output[0], [])
     if len(after) != 1 or proto.graph.node[after[0]].op_type != "Add":
         return None

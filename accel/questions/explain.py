@@ -84,9 +84,9 @@ def explain(
             "with the very graph that was converted."
         )
     want = running.outputs(one.proto, feeds)
-    if not any(array.dtype.kind == "f" for array in want[0]):
+    if not any(running.is_float(value) for value in want[0]):
         raise UsageError(
-            "All outputs are integers: compare graphs that end before ArgMax and its like."
+            "No output is an array of floats: compare graphs that end before ArgMax and its like."
         )
     whole = running.error(running.outputs(whole_graph.proto, feeds), want)
     own = mended.growth(one, two, feeds)

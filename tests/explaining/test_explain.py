@@ -159,6 +159,19 @@ def test_a_conversion_to_float16_is_explained(model: Model, feeds: Any, tmp_path
     assert {s.kind for s in found.suspects} == {"float16 rounding"}
 
 
+def test_float16_is_taken_back_in_an_older_opset_too(
+    model: Model, feeds: Any, tmp_path: Path
+) -> None:
+    """Opset 13 has no CastLike: each part is told with its share, none as one that stays."""
+    proto = onnx.load(model.path)
+    proto.opset_import[0].version = 13
+    onnx.save(proto, tmp_path / "old.onnx")
+    made = fp16.apply(graph.describe(tmp_path / "old.onnx"), feeds, U8S8, {}, tmp_path)
+    found = explain(made.model.path, tmp_path / "old.onnx", feeds)
+    assert found.untold == ()
+    assert {s.kind for s in found.suspects} == {"float16 rounding"}
+
+
 @pytest.mark.parametrize("way", ["int8", "fp16"])
 def test_all_parts_taken_back_are_the_reference(
     way: str, int8: Path, model: Model, feeds: Any, tmp_path: Path
@@ -184,6 +197,51 @@ def test_a_changed_attribute_is_told(tmp_path: Path) -> None:
 
     found = explain(changed(model.path, tmp_path, turn), model.path, feeds)
     assert (found.suspects[0].value, found.suspects[0].kind) == ("weights", "swapped axis")
+
+
+@pytest.mark.parametrize("outputs", ["float[n, 4] y", "seq(float[n, 2]) halves, float[n, 4] y"])
+def test_sequences_are_passed_over(outputs: str, tmp_path: Path) -> None:
+    """A list of arrays, inside or as an output, has no error of its own; what is made of it has."""
+    text = f"""
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, 4] x) => ({outputs}) <int64 half = {{2}}, float[4, 4] w = {{{",".join(map(str, range(16)))}}}>
+    {{
+      p = MatMul(x, w)  halves = SplitToSequence <axis = 1> (p, half)
+      y = ConcatFromSequence <axis = 1> (halves)
+    }}
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    feeds = [{"x": DRAW.normal(size=(3, 4)).astype(np.float32)}]
+    wrong = changed(tmp_path / "m.onnx", tmp_path, scaled("w", 1.5))
+    found = explain(wrong, tmp_path / "m.onnx", feeds)
+    assert found.suspects[0].value == "p"
+    assert [g.value for g in found.growth] == ["p"]
+
+
+def test_sequences_alone_are_refused(tmp_path: Path) -> None:
+    """There is no array to compare."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, 2] x) => (seq(float[n, 2]) y) <float[2, 2] w = {1,2,3,4}>
+    { p = MatMul(x, w)  y = SequenceConstruct(p) }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    wrong = changed(tmp_path / "m.onnx", tmp_path, scaled("w", 1.5))
+    with pytest.raises(UsageError, match="No output is an array of floats"):
+        explain(wrong, tmp_path / "m.onnx", [{"x": np.ones((3, 2), np.float32)}])
+
+
+def test_scales_that_do_not_fit_are_told_by_the_runtime(
+    int8: Path, model: Model, feeds: Any, tmp_path: Path
+) -> None:
+    """k1's 32 scales without the axis that they lie along: the default one has 16 channels."""
+
+    def no_axis(proto: Any) -> None:
+        node = next(n for n in proto.graph.node if any("k1" in name for name in n.input))
+        node.ClearField("attribute")
+
+    with pytest.raises(CandidateBroken, match="ONNX Runtime cannot"):
+        explain(changed(int8, tmp_path, no_axis), model.path, feeds)
 
 
 def test_what_cannot_be_compared_is_refused(
@@ -263,3 +321,36 @@ def test_a_weight_behind_a_pair_of_float8_is_not_made_up() -> None:
     proto.graph.initializer.append(zero)
     view = View(proto)
     assert view.array("d") is None
+
+
+@pytest.mark.parametrize("nodes", [
+    "d = DequantizeLinear(whole, three)",
+    "q = QuantizeLinear(w, three)  d = DequantizeLinear(q, three)",
+    "d = DequantizeLinear <axis = 0, block_size = 1> (whole, blocks)",
+], ids=["DQ", "Q and DQ", "blocks"])  # fmt: skip
+def test_a_weight_whose_scales_do_not_fit_is_unknown(nodes: str) -> None:
+    """Numpy's refusal to broadcast does not escape."""
+    text = f"""
+    <ir_version: 10, opset_import: ["" : 21]>
+    g (float[n, 4] x) => (float[n, 2] y)
+    <float[3] three = {{1,2,3}}, float[3, 2] blocks = {{1,2,3,4,5,6}},
+     float[4, 2] w = {{1,2,3,4,5,6,7,8}}, uint8[4, 2] whole = {{1,2,3,4,5,6,7,8}}>
+    {{ {nodes}  y = MatMul(x, d) }}
+    """
+    assert View(onnx.parser.parse_model(text)).array("d") is None
+
+
+@pytest.mark.parametrize(("options", "kind"), [("", "uint8"), ("<output_dtype = 3>", "int8")])
+def test_a_zero_point_that_is_left_out_is_of_the_type_that_the_node_says(
+    options: str, kind: str
+) -> None:
+    """As int8, it gives back what is below 0: none of that is clipped."""
+    text = f"""
+    <ir_version: 10, opset_import: ["" : 21]>
+    g (float[n] x) => (float[n] y) <float s = {{0.1}}>
+    {{ q = QuantizeLinear {options} (x, s)  y = DequantizeLinear(q, s) }}
+    """
+    view = View(onnx.parser.parse_model(text))
+    found = view.pair(view.node("q"))
+    assert found is not None
+    assert found[1].dtype == kind

@@ -209,6 +209,28 @@ def test_a_bias_that_a_node_makes_is_left_alone(proto: Any, feeds: Any, tmp_path
     assert len(biases["conv3"]) == 1
 
 
+def test_what_is_added_along_the_last_axis_is_no_bias_of_a_convolution(tmp_path: Path) -> None:
+    """As many numbers as channels, by chance: the convolution's correction is a bias of its own."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, 8, 8] x) => (float[n, 8, 8] y) <float[8, 8, 1] k, float[8] a = {1,2,3,4,5,6,7,8}>
+    { c0 = Conv(x, k)  y = Add(c0, a) }
+    """
+    proto = onnx.parser.parse_model(text)
+    kernel = DRAW.normal(size=(8, 8, 1)).astype(np.float32)
+    proto.graph.initializer.append(numpy_helper.from_array(kernel, "k"))
+    onnx.save(proto, tmp_path / "m.onnx")
+    feeds = [{"x": DRAW.random((4, 8, 8), np.float32)} for _ in range(8)]
+    seen = collect(tmp_path / "m.onnx", feeds).sketches
+    placing = place.place(proto, sites(proto), {s.name for s in sites(proto)}, "inputs")
+    ranges = {n: minmax.of(seen[n], 255, False) for n in place.tensors(proto, placing)}
+    coarse = write.How(Steps(False, False), Steps(True, True, 3))
+    made = write.written(proto, placing, ranges, coarse, seen)
+    conv, add = (next(n for n in made.graph.node if n.op_type == t) for t in ("Conv", "Add"))
+    assert add.input[1] == "a"
+    assert len(conv.input) == 3
+
+
 def _mean(proto: Any, feeds: Any) -> Any:
     tapped = onnx.ModelProto()
     tapped.CopyFrom(proto)
