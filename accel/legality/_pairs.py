@@ -5,6 +5,7 @@ What is exact is so to the bit in ONNX Runtime: q - z is the same number, whatev
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,7 @@ class Graph:
     def __init__(self, proto: Any) -> None:
         self.proto = proto
         self.constants = {t.name: t for t in proto.graph.initializer}
+        self.names = set(order.names(proto))
         self.makers = {o: n for n in proto.graph.node for o in n.output}
         self.readers: dict[str, list[Any]] = {}
         for node in proto.graph.node:
@@ -66,12 +68,15 @@ class Graph:
                 yield node, found
 
     def constant(self, name: str, values: Any) -> str:
-        """A new initializer."""
-        if name not in self.constants:
-            tensor = numpy_helper.from_array(np.asarray(values), name)
-            self.proto.graph.initializer.append(tensor)
-            self.constants[name] = tensor
-        return name
+        """An initializer of these values: a new one, its name numbered where a rule before took it."""
+        wanted = np.asarray(values)
+        tried = itertools.chain([name], (f"{name}_{i}" for i in itertools.count(2)))
+        new = next(n for n in tried if n not in self.names or _same(self.array(n), wanted))
+        if new not in self.names:
+            self.constants[new] = numpy_helper.from_array(wanted, new)
+            self.proto.graph.initializer.append(self.constants[new])
+            self.names.add(new)
+        return new
 
 
 def axis_of(node: Any, ndim: int) -> int:
@@ -219,6 +224,10 @@ def channel_axis(graph: Graph, node: Any, ndim: int) -> int | None:
     ):
         return None
     return ndim - 1 if product.op_type == "MatMul" else AXES.get(product.op_type)
+
+
+def _same(one: NDArray[Any] | None, other: NDArray[Any]) -> bool:
+    return one is not None and one.dtype == other.dtype and np.array_equal(one, other)
 
 
 def _is_symmetric(zero: NDArray[Any]) -> bool:

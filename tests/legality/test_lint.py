@@ -303,3 +303,26 @@ def test_what_a_branch_reads_is_kept(tmp_path: Path) -> None:
     names = {t.name for t in onnx.load(tmp_path / "fixed.onnx").graph.initializer}
     assert "only" in names
     assert "b" not in names
+
+
+def test_scales_that_two_rules_choose_are_those_of_the_last(tmp_path: Path) -> None:
+    """TensorRT: a weight becomes symmetric, then its scales turn to its columns, integers and all."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[4, 3, 8, 8] x) => (float[4, 3, 8, 8] y)
+    { d = DequantizeLinear<axis = 0>(q, s, z)  y = MatMul(x, d) }
+    """
+    proto = onnx.parser.parse_model(text)
+    put(proto, "q", np.random.default_rng(3).integers(0, 256, (8, 8)).astype(np.uint8))
+    put(proto, "s", np.geomspace(1, 1e-3, 8, dtype=np.float32))
+    put(proto, "z", np.full(8, 128, np.uint8))
+    onnx.save(proto, tmp_path / "m.onnx")
+    lines = legality.fix(tmp_path / "m.onnx", GPU, tmp_path / "fixed.onnx", "qdq")
+    assert [line.partition(": ")[2] for line in lines] == [
+        "weights became symmetric int8",
+        "scales along axis 1, its output channels",
+    ]
+    made = onnx.load(tmp_path / "fixed.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    want, got = run(proto), run(made)
+    assert np.linalg.norm(got - want) < 0.02 * np.linalg.norm(want)
