@@ -85,9 +85,11 @@ def axis_of(node: Any, ndim: int) -> int:
 
 
 def _numbers(node: Any, zero: str) -> None:
-    """Give a node its zero point, which it may have had none of."""
+    """Give a node its zero point, which it may have had none of, and whose type is that of the integers."""
     del node.input[2:]
     node.input.append(zero)
+    if node.op_type == QUANTIZE:  # of a DequantizeLinear it is the type of the floats
+        _drop(node, "output_dtype")
 
 
 def unsigned_activations(proto: Any) -> list[str]:
@@ -259,9 +261,14 @@ def _replace(graph: Graph, node: Any, whole: Any, scale: Any, zero: Any, axis: i
         graph.constant(f"{name}__{what}_again", values)
         for what, values in (("int8", whole), ("scale", scale), ("zero", zero))
     ]
-    kept = [a for a in node.attribute if a.name != "axis"]
-    node.ClearField("attribute")
-    node.attribute.extend(kept)
+    _drop(node, "axis")
     if axis is not None:
         made = node.attribute.add()
         made.name, made.i, made.type = "axis", axis, 2  # INT, in onnx.AttributeProto
+
+
+def _drop(node: Any, name: str) -> None:
+    """Take out an attribute, where it is there."""
+    kept = [a for a in node.attribute if a.name != name]
+    node.ClearField("attribute")
+    node.attribute.extend(kept)

@@ -326,3 +326,19 @@ def test_scales_that_two_rules_choose_are_those_of_the_last(tmp_path: Path) -> N
     onnx.checker.check_model(made, full_check=True)
     want, got = run(proto), run(made)
     assert np.linalg.norm(got - want) < 0.02 * np.linalg.norm(want)
+
+
+def test_a_type_that_is_told_twice_is_told_once(tmp_path: Path) -> None:
+    """From opset 21 on QuantizeLinear may name its type beside its zero point; both must agree."""
+    text = """
+    <ir_version: 10, opset_import: ["" : 21]>
+    g (float[4, 3, 8, 8] x) => (float[4, 3, 8, 8] y)
+    <float s = {0.05}, int8 z = {3}>
+    { q = QuantizeLinear<output_dtype = 3>(x, s, z)  y = DequantizeLinear(q, s, z) }
+    """
+    proto = onnx.parser.parse_model(text)
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", CPU, tmp_path / "fixed.onnx", "qdq")
+    made = onnx.load(tmp_path / "fixed.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    np.testing.assert_array_equal(run(made), run(proto))
