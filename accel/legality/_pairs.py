@@ -178,8 +178,7 @@ def along_channels(proto: Any) -> list[str]:
         if axis_of(node, values.ndim) == wanted:
             continue
         weight = _back(values, found, node)
-        whole, scale, zero = numbers.of_weight(weight, wanted, SYMMETRIC)
-        _replace(graph, node, whole, scale, zero, wanted)
+        _replace(graph, node, *_steps(weight, wanted, found[0]), wanted)
         lines.append(f"{node.output[0]}: scales along axis {wanted}, its output channels")
     return lines
 
@@ -198,7 +197,8 @@ def symmetric(proto: Any) -> list[str]:
         own = node.output[0]
         zero_name = graph.constant(f"{own}__symmetric_zero", middle)
         for one in (node, *backs):
-            one.input[1] = graph.constant(f"{own}__symmetric_scale", wide)
+            held = _held(wide, graph.array(one.input[1]))
+            one.input[1] = graph.constant(f"{own}__symmetric_scale", held)
             _numbers(one, zero=zero_name)
         lines.append(f"{name}: zero point {zero:g} became 0")
     for node, values in list(graph.weights()):
@@ -206,7 +206,7 @@ def symmetric(proto: Any) -> list[str]:
         if found is None or _is_symmetric(found[1]) or values.dtype not in (np.int8, np.uint8):
             continue
         axis = axis_of(node, values.ndim) if found[0].size > 1 else None
-        made = numbers.of_weight(_back(values, found, node), axis, SYMMETRIC)
+        made = _steps(_back(values, found, node), axis, found[0])
         lines.append(f"{node.input[0]}: weights became symmetric int8")
         _replace(graph, node, *made, axis)
     return lines
@@ -253,6 +253,23 @@ def _back(
     scale, zero = (_along(x, values, node) for x in found)
     back: NDArray[Any] = (values.astype(np.float32) - zero) * scale
     return back
+
+
+def _held(scale: Any, old: NDArray[Any] | None) -> NDArray[Any]:
+    """A scale in the type of the old one, which the values' type follows; rounded up, so never to 0."""
+    kind = np.dtype(np.float32) if old is None else old.dtype
+    held = np.asarray(scale).astype(kind)
+    up: NDArray[Any] = np.where(held < scale, np.nextafter(held, kind.type(np.inf)), held)
+    return up
+
+
+def _steps(weight: NDArray[Any], axis: int | None, old: NDArray[Any]) -> tuple[Any, Any, Any]:
+    """Integers, scales and zero points; the integers are of the scales as their type holds them."""
+    whole, scale, zero = numbers.of_weight(weight, axis, SYMMETRIC)
+    held = _held(scale, old)
+    if held.dtype != scale.dtype:
+        whole, _, zero = numbers.of_weight(weight, axis, SYMMETRIC, held.astype(np.float32))
+    return whole, held, zero
 
 
 def _replace(graph: Graph, node: Any, whole: Any, scale: Any, zero: Any, axis: int | None) -> None:

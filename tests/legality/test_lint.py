@@ -328,6 +328,39 @@ def test_scales_that_two_rules_choose_are_those_of_the_last(tmp_path: Path) -> N
     assert np.linalg.norm(got - want) < 0.02 * np.linalg.norm(want)
 
 
+HALVES = """
+<ir_version: 9, opset_import: ["" : 19]>
+g (float[4, 3, 8, 8] x) => (float[4, 3, 8, 8] y)
+<uint8 z = {100}>
+{
+  h = Cast<to = 10>(x)  q = QuantizeLinear(h, s, z)  d = DequantizeLinear(q, s, z)
+  w = DequantizeLinear<axis = AXIS>(qw, sw, zw)  m = MatMul(d, w)  y = Cast<to = 1>(m)
+}
+"""
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_new_scales_are_of_the_old_ones_type(tmp_path: Path, axis: int) -> None:
+    """A float16 scale makes a float16 value: a float32 one in its place is no valid graph. Weights of a
+    few steps, whose new scale float16 all but loses, keep their values."""
+    proto = onnx.parser.parse_model(HALVES.replace("AXIS", str(axis)))
+    whole = np.random.default_rng(4).integers(0, 256, (8, 8)).astype(np.uint8)
+    whole[:, 0], whole[0], whole[3], whole[:, 3] = 0, 0, 129, 129
+    put(proto, "s", np.float16(0.05))
+    put(proto, "qw", whole)
+    put(proto, "sw", np.full(8, 1e-5, np.float16))
+    put(proto, "zw", np.full(8, 128, np.uint8))
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", GPU, tmp_path / "fixed.onnx", "qdq")
+    made = onnx.load(tmp_path / "fixed.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    scales = {n.input[1] for n in made.graph.node if n.op_type.endswith("Linear")}
+    assert {array(made, name).dtype for name in scales} == {np.dtype(np.float16)}
+    want, got = run(proto), run(made)
+    assert np.linalg.norm(got - want) < 0.05 * np.linalg.norm(want)
+    assert np.allclose(got[..., 3], want[..., 3], rtol=0.1, atol=1e-5)
+
+
 def test_a_type_that_is_told_twice_is_told_once(tmp_path: Path) -> None:
     """From opset 21 on QuantizeLinear may name its type beside its zero point; both must agree."""
     text = """
