@@ -221,4 +221,5 @@ def _dequantized(values: Any, scale: Any, axis: int) -> Any:
     """values * scale; a zero point of INT32 is 0 by ONNX's schema."""
     if scale.ndim == 1 and values.ndim > 1 and scale.size > 1:
         scale = scale.reshape([-1 if i == axis % values.ndim else 1 for i in range(values.ndim)])
-    return (values.astype(scale.dtype) * scale).astype(scale.dtype)
+    wide = values.astype(numpy.float64) * scale.astype(numpy.float64)  # float16 ends at 65504
+    return wide.astype(scale.dtype)

@@ -375,3 +375,20 @@ def test_a_type_that_is_told_twice_is_told_once(tmp_path: Path) -> None:
     made = onnx.load(tmp_path / "fixed.onnx")
     onnx.checker.check_model(made, full_check=True)
     np.testing.assert_array_equal(run(made), run(proto))
+
+
+def test_a_half_bias_of_many_steps_is_finite(tmp_path: Path) -> None:
+    """100,000 steps of 1e-5 are 1, though float16 has no 100,000."""
+    text = """
+    <ir_version: 9, opset_import: ["" : 19]>
+    g (float16[1] x) => (float16[1] y)
+    <int32[1] b = {100000}>
+    { d = DequantizeLinear(b, s)  y = Add(x, d) }
+    """
+    proto = onnx.parser.parse_model(text)
+    put(proto, "s", np.float16(1e-5))
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", GPU, tmp_path / "fixed.onnx", "qdq")
+    bias = array(onnx.load(tmp_path / "fixed.onnx"), "d")
+    assert bias.dtype == np.float16
+    np.testing.assert_allclose(bias, [1.0], rtol=0.01)
