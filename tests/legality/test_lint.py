@@ -392,3 +392,16 @@ def test_a_half_bias_of_many_steps_is_finite(tmp_path: Path) -> None:
     bias = array(onnx.load(tmp_path / "fixed.onnx"), "d")
     assert bias.dtype == np.float16
     np.testing.assert_allclose(bias, [1.0], rtol=0.01)
+
+
+def test_an_axis_may_be_counted_from_the_end(tmp_path: Path) -> None:
+    """Of four axes, -4 is a convolution's output channels."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[4, 3, 8, 8] x) => (float[4, 2, 8, 8] y)
+    <int8[2, 3, 1, 1] w = {1, 2, 3, 4, 5, 6}, float[2] s = {0.1, 0.2}>
+    { d = DequantizeLinear<axis = -4>(w, s)  y = Conv(x, d) }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    found = legality.check(tmp_path / "m.onnx", GPU, [], "qdq")
+    assert not [f for f in found if f.level == "error"], found
