@@ -143,9 +143,7 @@ def shape(value: Any) -> shapes.Sizes | None:
     kind = value.type.tensor_type
     if not kind.HasField("shape"):
         return None
-    return tuple(
-        d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim
-    )
+    return shapes.dims(kind.shape)
 
 
 def _opened(path: Path) -> tuple[Any, str]:

@@ -12,9 +12,9 @@ import onnx
 import pytest
 from onnx import helper
 
-from accel import catalog, legality, testing
+from accel import catalog, legality, shapes, testing
 from accel.errors import BadModel
-from accel.legality import _tensorrt, files, plugins
+from accel.legality import _graph, _tensorrt, files, plugins
 from accel.values import Request
 from tests.legality.building import F, drawn, model, node, target, weight
 
@@ -247,3 +247,13 @@ def test_a_double_that_does_not_fit_is_not_narrowed(tmp_path: Path) -> None:
     proto = model([node("Mul", "x w", "y")], [("x", 11, [2])], [("y", 11, [2])], [drawn("w", 2, dtype="float64", scale=1e300)])  # fmt: skip
     onnx.save(proto, tmp_path / "m.onnx")
     assert legality.fix(tmp_path / "m.onnx", target(), tmp_path / "out.onnx") == ()
+
+
+def test_an_axis_of_minus_one_is_open(tmp_path: Path) -> None:
+    """Some exporters write it so: a request may give it any size."""
+    onnx.save(model([node("Relu", "x", "y")], [("x", F, [-1, 8])], [("y", F, [-1, 8])]), tmp_path / "m.onnx")  # fmt: skip
+    request = Request("all", 1.0, {"x": np.zeros((3, 8), np.float32)})
+    assert legality.check(tmp_path / "m.onnx", target(), [request]) == ()
+    graph = _graph.view(tmp_path / "m.onnx")
+    assert graph.sizes["x"] == graph.sizes["y"] == (None, 8)
+    assert shapes._sizes(graph.inputs["x"]) == (None, 8)
