@@ -16,7 +16,7 @@ from accel import catalog, legality, shapes, testing
 from accel.errors import BadModel
 from accel.legality import _graph, _tensorrt, files, plugins
 from accel.values import Request
-from tests.legality.building import F, drawn, model, node, target, weight
+from tests.legality.building import B, F, body, drawn, model, node, target, weight
 
 DATA = os.environ.get("ACCEL_DATA")
 X, Y = ("x", F, [2, 8]), ("y", F, [2, 8])
@@ -247,6 +247,29 @@ def test_a_double_that_does_not_fit_is_not_narrowed(tmp_path: Path) -> None:
     proto = model([node("Mul", "x w", "y")], [("x", 11, [2])], [("y", 11, [2])], [drawn("w", 2, dtype="float64", scale=1e300)])  # fmt: skip
     onnx.save(proto, tmp_path / "m.onnx")
     assert legality.fix(tmp_path / "m.onnx", target(), tmp_path / "out.onnx") == ()
+
+
+def test_a_constant_may_be_written_as_numbers(tmp_path: Path) -> None:
+    """value_ints is as constant as a tensor is."""
+    forms = {"value_int": 1, "value_ints": [1], "value_float": 0.5, "value_floats": [0.5, 2.0]}
+    nodes = [helper.make_node("Constant", [], [f], **{f: v}) for f, v in forms.items()]
+    nodes.append(node("ReduceSum", "x value_ints", "y"))
+    onnx.save(model(nodes, [X], [("y", F, [2, 1])]), tmp_path / "m.onnx")
+    assert legality.check(tmp_path / "m.onnx", target(), [], "limits") == ()
+    graph = _graph.view(tmp_path / "m.onnx")
+    assert {f: graph.value(f).tolist() for f in forms} == forms
+
+
+def test_a_branch_may_have_initializers(tmp_path: Path) -> None:
+    """They are constant, where no other value has the name."""
+    branches = {}
+    for name in ("then", "else"):
+        part = body([node("ReduceSum", f"x {name}_axes", name)], [], [(name, F, [2, 1])])
+        part.initializer.append(weight(f"{name}_axes", [1], "int64"))
+        branches[f"{name}_branch"] = part
+    made = model([node("If", "c", "y", **branches)], [X, ("c", B, [])], [("y", F, [2, 1])])
+    onnx.save(made, tmp_path / "m.onnx")
+    assert legality.check(tmp_path / "m.onnx", target(), [], "limits") == ()
 
 
 def test_an_axis_of_minus_one_is_open(tmp_path: Path) -> None:
