@@ -16,7 +16,7 @@ from accel import catalog, legality, shapes, testing
 from accel.errors import BadModel
 from accel.legality import _graph, _tensorrt, files, plugins
 from accel.values import Request
-from tests.legality.building import B, F, body, drawn, model, node, target, weight
+from tests.legality.building import B, F, H, body, drawn, model, node, target, weight
 
 DATA = os.environ.get("ACCEL_DATA")
 X, Y = ("x", F, [2, 8]), ("y", F, [2, 8])
@@ -247,6 +247,35 @@ def test_a_double_that_does_not_fit_is_not_narrowed(tmp_path: Path) -> None:
     proto = model([node("Mul", "x w", "y")], [("x", 11, [2])], [("y", 11, [2])], [drawn("w", 2, dtype="float64", scale=1e300)])  # fmt: skip
     onnx.save(proto, tmp_path / "m.onnx")
     assert legality.fix(tmp_path / "m.onnx", target(), tmp_path / "out.onnx") == ()
+
+
+def mixed(*nodes: Any) -> Any:
+    """float16 a and z, float b."""
+    inputs = [("a", H, [2, 8]), ("z", H, [2, 8]), ("b", F, [2, 8])]
+    last = nodes[-1].output[0]
+    return model(nodes, inputs, [(last, F, [2, 8])])
+
+
+SUM = node("Add", "a b", "c")
+SUMS = {
+    "a cast is read again": mixed(SUM, node("Add", "a c", "y")),
+    "a cast stands too late": mixed(
+        SUM, node("Add", "z c", "d"), node("Add", "z b", "e"), node("Add", "d e", "y")
+    ),
+    "its name is another's": mixed(node("Neg", "b", "a__float"), node("Add", "a a__float", "y")),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_casts_of_several_rounds_have_one_maker_each(tmp_path: Path, name: str) -> None:
+    """The second round finds what the first one's casts let be known."""
+    onnx.save(SUMS[name], tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", target(), tmp_path / "out.onnx", "typed")
+    made = onnx.load(tmp_path / "out.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    names = [n.name for n in made.graph.node]
+    assert len(names) == len(set(names))
+    assert legality.check(tmp_path / "out.onnx", target(), [], "typed") == ()
 
 
 def test_a_constant_may_be_written_as_numbers(tmp_path: Path) -> None:
