@@ -148,8 +148,14 @@ def _sizes(value: Any) -> Sizes | None:
     kind = value.type.tensor_type
     if not kind.HasField("shape"):
         return None
+    return dims(kind.shape)
+
+
+def dims(shape: Any) -> Sizes:
+    """Of a TensorShapeProto; some exporters write -1 for an open axis."""
     return tuple(
-        d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim
+        d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else (d.dim_param or None)
+        for d in shape.dim
     )
 
 

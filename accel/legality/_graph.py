@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy
 import onnx
 import onnx.inliner
 from onnx import numpy_helper
@@ -20,6 +22,12 @@ from accel.errors import BadModel
 STANDARD = ("", "ai.onnx")
 LOADED_BYTES = graphs.INLINE_LIMIT_BYTES  # of weights beside the file; above it, none is read
 PROTOBUF_BYTES = graphs.PROTOBUF_BYTES
+NUMBERS = {  # how a Constant may give its value, but for a tensor
+    "value_int": numpy.int64,
+    "value_ints": numpy.int64,
+    "value_float": numpy.float32,
+    "value_floats": numpy.float32,
+}
 SMALL = 65_536  # elements of a constant whose values rules may ask for
 
 
@@ -116,11 +124,10 @@ def view(path: Path) -> Graph:
     constants: dict[str, Any] = {t.name: t for t in proto.graph.initializer}
     weights = frozenset(constants)
     nodes = tuple(_nodes(flat.graph, ""))
+    constants |= _inner(flat.graph, nodes)
     for node in nodes:
-        if node.operator == "Constant" and isinstance(
-            node.attributes.get("value"), onnx.TensorProto
-        ):
-            constants[node.outputs[0]] = node.attributes["value"]
+        if node.operator == "Constant" and (tensor := _tensor(node)) is not None:
+            constants[node.outputs[0]] = tensor
     dtypes = {n: _kind(v) for n, v in values.items() if _kind(v)}
     dtypes |= {n: onnx.TensorProto.DataType.Name(t.data_type) for n, t in constants.items()}
     return Graph(
@@ -143,9 +150,7 @@ def shape(value: Any) -> shapes.Sizes | None:
     kind = value.type.tensor_type
     if not kind.HasField("shape"):
         return None
-    return tuple(
-        d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim
-    )
+    return shapes.dims(kind.shape)
 
 
 def _opened(path: Path) -> tuple[Any, str]:
@@ -181,6 +186,28 @@ def _values(part: Any) -> Iterator[Any]:
         for attribute in node.attribute:
             for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
                 yield from _values(inner)
+
+
+def _tensor(node: Node) -> Any:
+    """What a Constant gives; None for strings and sparse tensors."""
+    value = node.attributes.get("value")
+    if isinstance(value, onnx.TensorProto):
+        return value
+    form = next((f for f in NUMBERS if f in node.attributes), None)
+    if form is None:
+        return None
+    values = numpy.asarray(node.attributes[form], NUMBERS[form])
+    return numpy_helper.from_array(values, node.outputs[0])
+
+
+def _inner(part: Any, nodes: Iterable[Node]) -> dict[str, Any]:
+    """Initializers of subgraphs whose names stand for nothing else anywhere."""
+    parts = [v for n in nodes for v in n.attributes.values() if isinstance(v, onnx.GraphProto)]
+    made = [name for n in nodes for name in n.outputs]
+    for one in (part, *parts):
+        made += [v.name for v in (*one.initializer, *one.input)]
+    times = collections.Counter(made)
+    return {t.name: t for one in parts for t in one.initializer if times[t.name] == 1}
 
 
 def _kind(value: Any) -> str:

@@ -5,6 +5,7 @@ What is exact is so to the bit in ONNX Runtime: q - z is the same number, whatev
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,7 @@ class Graph:
     def __init__(self, proto: Any) -> None:
         self.proto = proto
         self.constants = {t.name: t for t in proto.graph.initializer}
+        self.names = set(order.names(proto))
         self.makers = {o: n for n in proto.graph.node for o in n.output}
         self.readers: dict[str, list[Any]] = {}
         for node in proto.graph.node:
@@ -66,12 +68,15 @@ class Graph:
                 yield node, found
 
     def constant(self, name: str, values: Any) -> str:
-        """A new initializer."""
-        if name not in self.constants:
-            tensor = numpy_helper.from_array(np.asarray(values), name)
-            self.proto.graph.initializer.append(tensor)
-            self.constants[name] = tensor
-        return name
+        """An initializer of these values: a new one, its name numbered where a rule before took it."""
+        wanted = np.asarray(values)
+        tried = itertools.chain([name], (f"{name}_{i}" for i in itertools.count(2)))
+        new = next(n for n in tried if n not in self.names or _same(self.array(n), wanted))
+        if new not in self.names:
+            self.constants[new] = numpy_helper.from_array(wanted, new)
+            self.proto.graph.initializer.append(self.constants[new])
+            self.names.add(new)
+        return new
 
 
 def axis_of(node: Any, ndim: int) -> int:
@@ -80,9 +85,11 @@ def axis_of(node: Any, ndim: int) -> int:
 
 
 def _numbers(node: Any, zero: str) -> None:
-    """Give a node its zero point, which it may have had none of."""
+    """Give a node its zero point, which it may have had none of, and whose type is that of the integers."""
     del node.input[2:]
     node.input.append(zero)
+    if node.op_type == QUANTIZE:  # of a DequantizeLinear it is the type of the floats
+        _drop(node, "output_dtype")
 
 
 def unsigned_activations(proto: Any) -> list[str]:
@@ -171,8 +178,7 @@ def along_channels(proto: Any) -> list[str]:
         if axis_of(node, values.ndim) == wanted:
             continue
         weight = _back(values, found, node)
-        whole, scale, zero = numbers.of_weight(weight, wanted, SYMMETRIC)
-        _replace(graph, node, whole, scale, zero, wanted)
+        _replace(graph, node, *_steps(weight, wanted, found[0]), wanted)
         lines.append(f"{node.output[0]}: scales along axis {wanted}, its output channels")
     return lines
 
@@ -191,7 +197,8 @@ def symmetric(proto: Any) -> list[str]:
         own = node.output[0]
         zero_name = graph.constant(f"{own}__symmetric_zero", middle)
         for one in (node, *backs):
-            one.input[1] = graph.constant(f"{own}__symmetric_scale", wide)
+            held = _held(wide, graph.array(one.input[1]))
+            one.input[1] = graph.constant(f"{own}__symmetric_scale", held)
             _numbers(one, zero=zero_name)
         lines.append(f"{name}: zero point {zero:g} became 0")
     for node, values in list(graph.weights()):
@@ -199,7 +206,7 @@ def symmetric(proto: Any) -> list[str]:
         if found is None or _is_symmetric(found[1]) or values.dtype not in (np.int8, np.uint8):
             continue
         axis = axis_of(node, values.ndim) if found[0].size > 1 else None
-        made = numbers.of_weight(_back(values, found, node), axis, SYMMETRIC)
+        made = _steps(_back(values, found, node), axis, found[0])
         lines.append(f"{node.input[0]}: weights became symmetric int8")
         _replace(graph, node, *made, axis)
     return lines
@@ -219,6 +226,10 @@ def channel_axis(graph: Graph, node: Any, ndim: int) -> int | None:
     ):
         return None
     return ndim - 1 if product.op_type == "MatMul" else AXES.get(product.op_type)
+
+
+def _same(one: NDArray[Any] | None, other: NDArray[Any]) -> bool:
+    return one is not None and one.dtype == other.dtype and np.array_equal(one, other)
 
 
 def _is_symmetric(zero: NDArray[Any]) -> bool:
@@ -244,15 +255,37 @@ def _back(
     return back
 
 
+def _held(scale: Any, old: NDArray[Any] | None) -> NDArray[Any]:
+    """A scale in the type of the old one, which the values' type follows; rounded up, so never to 0."""
+    kind = np.dtype(np.float32) if old is None else old.dtype
+    held = np.asarray(scale).astype(kind)
+    up: NDArray[Any] = np.where(held < scale, np.nextafter(held, kind.type(np.inf)), held)
+    return up
+
+
+def _steps(weight: NDArray[Any], axis: int | None, old: NDArray[Any]) -> tuple[Any, Any, Any]:
+    """Integers, scales and zero points; the integers are of the scales as their type holds them."""
+    whole, scale, zero = numbers.of_weight(weight, axis, SYMMETRIC)
+    held = _held(scale, old)
+    if held.dtype != scale.dtype:
+        whole, _, zero = numbers.of_weight(weight, axis, SYMMETRIC, held.astype(np.float32))
+    return whole, held, zero
+
+
 def _replace(graph: Graph, node: Any, whole: Any, scale: Any, zero: Any, axis: int | None) -> None:
     name = node.output[0]
     node.input[:] = [
         graph.constant(f"{name}__{what}_again", values)
         for what, values in (("int8", whole), ("scale", scale), ("zero", zero))
     ]
-    kept = [a for a in node.attribute if a.name != "axis"]
-    node.ClearField("attribute")
-    node.attribute.extend(kept)
+    _drop(node, "axis")
     if axis is not None:
         made = node.attribute.add()
         made.name, made.i, made.type = "axis", axis, 2  # INT, in onnx.AttributeProto
+
+
+def _drop(node: Any, name: str) -> None:
+    """Take out an attribute, where it is there."""
+    kept = [a for a in node.attribute if a.name != name]
+    node.ClearField("attribute")
+    node.attribute.extend(kept)

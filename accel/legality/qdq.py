@@ -132,8 +132,8 @@ def _axis(graph: _graph.Graph, node: _graph.Node) -> Iterator[Finding]:
     scales = graph.sizes.get(weight.inputs[1]) if weight is not None else None
     if weight is None or wanted is None or not scales or scales == (1,) or len(scales) > 1:
         return
-    axis = int(weight.attributes.get("axis", 1))
-    if axis != wanted and weight.inputs[0] in graph.constants:
+    axis, given = int(weight.attributes.get("axis", 1)), graph.constants.get(weight.inputs[0])
+    if given is not None and axis % max(len(given.dims), 1) != wanted:
         said = f"{node.operator}: the weight's scales lie along axis {axis}; output channels are axis {wanted}"
         yield Finding("qdq", "error", said, weight.place, node.operator, COUNT)
 
@@ -221,4 +221,5 @@ def _dequantized(values: Any, scale: Any, axis: int) -> Any:
     """values * scale; a zero point of INT32 is 0 by ONNX's schema."""
     if scale.ndim == 1 and values.ndim > 1 and scale.size > 1:
         scale = scale.reshape([-1 if i == axis % values.ndim else 1 for i in range(values.ndim)])
-    return (values.astype(scale.dtype) * scale).astype(scale.dtype)
+    wide = values.astype(numpy.float64) * scale.astype(numpy.float64)  # float16 ends at 65504
+    return wide.astype(scale.dtype)

@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 
 from accel.legality import _graph, _tensorrt
+from accel.qdq import order
 from accel.values import Finding, Request, Target
 
 ENGINES = ()  # ONNX itself demands it
@@ -89,8 +90,8 @@ def widest(kinds: Sequence[str]) -> str:
     floats = [k for k in kinds if k in FLOATS]
     if {"FLOAT16", "BFLOAT16"} <= set(floats):
         floats.append("FLOAT")
-    order = FLOATS if floats else INTEGERS
-    return max(floats or kinds, key=order.index)
+    ranks = FLOATS if floats else INTEGERS
+    return max(floats or kinds, key=ranks.index)
 
 
 def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
@@ -113,22 +114,30 @@ def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
 
 
 def _cast(proto: Any, wanted: Mapping[int, Mapping[str, str]]) -> tuple[Any, list[str]]:
-    """The graph with one Cast for each value and type, and a line for each."""
+    """The graph with one Cast for each value and type, and a line for each that is read anew."""
     made = onnx.ModelProto()
     made.CopyFrom(proto)
-    nodes, lines, there = list(made.graph.node), [], set()
+    nodes = list(made.graph.node)
+    lines: dict[tuple[str, str], str] = {}
+    there: dict[tuple[str, str], str] = {}  # what Casts make that stand before, the graph's own too
+    heads = {f"{n}__{k.lower()}" for kinds in wanted.values() for n, k in kinds.items()}
+    mark = order.mark(proto, [(head, tail) for head in heads for tail in ("", "__cast")])
     made.graph.ClearField("node")
     made.graph.ClearField("value_info")  # what was noted of the nodes' outputs may no longer hold
     for i, node in enumerate(nodes):
         for name, kind in wanted.get(i, {}).items():
-            new = f"{name}__{kind.lower()}"
-            if new not in there:
+            if (name, kind) not in there:
+                new = there[name, kind] = f"{name}__{kind.lower()}{mark}"
                 to = onnx.TensorProto.DataType.Value(kind)
                 made.graph.node.append(
                     onnx.helper.make_node("Cast", [name], [new], f"{new}__cast", to=to)
                 )
-                lines.append(f"Cast of {name} to {kind} for {node.name or node.op_type}")
-                there.add(new)
-            node.input[:] = [new if n == name else n for n in node.input]
+            said = f"Cast of {name} to {kind} for {node.name or node.op_type}"
+            lines.setdefault((name, kind), said)
+            node.input[:] = [there[name, kind] if n == name else n for n in node.input]
         made.graph.node.append(node)
-    return made, lines
+        if node.op_type == "Cast" and node.domain in _graph.STANDARD:
+            to = next(a.i for a in node.attribute if a.name == "to")
+            kind = onnx.TensorProto.DataType.Name(to)
+            there.setdefault((node.input[0], kind), node.output[0])
+    return made, list(lines.values())

@@ -12,11 +12,11 @@ import onnx
 import pytest
 from onnx import helper
 
-from accel import catalog, legality, testing
+from accel import catalog, legality, shapes, testing
 from accel.errors import BadModel
-from accel.legality import _tensorrt, files, plugins
+from accel.legality import _graph, _tensorrt, files, plugins
 from accel.values import Request
-from tests.legality.building import F, drawn, model, node, target, weight
+from tests.legality.building import B, F, H, body, drawn, model, node, target, weight
 
 DATA = os.environ.get("ACCEL_DATA")
 X, Y = ("x", F, [2, 8]), ("y", F, [2, 8])
@@ -247,3 +247,65 @@ def test_a_double_that_does_not_fit_is_not_narrowed(tmp_path: Path) -> None:
     proto = model([node("Mul", "x w", "y")], [("x", 11, [2])], [("y", 11, [2])], [drawn("w", 2, dtype="float64", scale=1e300)])  # fmt: skip
     onnx.save(proto, tmp_path / "m.onnx")
     assert legality.fix(tmp_path / "m.onnx", target(), tmp_path / "out.onnx") == ()
+
+
+def mixed(*nodes: Any) -> Any:
+    """float16 a and z, float b."""
+    inputs = [("a", H, [2, 8]), ("z", H, [2, 8]), ("b", F, [2, 8])]
+    last = nodes[-1].output[0]
+    return model(nodes, inputs, [(last, F, [2, 8])])
+
+
+SUM = node("Add", "a b", "c")
+SUMS = {
+    "a cast is read again": mixed(SUM, node("Add", "a c", "y")),
+    "a cast stands too late": mixed(
+        SUM, node("Add", "z c", "d"), node("Add", "z b", "e"), node("Add", "d e", "y")
+    ),
+    "its name is another's": mixed(node("Neg", "b", "a__float"), node("Add", "a a__float", "y")),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_casts_of_several_rounds_have_one_maker_each(tmp_path: Path, name: str) -> None:
+    """The second round finds what the first one's casts let be known."""
+    onnx.save(SUMS[name], tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", target(), tmp_path / "out.onnx", "typed")
+    made = onnx.load(tmp_path / "out.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    names = [n.name for n in made.graph.node]
+    assert len(names) == len(set(names))
+    assert legality.check(tmp_path / "out.onnx", target(), [], "typed") == ()
+
+
+def test_a_constant_may_be_written_as_numbers(tmp_path: Path) -> None:
+    """value_ints is as constant as a tensor is."""
+    forms = {"value_int": 1, "value_ints": [1], "value_float": 0.5, "value_floats": [0.5, 2.0]}
+    nodes = [helper.make_node("Constant", [], [f], **{f: v}) for f, v in forms.items()]
+    nodes.append(node("ReduceSum", "x value_ints", "y"))
+    onnx.save(model(nodes, [X], [("y", F, [2, 1])]), tmp_path / "m.onnx")
+    assert legality.check(tmp_path / "m.onnx", target(), [], "limits") == ()
+    graph = _graph.view(tmp_path / "m.onnx")
+    assert {f: graph.value(f).tolist() for f in forms} == forms
+
+
+def test_a_branch_may_have_initializers(tmp_path: Path) -> None:
+    """They are constant, where no other value has the name."""
+    branches = {}
+    for name in ("then", "else"):
+        part = body([node("ReduceSum", f"x {name}_axes", name)], [], [(name, F, [2, 1])])
+        part.initializer.append(weight(f"{name}_axes", [1], "int64"))
+        branches[f"{name}_branch"] = part
+    made = model([node("If", "c", "y", **branches)], [X, ("c", B, [])], [("y", F, [2, 1])])
+    onnx.save(made, tmp_path / "m.onnx")
+    assert legality.check(tmp_path / "m.onnx", target(), [], "limits") == ()
+
+
+def test_an_axis_of_minus_one_is_open(tmp_path: Path) -> None:
+    """Some exporters write it so: a request may give it any size."""
+    onnx.save(model([node("Relu", "x", "y")], [("x", F, [-1, 8])], [("y", F, [-1, 8])]), tmp_path / "m.onnx")  # fmt: skip
+    request = Request("all", 1.0, {"x": np.zeros((3, 8), np.float32)})
+    assert legality.check(tmp_path / "m.onnx", target(), [request]) == ()
+    graph = _graph.view(tmp_path / "m.onnx")
+    assert graph.sizes["x"] == graph.sizes["y"] == (None, 8)
+    assert shapes._sizes(graph.inputs["x"]) == (None, 8)

@@ -303,3 +303,105 @@ def test_what_a_branch_reads_is_kept(tmp_path: Path) -> None:
     names = {t.name for t in onnx.load(tmp_path / "fixed.onnx").graph.initializer}
     assert "only" in names
     assert "b" not in names
+
+
+def test_scales_that_two_rules_choose_are_those_of_the_last(tmp_path: Path) -> None:
+    """TensorRT: a weight becomes symmetric, then its scales turn to its columns, integers and all."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[4, 3, 8, 8] x) => (float[4, 3, 8, 8] y)
+    { d = DequantizeLinear<axis = 0>(q, s, z)  y = MatMul(x, d) }
+    """
+    proto = onnx.parser.parse_model(text)
+    put(proto, "q", np.random.default_rng(3).integers(0, 256, (8, 8)).astype(np.uint8))
+    put(proto, "s", np.geomspace(1, 1e-3, 8, dtype=np.float32))
+    put(proto, "z", np.full(8, 128, np.uint8))
+    onnx.save(proto, tmp_path / "m.onnx")
+    lines = legality.fix(tmp_path / "m.onnx", GPU, tmp_path / "fixed.onnx", "qdq")
+    assert [line.partition(": ")[2] for line in lines] == [
+        "weights became symmetric int8",
+        "scales along axis 1, its output channels",
+    ]
+    made = onnx.load(tmp_path / "fixed.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    want, got = run(proto), run(made)
+    assert np.linalg.norm(got - want) < 0.02 * np.linalg.norm(want)
+
+
+HALVES = """
+<ir_version: 9, opset_import: ["" : 19]>
+g (float[4, 3, 8, 8] x) => (float[4, 3, 8, 8] y)
+<uint8 z = {100}>
+{
+  h = Cast<to = 10>(x)  q = QuantizeLinear(h, s, z)  d = DequantizeLinear(q, s, z)
+  w = DequantizeLinear<axis = AXIS>(qw, sw, zw)  m = MatMul(d, w)  y = Cast<to = 1>(m)
+}
+"""
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_new_scales_are_of_the_old_ones_type(tmp_path: Path, axis: int) -> None:
+    """A float16 scale makes a float16 value: a float32 one in its place is no valid graph. Weights of a
+    few steps, whose new scale float16 all but loses, keep their values."""
+    proto = onnx.parser.parse_model(HALVES.replace("AXIS", str(axis)))
+    whole = np.random.default_rng(4).integers(0, 256, (8, 8)).astype(np.uint8)
+    whole[:, 0], whole[0], whole[3], whole[:, 3] = 0, 0, 129, 129
+    put(proto, "s", np.float16(0.05))
+    put(proto, "qw", whole)
+    put(proto, "sw", np.full(8, 1e-5, np.float16))
+    put(proto, "zw", np.full(8, 128, np.uint8))
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", GPU, tmp_path / "fixed.onnx", "qdq")
+    made = onnx.load(tmp_path / "fixed.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    scales = {n.input[1] for n in made.graph.node if n.op_type.endswith("Linear")}
+    assert {array(made, name).dtype for name in scales} == {np.dtype(np.float16)}
+    want, got = run(proto), run(made)
+    assert np.linalg.norm(got - want) < 0.05 * np.linalg.norm(want)
+    assert np.allclose(got[..., 3], want[..., 3], rtol=0.1, atol=1e-5)
+
+
+def test_a_type_that_is_told_twice_is_told_once(tmp_path: Path) -> None:
+    """From opset 21 on QuantizeLinear may name its type beside its zero point; both must agree."""
+    text = """
+    <ir_version: 10, opset_import: ["" : 21]>
+    g (float[4, 3, 8, 8] x) => (float[4, 3, 8, 8] y)
+    <float s = {0.05}, int8 z = {3}>
+    { q = QuantizeLinear<output_dtype = 3>(x, s, z)  y = DequantizeLinear(q, s, z) }
+    """
+    proto = onnx.parser.parse_model(text)
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", CPU, tmp_path / "fixed.onnx", "qdq")
+    made = onnx.load(tmp_path / "fixed.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    np.testing.assert_array_equal(run(made), run(proto))
+
+
+def test_a_half_bias_of_many_steps_is_finite(tmp_path: Path) -> None:
+    """100,000 steps of 1e-5 are 1, though float16 has no 100,000."""
+    text = """
+    <ir_version: 9, opset_import: ["" : 19]>
+    g (float16[1] x) => (float16[1] y)
+    <int32[1] b = {100000}>
+    { d = DequantizeLinear(b, s)  y = Add(x, d) }
+    """
+    proto = onnx.parser.parse_model(text)
+    put(proto, "s", np.float16(1e-5))
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", GPU, tmp_path / "fixed.onnx", "qdq")
+    bias = array(onnx.load(tmp_path / "fixed.onnx"), "d")
+    assert bias.dtype == np.float16
+    np.testing.assert_allclose(bias, [1.0], rtol=0.01)
+
+
+def test_an_axis_may_be_counted_from_the_end(tmp_path: Path) -> None:
+    """Of four axes, -4 is a convolution's output channels."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[4, 3, 8, 8] x) => (float[4, 2, 8, 8] y)
+    <int8[2, 3, 1, 1] w = {1, 2, 3, 4, 5, 6}, float[2] s = {0.1, 0.2}>
+    { d = DequantizeLinear<axis = -4>(w, s)  y = Conv(x, d) }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    found = legality.check(tmp_path / "m.onnx", GPU, [], "qdq")
+    assert not [f for f in found if f.level == "error"], found
