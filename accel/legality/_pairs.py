@@ -84,12 +84,15 @@ def axis_of(node: Any, ndim: int) -> int:
     return int(next((a.i for a in node.attribute if a.name == "axis"), 1)) % max(ndim, 1)
 
 
-def _numbers(node: Any, zero: str) -> None:
+def _numbers(graph: Graph, node: Any, zero: str) -> None:
     """Give a node its zero point, which it may have had none of, and whose type is that of the integers."""
     del node.input[2:]
     node.input.append(zero)
     if node.op_type == QUANTIZE:  # of a DequantizeLinear it is the type of the floats
         _drop(node, "output_dtype")
+        noted = graph.proto.graph.value_info
+        for old in [v for v in noted if v.name == node.output[0]]:  # of the integers that they were
+            noted.remove(old)
 
 
 def unsigned_activations(proto: Any) -> list[str]:
@@ -103,7 +106,7 @@ def unsigned_activations(proto: Any) -> list[str]:
             f"{node.input[2]}__uint8", (found[1].astype(np.int16) + HALFWAY).astype(np.uint8)
         )
         for one in (node, *backs):
-            _numbers(one, zero=zero)
+            _numbers(graph, one, zero)
         lines.append(f"{node.input[0]}: int8 values became uint8")
     return lines
 
@@ -199,7 +202,7 @@ def symmetric(proto: Any) -> list[str]:
         for one in (node, *backs):
             held = _held(wide, graph.array(one.input[1]))
             one.input[1] = graph.constant(f"{own}__symmetric_scale", held)
-            _numbers(one, zero=zero_name)
+            _numbers(graph, one, zero_name)
         lines.append(f"{name}: zero point {zero:g} became 0")
     for node, values in list(graph.weights()):
         found = graph.numbers(node)

@@ -137,7 +137,7 @@ def _cast(proto: Any, wanted: Mapping[int, Mapping[str, str]]) -> tuple[Any, lis
             node.input[:] = [there[name, kind] if n == name else n for n in node.input]
         made.graph.node.append(node)
         if node.op_type == "Cast" and node.domain in _graph.STANDARD:
-            to = next(a.i for a in node.attribute if a.name == "to")
+            to = next((a.i for a in node.attribute if a.name == "to"), 0)
             kind = onnx.TensorProto.DataType.Name(to)
             there.setdefault((node.input[0], kind), node.output[0])
     return made, list(lines.values())

@@ -377,6 +377,24 @@ def test_a_type_that_is_told_twice_is_told_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(made), run(proto))
 
 
+@pytest.mark.parametrize(("target", "kind"), [(CPU, "int8"), (GPU, "uint8")])
+def test_what_was_noted_of_the_integers_is_forgotten(
+    target: Any, kind: str, tmp_path: Path
+) -> None:
+    """A graph that tells the type of the values between a pair is whole after that type has changed."""
+    text = f"""
+    <ir_version: 9, opset_import: ["" : 19]>
+    g (float[4, 3, 8, 8] x) => (float[4, 3, 8, 8] y)
+    <float s = {{0.05}}, {kind} z = {{3}}, {kind}[4, 3, 8, 8] q>
+    {{ q = QuantizeLinear(x, s, z)  y = DequantizeLinear(q, s, z) }}
+    """
+    proto = onnx.parser.parse_model(text)
+    assert [v.name for v in proto.graph.value_info] == ["q"]
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", target, tmp_path / "fixed.onnx", "qdq")
+    onnx.checker.check_model(onnx.load(tmp_path / "fixed.onnx"), full_check=True)
+
+
 def test_a_half_bias_of_many_steps_is_finite(tmp_path: Path) -> None:
     """100,000 steps of 1e-5 are 1, though float16 has no 100,000."""
     text = """
