@@ -22,7 +22,8 @@ ENGINES = ("onnxruntime_cpu", "openvino")
 @pytest.fixture(params=ENGINES)
 def loaded(request: Any, tmp_path: Path) -> Loaded:
     """A tiny perceptron in an engine, with a static shape of its own where the engine has them."""
-    pytest.importorskip(request.param.removesuffix("_cpu"))
+    library = request.param.removesuffix("_cpu")
+    pytest.importorskip(library, reason=f"{library} is absent; instead: the other engine")
     model = testing.mlp(tmp_path / "mlp.onnx")
     engine = catalog.load("engines", request.param)
     here = Target("here", "this machine", (request.param,), local=True)

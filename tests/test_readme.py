@@ -63,7 +63,7 @@ def test_every_block_runs(digits_run: SimpleNamespace) -> None:
     """In order, with examples/ beside them; the later ones use what the earlier ones wrote."""
     folder = digits_run.folder
     for needed in ("torch", "sklearn"):
-        pytest.importorskip(needed)
+        pytest.importorskip(needed, reason=f"{needed} is absent; instead: the tests of words below")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     for block in BLOCKS:

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("xdist", reason="pytest-xdist of the dev extra: plain pytest does without it")
+pytest.importorskip(
+    "xdist",
+    reason="pytest-xdist of the dev extra; instead: nothing, since without it there is no suite.py to test",
+)
 
 ROOT = Path(__file__).parents[1]
 MARKERS = '[tool.pytest.ini_options]\nmarkers = ["alone: a", "gpu: g"]\ntestpaths = ["tests"]\n'

@@ -128,7 +128,9 @@ def test_kernels_are_candidates_where_the_engine_takes_them(
 ) -> None:
     """A GPU's release holds the swapped graph beside the plain one, and the fitting kernels
     compiled; the swapped graph runs in ONNX Runtime, here told to be an engine with plugins."""
-    pytest.importorskip("numba", reason="kernels are compiled with Numba")
+    pytest.importorskip(
+        "numba", reason="kernels are compiled with Numba; instead: the tests without kernels"
+    )
     engine = catalog.load("engines", "onnxruntime_cpu")
     monkeypatch.setattr(engine, "KERNELS", True, raising=False)
     found = alone('"onnxruntime_cpu"', toml=GPU, model=gelu(tmp_path / "gelu.onnx"))
@@ -162,7 +164,9 @@ def test_a_trial_puts_the_kernels_in_and_tells_which(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is built is the swapped graph; the candidate names those kernels that fit."""
-    pytest.importorskip("numba", reason="kernels are compiled with Numba")
+    pytest.importorskip(
+        "numba", reason="kernels are compiled with Numba; instead: the tests without kernels"
+    )
     engine = catalog.load("engines", "onnxruntime_cpu")
     monkeypatch.setattr(engine, "KERNELS", True, raising=False)
     path, here = gelu(tmp_path / "gelu.onnx"), targets.load(str(profile(tmp_path, "own", OWN)))

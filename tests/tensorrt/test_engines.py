@@ -84,7 +84,7 @@ def test_an_engine_with_the_kernel_is_right(
     """Built with leading axes open, strictly ahead of time, and run in a process without accel: as
     near to the reference as the kernel alone, and to ONNX Runtime on the same file."""
     if here[name]:
-        pytest.skip(here[name].reason)
+        pytest.skip(f"{here[name].reason} instead: test_onnx_runtime_takes_the_same_file")
     case = next(iter(KERNELS[name].cases(dtype)))
     model = _model(name, dtype, case)
     plan, given, out = (tmp_path / n for n in ("plan", "given.npz", "out.npz"))

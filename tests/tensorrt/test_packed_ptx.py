@@ -26,7 +26,10 @@ ASKED = (KERNEL, "float16", json.dumps(BAKED, sort_keys=True), "8.7", "8.5")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One kernel, as `accel optimize` packs it for a device elsewhere."""
-    pytest.importorskip("numba", reason="there is no compiler here to pack with")
+    pytest.importorskip(
+        "numba",
+        reason="of the kernels extra, there is no compiler to pack with; instead: tests/tensorrt/test_packed.py",
+    )
     out = tmp_path_factory.mktemp("release") / "kernels"
     _, refused = kernel_step.build([KERNEL], [TARGET], out, {})
     assert refused == ()
