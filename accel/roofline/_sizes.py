@@ -85,8 +85,17 @@ def opened(path: Path) -> Opened:
     """Raises BadModel for a file that cannot be read."""
     proto = _inlined(graph.open_model(path))
     light, weights = _light(proto)
+    _unfixed(light)
     ports = tuple(graph.port(v) for v in proto.graph.input if v.name not in weights)
     return Opened(path, light, weights, ports)
+
+
+def _unfixed(proto: Any) -> None:
+    """Open axes that an exporter wrote as -1, as nothing but open."""
+    for value in (*proto.graph.input, *proto.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_value") and dim.dim_value < 0:
+                dim.ClearField("dim_value")
 
 
 def bind(model: Path | Opened, sizes: Mapping[str, int]) -> Sized:

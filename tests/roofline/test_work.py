@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 from accel import roofline
@@ -214,6 +215,19 @@ def test_a_hint_narrows_what_lies_between_the_ports(write: Write) -> None:
     assert work.operations == {"bfloat16": 2 * 2 * 8 * 8 + 2 * 2 * 6 * 8}
     assert work.least_bytes == 64 + 2 * 64 + 2 * 48 + 48
     assert work.nodes[0].written_bytes == 2 * 16
+
+
+def test_an_open_axis_may_be_written_as_minus_one(write: Write) -> None:
+    """As some exporters do: it is bound like any other, and the work is that of its size."""
+    text = body("y = MatMul(x, w)", "(float[n, 8] x) => (float[n, 6] y)")
+    path = write(text, w=("float32", 8, 6))
+    want = roofline.work(path, {"n": 3})
+    proto = onnx.load(path)
+    for port in (*proto.graph.input, *proto.graph.output):
+        if port.name in "xy":
+            port.type.tensor_type.shape.dim[0].dim_value = -1
+    onnx.save(proto, path)
+    assert roofline.work(path, {"x[0]": 3}) == want
 
 
 UNKNOWN = """
