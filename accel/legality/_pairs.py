@@ -178,6 +178,8 @@ def along_channels(proto: Any) -> list[str]:
         found, wanted = graph.numbers(node), channel_axis(graph, node, values.ndim)
         if found is None or wanted is None or found[0].size == 1 or values.ndim < 2:
             continue
+        if values.dtype not in (np.int8, np.uint8):
+            continue  # what is made anew is int8: narrower types are smaller, int16 is more exact
         if axis_of(node, values.ndim) == wanted:
             continue
         weight = _back(values, found, node)

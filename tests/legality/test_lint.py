@@ -305,6 +305,23 @@ def test_what_a_branch_reads_is_kept(tmp_path: Path) -> None:
     assert "b" not in names
 
 
+def test_int16_weights_are_left_as_exact_as_they_are(tmp_path: Path) -> None:
+    """Scales along another axis are chosen anew for int8 alone: that is what would be made."""
+    text = """
+    <ir_version: 10, opset_import: ["" : 21]>
+    g (float[4, 8] x) => (float[4, 8] y)
+    { d = DequantizeLinear<axis = 0>(q, s, z)  y = MatMul(x, d) }
+    """
+    for kind in (np.int8, np.int16):
+        proto = onnx.parser.parse_model(text)
+        put(proto, "q", np.arange(64).reshape(8, 8).astype(kind))
+        put(proto, "s", np.geomspace(1, 1e-3, 8, dtype=np.float32))
+        put(proto, "z", np.zeros(8, kind))
+        onnx.save(proto, tmp_path / "m.onnx")
+        lines = legality.fix(tmp_path / "m.onnx", CPU, tmp_path / "fixed.onnx", "qdq_weights")
+        assert bool(lines) == (kind is np.int8)
+
+
 def test_scales_that_two_rules_choose_are_those_of_the_last(tmp_path: Path) -> None:
     """TensorRT: a weight becomes symmetric, then its scales turn to its columns, integers and all."""
     text = """
