@@ -21,7 +21,7 @@ from accel.cli_ledger import kernels
 from accel.cli_release import sbom, sign, verify
 from accel.cli_steps import build, check, evaluate, export, quantize
 from accel.errors import Unmeasured
-from accel.shell import Amount, emit, output_options, run, say
+from accel.shell import Amount, Drop, emit, output_options, run, say
 from accel.version import VERSION
 
 
@@ -33,7 +33,9 @@ def cli() -> None:
 
 DEMANDS = (
     click.option("--target", default="cpu-local", show_default=True, help="a profile, or a .toml"),
-    click.option("--max-drop", type=Amount(pt=1.0, percent=1.0), help="0.5pt or 0.5%; default 1%"),
+    click.option(
+        "--max-drop", type=Drop(pt=1.0, percent=1.0), help="0.5pt, 0.5%, none; default 1%"
+    ),
     click.option(
         "--objective", default="latency", show_default=True, help="latency, tail, throughput, size"
     ),

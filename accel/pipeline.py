@@ -186,9 +186,9 @@ def command(
 ) -> str:
     """The shell line that gives this release again."""
     words = ["accel", *verb, source, "--target", target, "--objective", constraints.objective]
-    if constraints.max_drop is not None:
-        unit = "%" if constraints.max_drop_relative else "pt"
-        words += ["--max-drop", f"{constraints.max_drop:g}{unit}"]
+    unit = "%" if constraints.max_drop_relative else "pt"
+    drop = constraints.max_drop
+    words += ["--max-drop", "none" if drop is None else f"{drop:g}{unit}"]
     if constraints.min_speedup is not None:
         words += ["--min-speedup", f"{constraints.min_speedup:g}"]
     if constraints.max_latency_s is not None:

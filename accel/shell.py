@@ -87,6 +87,14 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{found[1]!r} is not a number", param, ctx)
 
 
+class Drop(Amount):
+    """An allowed drop of the score: an amount, or `none` for no demand."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """(amount, the unit as given); the amount is None where nothing is demanded."""
+        return (None, "none") if value == "none" else super().convert(value, param, ctx)
+
+
 class _Terminated(BaseException):
     """SIGTERM: it unwinds through everything, a user's code and its `except Exception` too."""
 
