@@ -189,11 +189,17 @@ def record(
     end = time.monotonic() + seconds
     while len(found) < epochs and time.monotonic() < end:
         arms_now = turn(team, len(found), rules.shadow_every)
-        paced = dataclasses.replace(rules, rounds=rounds.planned(found[-RECENT:], BUDGETS, rules))
+        paced = dataclasses.replace(rules, rounds=paced_rounds(found[-RECENT:], team, rules))
         found.append(sampler.epoch(len(found), arms_now, requests, paced, folder, lag))
         chain.append(folder, found[-1])
         if len(found) % TELL_EVERY == 0 or len(found) == epochs:
             print(_line(found), flush=True)
+
+
+def paced_rounds(recent: list[Epoch], team: Mapping[str, Subject], rules: Rules) -> int:
+    """As many as a gate would have of the first arm beside the baseline, which nothing was done to."""
+    candidate = CANDIDATE if CANDIDATE in team else next(arm for arm in team if arm != BASELINE)
+    return rounds.planned(stream.cast(recent, candidate, None), BUDGETS, rules)
 
 
 def turn(team: Mapping[str, Subject], number: int, shadow_every: int) -> dict[str, Subject]:
