@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from accel import artefacts
+from accel import artefacts, store
 from accel import job as jobs
 from accel.compiled import FOLDER
 from accel.constraints import validate
 from accel.errors import Unmeasured, UsageError
 from accel.measure import here
+from accel.plain import seen, shown
 from accel.protocols import Quantized
 from accel.unfinished import Unfinished
 from accel.values import Model
@@ -54,29 +55,67 @@ def prepare(
     known = kept.digests
     weights = known.get("weights")  # of the graphs that came along; the model is not made here
     job = jobs.prepare(source, kept.target, data, work, kept.seed, kept.epochs, weights, kept.given)
-    if job.digests["source"] != known.get("source"):
-        raise UsageError(
-            f"{source} is not the workload that {root} was packed with (digest "
-            f"{str(job.digests['source'])[:12]}, packed with {str(known.get('source'))[:12]}). "
-            f"Give that one: accel finish {root} --workload FILE; or pack again: accel optimize"
-        )
+    if job.digests["source"] != known.get("source"):  # with all that it imports, once it has
+        raise _another(source, root, str(job.digests["source"]), str(known.get("source")))
     differs = [n for n in YIELDED if job.digests[n] != known.get(n)]
     told = {"constraints": kept.constraints, "packed_with": known}
     return job, {"finished": told, "differs": differs}
 
 
+def _another(source: str, root: Path, found: str, packed: str) -> UsageError:
+    return UsageError(
+        f"{shown(source, keep='')} is not the workload that {root} was packed with (digest "
+        f"{found[:12]}, packed with {shown(packed[:12], keep='')}). Give that one: accel finish "
+        f"{root} --workload FILE; or pack again: accel optimize"
+    )
+
+
 def _source(kept: Unfinished, root: Path, workload: str | None) -> tuple[str, str | None]:
-    """What to load, and its feeds: a plain graph lies in the release, a workload file does not."""
+    """What to load, and its feeds: a plain graph lies in the release, a workload file never does.
+
+    Nothing of it has run yet: the release may be anyone's."""
     if kept.plain:
         feeds = str(root / "requests.npz") if kept.data else None
-        return str(next(iter(kept.roots.values())).path), feeds
+        return _graph(next(iter(kept.roots.values())).path), feeds
     source = kept.source if workload is None else workload
-    if not Path(source.partition(":")[0]).is_file():
+    file = Path(source.partition(":")[0])
+    if not file.is_file():
         raise UsageError(
-            f"{source or 'No workload'} is not here. The samples and the metric of {root} are its workload's: copy "
-            f"it too, with its data, and run: accel finish {root} --workload FILE"
+            f"{shown(source, keep='') or 'No workload'} is not here. The samples and the metric of {root} are its "
+            f"workload's: copy it too, with its data, and run: accel finish {root} --workload FILE"
         )
+    if workload is None and file.resolve().is_relative_to(root.resolve()):
+        raise UsageError(
+            f"The manifest asks to run a Python file, {seen(source)}, that came in {root}. A release "
+            f"never holds one: accel did not write this one. Your own workload is run by: accel "
+            f"finish {root} --workload FILE"
+        )
+    _require_packed(kept, root, source, file, workload)
     return source, None
+
+
+def _graph(path: Path) -> str:
+    """Raise UsageError for a name of which a workload's file would be the part before the colon."""
+    if ":" in str(path):
+        raise UsageError(
+            f"{shown(path, keep='')} has a colon in it, and what stands before one is a workload's file: "
+            f"accel packs no such name. Move the release into a folder without one."
+        )
+    return str(path)
+
+
+def _require_packed(
+    kept: Unfinished, root: Path, source: str, file: Path, workload: str | None
+) -> None:
+    """Raise UsageError for another file than the one that was packed with. What it imports can only
+    be told once it has run: it may change where modules are looked for."""
+    if kept.file and (found := store.digest_file(file)) != kept.file:
+        raise _another(source, root, found, kept.file)
+    if not kept.file and workload is None:
+        raise UsageError(
+            f"{root} was packed by an older accel, which told no digest of the workload's file: it "
+            f"runs where you name it. Was it {seen(source)}? Run: accel finish {root} --workload FILE"
+        )
 
 
 def roots(job: jobs.Job, kept: Unfinished) -> dict[str, Model]:

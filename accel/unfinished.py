@@ -37,6 +37,7 @@ class Unfinished:
     roots: Mapping[str, Model]
     graphs: Mapping[str, Quantized]  # by naming.graph_key
     refused: Mapping[str, Refusal] = field(default_factory=dict)  # by graph_key, or by engine
+    file: str = ""  # sha256 of the workload's file alone; an older accel told none
 
     @property
     def given(self) -> Mapping[str, Quantized | Refusal]:

@@ -213,6 +213,7 @@ def _left(
         roots=roots,
         graphs={k: m.graph for k, m in made.items() if isinstance(m.graph, Quantized)},
         refused={k: m.graph for k, m in made.items() if isinstance(m.graph, Refusal)},
+        file=job.workload.file_digest,
     )
 
 

@@ -78,6 +78,7 @@ class Workload:
     clusters: Callable[[Split], Iterable[int]] | None = None
     requests: Callable[[], Iterable[tuple[str, float, Feed]]] | None = None
     data: str | None = None  # the .npz given beside a plain .onnx
+    file_digest: str = ""  # sha256 of the source file alone
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accel import declared, feeds, graph, sources
+from accel import declared, feeds, graph, sources, store
 from accel.errors import UsageError
 from accel.guard import guarded
 from accel.plain import seen
@@ -77,8 +77,8 @@ def _from(found: Any, attribute: str, path: Path, home: Path) -> Workload:
             )
     guarded(path.name, lambda: declared.checked(given, path))
     absolute = f"{home}:{attribute}" if attribute else str(home)
-    digest = sources.digest(home, attribute)
-    return Workload(source=absolute, name=path.stem, digest=digest, **given)
+    digest, alone = sources.digest(home, attribute), store.digest_file(home)
+    return Workload(absolute, path.stem, digest, file_digest=alone, **given)
 
 
 def _members(found: Any) -> dict[str, Any]:

@@ -283,6 +283,76 @@ def test_another_workload_is_refused(copied: Path) -> None:
         accel.finish(copied, workload="gone.py", work=copied.parent / "work")
 
 
+def _reseal(root: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Change what is left to do, and seal the manifest again, as its author could."""
+    path = root / release.MANIFEST
+    data = json.loads(path.read_text())
+    edit(data["unfinished"])
+    for name in ("w.py", "w.py:m.onnx"):
+        if (root / name).exists():
+            data["artefacts"][name] = store.digest_file(root / name)
+    path.write_text(json.dumps(data | {"digest": release.seal(data)}))
+
+
+def _trap(path: Path) -> Path:
+    """A workload that leaves a trace when it runs."""
+    path.write_text(f"open({str(path.parent.parent / 'EXECUTED')!r}, 'w')\n{WORKLOAD}")
+    return path
+
+
+@pytest.mark.parametrize("how", ["relative", "absolute", "by a link"])
+def test_a_python_file_in_the_release_is_not_run(
+    copied: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With every digest right: its author chose the file, and who finishes it named none."""
+    monkeypatch.chdir(copied.parent)
+    trap = _trap(copied / "w.py")
+    (copied.parent / "link").symlink_to(copied)
+    source = {"relative": "waiting/w.py", "absolute": str(trap), "by a link": "link/w.py"}[how]
+    own = store.digest_file(trap)
+    _reseal(copied, lambda left: left.update(source=source, file=own))
+    with pytest.raises(UsageError, match=r"asks to run a Python file, .*--workload FILE"):
+        accel.finish(copied, work=copied.parent / "work")
+    assert not (copied.parent / "EXECUTED").exists()
+
+
+def test_a_graph_whose_name_begins_like_a_python_file_is_not_run(copied: Path) -> None:
+    """What stands before a colon is a workload's file: accel packs no such name."""
+    _trap(copied / "w.py")
+
+    def edit(left: dict[str, Any]) -> None:
+        first = next(iter(left["roots"].values()))
+        shutil.copy(copied / first["path"], copied / "w.py:m.onnx")
+        first["path"] = "./w.py:m.onnx"
+        left |= {"plain": True, "data": False}
+
+    _reseal(copied, edit)
+    with pytest.raises(UsageError, match="has a colon in it"):
+        accel.finish(copied, work=copied.parent / "work")
+    assert not (copied.parent / "EXECUTED").exists()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_another_workload_is_refused_before_it_runs(copied: Path, named: bool) -> None:
+    """Given by hand, or recorded: its bytes are looked at first."""
+    (copied.parent / "elsewhere").mkdir()
+    other = _trap(copied.parent / "elsewhere" / "other.py")
+    if not named:
+        _reseal(copied, lambda left: left.update(source=str(other)))
+    with pytest.raises(UsageError, match="is not the workload that"):
+        accel.finish(copied, workload=other if named else None, work=copied.parent / "work")
+    assert not (copied.parent / "EXECUTED").exists()
+
+
+def test_of_an_older_release_the_workload_is_named(copied: Path, waiting: Path) -> None:
+    """It tells no digest of that file alone: the recorded one does not run, the one given does."""
+    _reseal(copied, lambda left: left.pop("file"))
+    with pytest.raises(UsageError, match=r"older accel.*--workload FILE"):
+        accel.finish(copied, work=copied.parent / "work")
+    kept, source = unfinished.read(copied), str(waiting.parent / "tiny.py")
+    assert finishing.prepare(kept, copied, source, copied.parent / "work")[1]["differs"] == []
+
+
 @pytest.mark.parametrize("option", ["out", "work"])
 def test_the_unmeasured_release_is_kept(copied: Path, option: str) -> None:
     """Neither the finished one nor its steps are written into it."""
