@@ -16,11 +16,13 @@ from accel.errors import UsageError
 from accel.replacing import alone
 
 PLACES = ("store", "data")  # finished steps; calibration feeds as the workload yielded them
+STEP = rf"[a-z][a-z-]*-[0-9a-f]{{{store.DIGITS}}}"
+UNNAMED = r"\.tmp-[a-z][a-z-]*-[0-9a-f]{32}"  # feeds that are being written: job.py
 KEPT = re.compile(rf"([a-z][a-z-]*)-([0-9a-f]{{{store.DIGITS}}})(\.npz)?")
-HALF = re.compile(r"\.tmp-([a-z][a-z-]*-[0-9a-f]+)(?:\.npz)?-.*")
-DRAFT = re.compile(
-    r"\.?(\.tmp-[a-z][a-z-]*-[0-9a-f]{32})\.npz(?:\.[0-9a-f]{8})?"
-)  # of feeds: job.py
+HALF = re.compile(rf"\.tmp-({STEP})(?:\.npz)?-\d+-[0-9a-f]{{6}}")
+DRAFT = re.compile(rf"\.?({UNNAMED})\.npz(?:\.[0-9a-f]{{8}})?")
+LOCK = re.compile(rf"(?:{STEP}|{UNNAMED})\.lock")
+DAMAGED = re.compile(rf"{STEP}-[0-9a-f]{{8}}")  # in quarantine
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,19 @@ class Pruned:
 
 
 def places(work: Path) -> tuple[Path, ...]:
-    """Where a work folder keeps things. Raises UsageError for one in which nothing was kept."""
+    """Where a work folder keeps things. Raises UsageError for one in which nothing was kept: a folder
+    called data may be anyone's."""
     found = tuple(work / name for name in PLACES if (work / name).is_dir())
-    if not found:
+    if not any(p.name == PLACES[0] or any(map(_ours, p.iterdir())) for p in found):
         raise UsageError(
             f"{work} is no work folder: there is no {work / PLACES[0]} in it. Name the one that "
             f"accel optimize kept its steps in: --work DIR"
         )
     return found
+
+
+def _ours(path: Path) -> bool:
+    return any(names.fullmatch(path.name) for names in (KEPT, HALF, DRAFT, LOCK))
 
 
 def entries(work: Path, now_s: float) -> tuple[Entry, ...]:
@@ -72,7 +79,7 @@ def entries(work: Path, now_s: float) -> tuple[Entry, ...]:
 
 def _entry(path: Path, now_s: float) -> Entry | None:
     named = KEPT.fullmatch(path.name)
-    if named is None:
+    if named is None or bool(named[3]) is not (path.parent.name == PLACES[1]):
         return None
     try:
         age_s = max(0.0, now_s - _asked_s(path))  # clocks jump back
@@ -163,7 +170,8 @@ def _scrap(place: Path) -> Iterator[Path]:
             if lock is not None and path.exists():  # it may be finished by now
                 yield path
     yield from _drafts(place)
-    yield from sorted((place / store.QUARANTINE).glob("*"))
+    lost = sorted((place / store.QUARANTINE).glob("*"))
+    yield from (path for path in lost if DAMAGED.fullmatch(path.name))
 
 
 def _drafts(place: Path) -> Iterator[Path]:
@@ -180,6 +188,8 @@ def _drafts(place: Path) -> Iterator[Path]:
 def _without_bare_locks(place: Path) -> None:
     """A step that was never finished, or went to quarantine, leaves its lock's file."""
     for path in sorted(place.glob("*.lock")):
+        if not LOCK.fullmatch(path.name):
+            continue
         with using.locked(path, wait=False) as held:
             if held is not None and not any(map(Path.exists, _of_lock(path))):
                 path.unlink()

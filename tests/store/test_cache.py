@@ -329,6 +329,46 @@ def test_what_is_not_ours_stays(work: Path) -> None:
     assert (mine / "file").exists()
 
 
+MINE = (
+    "data/dvc.lock",
+    "data/poetry.lock",
+    "data/calibration-0123.lock",
+    "data/.tmp-notes-ab-2024",
+    "data/quarantine/photo.jpg",
+    f"data/export-{20 * '0'}/photo.jpg",
+    "store/uv.lock",
+    f"store/{20 * '0'}.lock",
+    "store/.tmp-notes-ab-2024",
+    "store/quarantine/photo.jpg",
+    f"store/quarantine/export-{20 * '0'}/photo.jpg",
+    f"store/export-{20 * '0'}.npz",
+)
+
+
+def test_whatever_accel_does_not_name_so_is_the_users_own(work: Path) -> None:
+    """Locks of other tools, folders of the same names: all of it is left, and what is accel's goes."""
+    for name in MINE:
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_bytes(b"mine")
+    flip(cache.entries(work, NOW_S)[0].path)
+    cache.verify(work)
+    assert run("prune", "--work", str(work), "--max-size", "0MB").exit_code == 0
+    left = {p.relative_to(work).as_posix() for p in work.rglob("*") if p.is_file()}
+    assert left == set(MINE)
+
+
+@pytest.mark.parametrize("words", [["list"], ["verify"], ["prune", "--max-size", "0MB"]])
+def test_a_folder_called_data_is_no_work_folder(tmp_path: Path, words: list[str]) -> None:
+    """A project has one, too; with feeds that a first run left there it is."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dvc.lock").touch()
+    found = run(*words, "--work", str(tmp_path))
+    assert isinstance(found.exception, UsageError)
+    assert [p.name for p in (tmp_path / "data").iterdir()] == ["dvc.lock"]
+    (tmp_path / "data" / f".tmp-calibration-{32 * 'a'}.npz").touch()
+    assert run(*words, "--work", str(tmp_path)).exit_code == 0
+
+
 def test_prune_clears_feeds_that_a_killed_run_was_writing(work: Path) -> None:
     """Half a file, a whole one that has no name yet, and one whose removal was cut off; not what is being written."""
     data = work / "data"
