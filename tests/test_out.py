@@ -54,6 +54,15 @@ def test_a_place_that_takes_no_folder_is_the_environments_problem(tmp_path: Path
         optimize(model, out=tmp_path / "release", work="/proc/nothing")
 
 
+def test_a_mount_point_is_refused_before_any_work(tmp_path: Path) -> None:
+    """Its name cannot be given to another folder, which would be told after hours; /proc is one."""
+    model = testing.mlp(tmp_path / "mlp.onnx").path
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match=r"/proc is a mount point.*--out /proc/release"):
+        optimize(model, out="/proc", work=tmp_path / "work")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG])
 def test_whatever_the_disk_refuses_is_one_error(tmp_path: Path, code: int) -> None:
     """No OSError leaves, whichever its number."""

@@ -7,6 +7,7 @@ its name: what stands at `out` is a whole release, or what stood there before.
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -245,6 +246,11 @@ def _summary(folder: Path, told: Mapping[str, Any]) -> str:
 
 def _refuse_strangers(out: Path) -> None:
     """Only a release, and nothing that someone put into it since, may be replaced."""
+    if os.path.ismount(out):
+        raise UsageError(
+            f"{out} is a mount point: a release takes the place of a whole folder, and that of this one "
+            f"cannot be taken. Name a folder in it: --out {out / 'release'}"
+        )
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     left = f"It is left as it is; choose another folder with --out, or move {out.name} away."
