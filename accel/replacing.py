@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import shutil
 import uuid
@@ -57,7 +58,7 @@ def _locked(folder: Path) -> int:
 
 def _sweep(out: Path) -> None:
     """What ends with ~ stands there under the lock of the folder alone: its process is gone."""
-    for left in sorted(out.parent.glob(f".{out.name}.packing-*"), reverse=True):
+    for left in sorted(out.parent.glob(f".{glob.escape(out.name)}.packing-*"), reverse=True):
         try:
             held = _locked(left)
         except BlockingIOError:

@@ -84,15 +84,16 @@ def test_failure_leaves_the_old_one(packed: Pack, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".release*"))
 
 
-def test_killed_between_the_renames(packed: Pack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["release", "release[1]", "re?ease", "release*"])
+def test_killed_between_the_renames(packed: Pack, tmp_path: Path, name: str) -> None:
     """What a killed pack left behind is cleared, and the release that it had set aside is kept."""
-    root = packed().path
-    root.rename(tmp_path / ".release.packing-99999999~")
-    (tmp_path / ".release.packing-99999999").mkdir()
+    root = packed(name).path
+    root.rename(tmp_path / f".{name}.packing-99999999~")
+    (tmp_path / f".{name}.packing-99999999").mkdir()
     with pytest.raises(CandidateBroken, match="does not give the reference's outputs"):
-        packed(spoil=np.nan)
+        packed(name, spoil=np.nan)
     assert release.differences(root) == ()
-    assert not list(tmp_path.glob(".release*"))
+    assert [p.name for p in tmp_path.iterdir() if ".packing-" in p.name] == []
 
 
 def test_one_that_is_at_work_is_not_cleared(packed: Pack, tmp_path: Path) -> None:
