@@ -36,6 +36,7 @@ KINDS_OF_FILE = ("artefacts", "measurements")
 BILL, SIGNATURE = "sbom.cdx.json", "model.sig"  # names by which others' tools know them
 UNSIGNED = ("digest", "signatures", "attached")  # what the manifest's own digest leaves out
 STRANGE = "not in the manifest"
+UNTOLD = f"{BILL}: {STRANGE}"  # between the two writes of `accel sbom`: nothing that runs reads it
 LARGEST_BYTES = 16 << 20  # of a manifest; three bytes of JSON may become 64 of memory
 
 
@@ -170,7 +171,7 @@ def load(path: str | Path, *, portable: bool = False) -> Loaded:
     EnvironmentProblem on a machine of another class, Unmeasured when nothing was built yet."""
     root = Path(path).absolute()
     data = document(root)
-    require_intact(root)
+    require_intact(root, (UNTOLD,))
     which = "portable" if portable else "winner"
     with complete(root):
         candidate = part(Candidate, data[which], root)
@@ -198,7 +199,7 @@ def intact(path: str | Path) -> Plan:
     Raises CandidateBroken when a file differs, Unmeasured when nothing was built yet."""
     root = Path(path).absolute()
     found = read(root)
-    require_intact(root)
+    require_intact(root, (UNTOLD,))
     return _built(root, found.winner)
 
 
@@ -256,8 +257,10 @@ def requests(path: str | Path) -> tuple[Request, ...]:
 
 
 def require_intact(root: Path, but: Collection[str] = ()) -> None:
-    """Raise CandidateBroken where anything differs from what was packed; `but`: files to be replaced."""
-    found = [line for line in differences(root) if line.partition(": ")[0] not in but]
+    """Raise CandidateBroken where anything differs from what was packed; `but`: files to be replaced,
+    or lines of `differences` that do not count."""
+    lines = differences(root)
+    found = [line for line in lines if not {line, line.partition(": ")[0]}.intersection(but)]
     if found:
         shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
         raise CandidateBroken(

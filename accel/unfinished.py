@@ -83,11 +83,7 @@ def read(path: str | Path) -> Unfinished:
             f"{root} is not an unmeasured release: there is nothing to finish. Load it with: "
             f"accel.load({str(root)!r})"
         )
-    if wrong := release.differences(root):
-        raise CandidateBroken(
-            f"{root} is not as it was packed: {'; '.join(wrong[:3])}. Copy it again; see: "
-            f"accel verify {root}"
-        )
+    release.require_intact(root, (release.UNTOLD,))
     with release.complete(root):
         found = release.part(Unfinished, data[KEY], root)
         if not found.roots:

@@ -52,7 +52,7 @@ def follow(pointer: Pointer, root: Path, what: str) -> Path:
     folder = _local(pointer, root, what)
     try:
         digest = str(release.document(folder).get("digest"))
-        changed = release.differences(folder)
+        changed = [d for d in release.differences(folder) if d != release.UNTOLD]
     except AccelError as error:
         raise NoBaseline(f"{what} cannot be read: {error}") from None
     if digest != pointer.digest:

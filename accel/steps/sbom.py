@@ -40,8 +40,13 @@ def _added(root: Path, data: Mapping[str, Any]) -> Path:
 
 
 def add(root: Path, text: str) -> None:
-    """Put a bill into the release, and its digest into the manifest."""
+    """Put a bill into the release, and its digest into the manifest.
+
+    Two files cannot be written at once. A manifest that tells of the bill which is to go would belie
+    the new one; of a bill that it does not tell of, whoever loads the release takes no notice."""
     data = release.document(root)
+    if release.attached(data):
+        release.rewrite(root, {**data, "attached": {}}, amending.drafts(root))
     store.write(root / release.BILL, text, amending.drafts(root))
     told = {release.BILL: store.digest_file(root / release.BILL)}
     release.rewrite(root, {**data, "attached": told}, amending.drafts(root))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -12,11 +13,11 @@ from urllib.parse import quote
 import pytest
 from click.testing import CliRunner
 
-from accel import bill, release
+from accel import bill, release, store
 from accel.cli import cli
 from accel.errors import CandidateBroken, MissingExtra, UsageError
 from accel.questions.verify import verify
-from accel.steps.sbom import sbom
+from accel.steps.sbom import add, sbom
 from accel.steps.sign import sign
 from accel.values import Release
 
@@ -117,6 +118,34 @@ def test_a_bill_that_nobody_told_of_is_a_stranger(billed: Path) -> None:
     """The manifest has its digest, or it does not count."""
     release.rewrite(billed, {**release.document(billed), "attached": {}})
     assert verify(billed).differences == ("sbom.cdx.json: not in the manifest",)
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2, 3])
+@pytest.mark.parametrize("again", [False, True])
+def test_killed_at_any_moment_the_release_loads(
+    packed: Pack, monkeypatch: pytest.MonkeyPatch, writes: int, again: bool
+) -> None:
+    """With no bill told, or the whole one, and the next run mends it; a bill in place of another too."""
+    root = packed().path
+    if again:
+        add(root, "{}")
+    real, left = store.write, [None] * writes
+
+    def write(*words: Any) -> None:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        real(*words)
+
+    monkeypatch.setattr(store, "write", write)
+    with contextlib.suppress(KeyboardInterrupt):
+        add(root, "[]")
+    monkeypatch.undo()
+    assert set(release.differences(root)) <= {"sbom.cdx.json: not in the manifest"}
+    release.load(root).close()
+    assert release.intact(root).path.is_file()
+    add(root, "[]")
+    assert release.differences(root) == ()
 
 
 def test_elsewhere_it_changes_nothing(packed: Pack, tmp_path: Path) -> None:
