@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from accel import store
 from accel.errors import UsageError
+from accel.plain import shown
 
 if TYPE_CHECKING:
     from accel.values import Feed, Port
@@ -144,7 +145,7 @@ def fit(feed: Feed, ports: Sequence[Port], what: str = "the feed") -> None:
     differing = {port.name for port in ports} ^ set(feed)
     if differing:
         raise UsageError(
-            f"{what} and the model differ in {', '.join(sorted(differing))}: "
+            f"{what} and the model differ in {_listed(differing)}: "
             f"given {_listed(feed)}, needed {_listed(p.name for p in ports)}. "
             "See: accel inspect"
         )
@@ -172,8 +173,8 @@ def _fit_one(array: Any, port: Port, sizes: dict[str, int], what: str) -> None:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "nothing"
+    return shown(", ".join(sorted(names)), keep="") or "nothing"
 
 
 def _axes(dims: Iterable[int | str]) -> str:
-    return f"[{', '.join(map(str, dims))}]"
+    return f"[{shown(', '.join(map(str, dims)), keep='')}]"

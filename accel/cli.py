@@ -21,6 +21,7 @@ from accel.cli_ledger import kernels
 from accel.cli_release import sbom, sign, verify
 from accel.cli_steps import build, check, evaluate, export, quantize
 from accel.errors import Unmeasured
+from accel.plain import flat, shown
 from accel.shell import Amount, Drop, emit, output_options, run, say
 from accel.version import VERSION
 
@@ -158,10 +159,10 @@ def _plain_line(event: Any) -> None:
         from accel.report import table
 
         row = "  ".join(x for x in table.row(event.candidate) if x)
-        say(f"  {row}", err=True)
+        say(shown(f"  {row}", keep=""), err=True)
     elif event.kind != "phase" or event.text:
         count = f" [{event.done + 1}/{event.total}]" if event.total else ""
-        say(f"{event.kind}: {event.text}{count}", err=True)
+        say(f"{event.kind}: {flat(event.text)}{count}", err=True)
 
 
 @cli.command()

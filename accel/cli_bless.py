@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from accel.errors import UsageError
+from accel.plain import shown
 from accel.shell import emit, output_options
 
 
@@ -68,7 +69,9 @@ def creep(name: str | None, history: Path, as_json: bool, **_: Any) -> None:
     names = sorted({entry.name for entry in entries})
     if name is not None and name not in names:
         near = settings.suggestion(name, names)
-        raise UsageError(f"{history} has no gate of {name!r}.{near} It has: {', '.join(names)}.")
+        raise UsageError(
+            f"{history} has no gate of {name!r}.{near} It has: {shown(', '.join(names), keep='')}."
+        )
     found = looking.find(past.series(entries, name))
     # one line each, whatever a name holds: CI runners read some lines as commands
     lines = [" ".join(looking.line(shift).split()) for shift in found.shifts]

@@ -99,8 +99,8 @@ def gate(candidate: Path, baseline: Path, **words: Any) -> None:
         echo(verdict_json.text(report))
     for line in gate_line.lines(report):
         say(line, err=words["as_json"])
-    for line in writing.publish(report, os.environ):
-        say(line, err=words["as_json"])
+    for line in writing.publish(report, os.environ):  # commands, of clean words
+        echo(line, err=words["as_json"])
     if past is not None:
         history.append(past, history.entries(report))
     lenient = report.outcome == "cannot tell" and words["on_inconclusive"] != "fail"

@@ -8,6 +8,7 @@ from typing import Literal
 
 from accel import catalog
 from accel.errors import UsageError
+from accel.plain import shown
 from accel.values import Candidate, Target
 
 Objective = Literal["latency", "tail", "throughput", "size"]
@@ -47,7 +48,7 @@ def validate(constraints: Constraints, target: Target) -> None:
         if engine not in target.engines:
             raise UsageError(
                 f"Target {target.name!r} does not have engine {engine!r}; "
-                f"it has: {', '.join(target.engines)}."
+                f"it has: {shown(', '.join(target.engines), keep='')}."
             )
     if constraints.objective == "energy":
         raise UsageError(

@@ -29,8 +29,8 @@ def require(kept: Unfinished, root: Path) -> None:
     validate(kept.constraints, kept.target)
     if why := here.elsewhere(kept.target):
         raise Unmeasured(
-            f"{root} was packed for {kept.target.name!r} ({kept.target.description}), and this "
-            f"machine is another: {why}. What is timed here would say nothing about it. Copy the "
+            f"{root} was packed for {kept.target.name!r} ({shown(kept.target.description, keep='')}), and this "
+            f"machine is another: {shown(why, keep='')}. What is timed here would say nothing about it. Copy the "
             f"release and its workload to that device, and run there: accel finish {root.name}"
         )
 

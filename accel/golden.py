@@ -9,6 +9,7 @@ from typing import Any
 
 from accel import arrays, store
 from accel.errors import AccelError, CandidateBroken
+from accel.plain import flat
 from accel.values import Feed
 
 MARGIN = 4.0  # a kernel picked otherwise on the same class of machine moves the last digits only
@@ -72,7 +73,7 @@ def smoke(
         raise
     except Exception as error:  # whatever a runtime throws
         store.blame_the_disk(error)
-        raise CandidateBroken(f"{root} fails on its golden inputs: {error}") from None
+        raise CandidateBroken(f"{root} fails on its golden inputs: {flat(error)}") from None
     for name, found in seen.items():
         if not found["error"] <= allowed.get(name, 0.0):  # `not <=`: NaN fails too
             raise CandidateBroken(

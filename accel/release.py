@@ -26,7 +26,7 @@ from accel.errors import (
     UsageError,
 )
 from accel.loaded import Loaded
-from accel.plain import seen
+from accel.plain import flat, seen, shown
 from accel.protocols import Engine, Session
 from accel.values import Candidate, Options, Plan, Release, Request, Target
 
@@ -65,7 +65,7 @@ def complete(root: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        what = f"{type(error).__name__} {error}"
+        what = f"{type(error).__name__} {flat(error)}"
         raise UsageError(f"{root / MANIFEST} is not complete: {what}. Pack it again.") from None
 
 
@@ -143,7 +143,7 @@ def differences(path: str | Path) -> tuple[str, ...]:
     ]
     if data.get("digest") != seal(data):
         lines.append(f"{MANIFEST}: edited after packing (its own digest differs)")
-    return tuple(sorted(lines))
+    return tuple(sorted(shown(line, keep="") for line in lines))
 
 
 def _counts(path: Path) -> bool:
@@ -228,7 +228,7 @@ def start(candidate: Candidate) -> Session:
     Raises CandidateBroken for whatever the runtime throws."""
     plan = candidate.plan
     if plan is None:
-        raise Unmeasured(f"{candidate.name} was never built.")
+        raise Unmeasured(f"{shown(candidate.name, keep='')} was never built.")
     return _guarded(candidate, lambda: _engine(candidate).load(plan))
 
 
@@ -236,7 +236,7 @@ def start_portable(candidate: Candidate, asked: Sequence[Request]) -> Session:
     """The candidate's graph, built for this machine and loaded; raises as `start` does."""
     plan, engine = candidate.plan, _engine(candidate)
     if plan is None:
-        raise Unmeasured(f"{candidate.name} has no graph: it was never built.")
+        raise Unmeasured(f"{shown(candidate.name, keep='')} has no graph: it was never built.")
     _no_code(candidate.options)
     here = Target("here", "this machine", (candidate.engine,), local=True)
     folder = tempfile.TemporaryDirectory()  # lives as long as the session: it may read lazily
@@ -262,9 +262,9 @@ def require_intact(root: Path, but: Collection[str] = ()) -> None:
     lines = differences(root)
     found = [line for line in lines if not {line, line.partition(": ")[0]}.intersection(but)]
     if found:
-        shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
+        first = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
         raise CandidateBroken(
-            f"{root} is not as it was packed: {shown}. Copy it again; see: accel verify {root}"
+            f"{root} is not as it was packed: {first}. Copy it again; see: accel verify {root}"
         )
 
 
@@ -283,7 +283,9 @@ def _same_class(root: Path, data: Mapping[str, Any]) -> None:
 def _inside(root: Path, plan: Plan) -> None:
     for path in (plan.path, plan.model.path):
         if not path.resolve().is_relative_to(root.resolve()):
-            raise UsageError(f"{root / MANIFEST} points outside the release: {path}")
+            raise UsageError(
+                f"{root / MANIFEST} points outside the release: {shown(path, keep='')}"
+            )
 
 
 def _engine(candidate: Candidate) -> Engine:
@@ -298,4 +300,5 @@ def _guarded(candidate: Candidate, call: Callable[[], T]) -> T:
         raise
     except Exception as error:  # whatever a runtime throws: none of it may cross the API
         store.blame_the_disk(error)
-        raise CandidateBroken(f"{candidate.name} does not load: {error}") from None
+        name = shown(candidate.name, keep="")
+        raise CandidateBroken(f"{name} does not load: {flat(error)}") from None

@@ -11,7 +11,7 @@ from typing import Any
 
 from accel import tensors
 from accel.errors import BadModel
-from accel.plain import seen
+from accel.plain import seen, shown
 
 MOST_BYTES = 2 << 30  # of one, written out: sizes in a header cost nothing, memory does
 INT64 = 7  # of onnx.TensorProto's DataType
@@ -61,7 +61,7 @@ def expand(graph: Any) -> None:
             expand(inner)
     for sparse in graph.sparse_initializer:
         if wrong := trouble(sparse):  # of what lay in another file it could not be told before
-            raise BadModel(f"The graph is not valid: {wrong}.")
+            raise BadModel(f"The graph is not valid: {shown(wrong, keep='')}.")
         graph.initializer.append(_full(sparse))
     graph.ClearField("sparse_initializer")
 
@@ -73,8 +73,8 @@ def _full(sparse: Any) -> Any:
     values, sizes = onnx.numpy_helper.to_array(sparse.values), tuple(sparse.dims)
     if (wanted := tensors.count(sparse) * values.itemsize) > MOST_BYTES:
         raise BadModel(
-            f"The sparse weight {sparse.values.name} is {seen(wanted)} bytes when written out; at most "
-            f"{MOST_BYTES} are."
+            f"The sparse weight {shown(sparse.values.name, keep='')} is {seen(wanted)} bytes when written "
+            f"out; at most {MOST_BYTES} are."
         )
     made, at = np.zeros(tensors.count(sparse), values.dtype), _indices(sparse)
     made[at if at.ndim == 1 else _flat(at, sizes)] = values

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from accel.errors import BadModel
+from accel.plain import shown
 
 PIECE_BYTES = 4 << 20  # read at once
 BITS = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}  # numpy gives each a byte
@@ -145,7 +146,7 @@ def place(tensor: Any, model: Path) -> Place:
 
     Raises BadModel for a place outside of its folder, a link, and a file that lacks some of them."""
     told = {entry.key: entry.value for entry in tensor.external_data}
-    name = told.get("location", "")
+    name, own = told.get("location", ""), shown(tensor.name, keep="")
     if len(name) > LONGEST or "\0" in name:
         raise BadModel(
             f"{model} keeps its weights in {name[:20]!r}..., which no file can be called."
@@ -156,12 +157,12 @@ def place(tensor: Any, model: Path) -> Place:
     wanted = size(tensor)
     if length not in (None, wanted):
         raise BadModel(
-            f"{model} is damaged: {tensor.name} is {list(tensor.dims)} of {kind(tensor)}: {wanted} "
+            f"{model} is damaged: {own} is {list(tensor.dims)} of {kind(tensor)}: {wanted} "
             f"bytes, but {length} of {name!r} are said to hold it."
         )
     if (offset or 0) + wanted > held:
         raise BadModel(
-            f"{model} keeps {tensor.name} in bytes {offset or 0} to {(offset or 0) + wanted} of "
+            f"{model} keeps {own} in bytes {offset or 0} to {(offset or 0) + wanted} of "
             f"{name!r}, which has {held}. Copy that file again."
         )
     return Place(path, offset or 0, wanted)

@@ -16,6 +16,7 @@ from accel import graph, release
 from accel import target as targets
 from accel.constraints import Constraints
 from accel.errors import CandidateBroken, UsageError
+from accel.plain import shown
 from accel.protocols import Quantized
 from accel.values import Model, Options, Refusal, Target
 
@@ -95,7 +96,9 @@ def read(path: str | Path) -> Unfinished:
     targets.sane(root / release.MANIFEST, data[KEY]["target"])
     for path in paths:
         if not path.resolve().is_relative_to(root.resolve()):
-            raise UsageError(f"{root / release.MANIFEST} names {path}, outside of the release.")
+            raise UsageError(
+                f"{root / release.MANIFEST} names {shown(path, keep='')}, outside of the release."
+            )
     _require_own(root, found)
     return found
 
@@ -107,8 +110,8 @@ def _require_own(root: Path, found: Unfinished) -> None:
     for path, digest in told.items():
         if graph.digest(graph.open_model(path)) != digest:
             raise CandidateBroken(
-                f"{path} is not the graph that {root / release.MANIFEST} describes there. Pack it "
-                f"again: accel optimize --unmeasured"
+                f"{shown(path, keep='')} is not the graph that {root / release.MANIFEST} describes "
+                f"there. Pack it again: accel optimize --unmeasured"
             )
 
 

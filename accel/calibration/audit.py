@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from accel import arrays
 from accel.calibration import randomness
 from accel.errors import UsageError
+from accel.plain import shown
 from accel.sketch import Sketch
 from accel.values import Feed, Finding, Port
 
@@ -169,7 +170,7 @@ def require(findings: Iterable[Finding]) -> None:
     """Raise UsageError where the data is not fit."""
     wrong = [f for f in findings if f.level == "error"]
     if wrong:
-        lines = "\n".join(f"  {f.where}: {f.message}" for f in wrong)
+        lines = "\n".join(f"  {shown(f'{f.where}: {f.message}', keep='')}" for f in wrong)
         raise UsageError(
             f"This calibration data is not fit:\n{lines}\nMend it: {MEND}. Inputs that are noise by "
             "their nature are named so: noise = ('z',) in the workload, or --noise z."

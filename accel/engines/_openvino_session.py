@@ -16,6 +16,7 @@ from accel.engines import _openvino_placement
 from accel.engines._asked import Asked
 from accel.engines._openvino_branches import branches, turns
 from accel.errors import CandidateBroken
+from accel.plain import flat
 from accel.values import Feed, Model, Options, Placement, Plan
 
 MOST_ROUTES = 4096  # shapes remembered; a route is small, but traffic may never repeat itself
@@ -139,7 +140,7 @@ class Session:
             with self._turn:
                 return self._run(feed, owned=True)
         except RuntimeError as error:  # OpenVINO's, for whatever happens while it runs
-            raise CandidateBroken(f"OpenVINO could not run: {str(error).strip()[:400]}") from None
+            raise CandidateBroken(f"OpenVINO could not run: {flat(error)[:400]}") from None
 
     def bind(self, feed: Feed) -> Callable[[], Any]:
         """Routing, and padding into the bucket's own buffers, are inside; outputs are views."""

@@ -18,6 +18,7 @@ import onnxruntime
 from accel import arrays
 from accel.engines import onnxruntime_cpu
 from accel.errors import CandidateBroken
+from accel.plain import flat
 from accel.values import Plan
 
 CALLS = 20  # of each request; the first of them is left out
@@ -39,7 +40,7 @@ def profile(plan: Plan, requests: Path, weights: Sequence[float]) -> dict[str, f
                 for _ in range(CALLS):
                     session.run(None, dict(feed))
         except Exception as error:  # onnxruntime raises a dozen types of its own
-            raise CandidateBroken(f"ONNX Runtime could not run: {str(error)[:400]}") from None
+            raise CandidateBroken(f"ONNX Runtime could not run: {flat(error)[:400]}") from None
         finally:
             told = Path(session.end_profiling()).read_text(encoding="utf-8")
     passes: dict[str, list[float]] = defaultdict(list)

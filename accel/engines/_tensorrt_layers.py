@@ -18,6 +18,7 @@ from typing import Any
 from accel import placement as ledger
 from accel.engines._asked import FLOATS, Asked, slip
 from accel.errors import CandidateBroken
+from accel.plain import shown
 from accel.values import Copied, Placed, Placement
 
 DETAILED = "Build with config.profiling_verbosity = ProfilingVerbosity.DETAILED"
@@ -76,7 +77,9 @@ def _layer(one: Any) -> Mapping[str, Any]:
         tensors = layer.get(key, [])
         if not isinstance(tensors, list) or not all(isinstance(t, dict) for t in tensors):
             seen = str(tensors)[:200]
-            raise CandidateBroken(f"{key} of {layer['Name']} is no list of tensors: {seen}")
+            raise CandidateBroken(
+                f"{key} of {shown(layer['Name'], keep='')} is no list of tensors: {seen}"
+            )
     return layer
 
 

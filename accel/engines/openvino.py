@@ -22,6 +22,7 @@ from accel.engines._asked import asked
 from accel.engines._openvino_session import Compiled, Session
 from accel.errors import CandidateBroken
 from accel.measure import machine
+from accel.plain import flat
 from accel.protocols import Probe
 from accel.values import Model, Options, Plan, QuantStyle, Refusal, Request, Target
 
@@ -175,7 +176,7 @@ def _compile(core: Any, model: Any, plan: Plan) -> Compiled:
     try:
         made = core.compile_model(model, "CPU", _settings(plan))
     except Exception as error:  # as above
-        raise CandidateBroken(f"OpenVINO refuses the graph: {str(error).strip()[:400]}") from None
+        raise CandidateBroken(f"OpenVINO refuses the graph: {flat(error)[:400]}") from None
     facts = {
         "precision": made.get_property("INFERENCE_PRECISION_HINT").get_type_name(),
         "threads": int(made.get_property("INFERENCE_NUM_THREADS")),
@@ -197,7 +198,5 @@ def load(plan: Plan) -> Session:
     try:
         model = core.read_model(str(plan.path))
     except Exception as error:  # as above
-        raise CandidateBroken(
-            f"OpenVINO cannot read the graph: {str(error).strip()[:400]}"
-        ) from None
+        raise CandidateBroken(f"OpenVINO cannot read the graph: {flat(error)[:400]}") from None
     return Session(model, plan, lambda shaped: _compile(core, shaped, plan))

@@ -22,6 +22,7 @@ from accel.gating.drops import Rows
 from accel.guard import guarded, number
 from accel.measure import closeness, machine
 from accel.measure.outputs import outputs
+from accel.plain import shown
 from accel.using import Using
 from accel.values import Feed, Plan, Port
 
@@ -85,10 +86,13 @@ def _cells(
     got = _answers(candidate, asks, out, say)
     seen = closeness.compare(want, got)
     if not seen.outputs and seen.reasons:
-        raise UsageError(
-            f"{candidate.name} and {baseline.name} cannot be compared: {seen.reasons[0]}"
-        )
-    bad = [f"output {o.name}: {o.non_finite} values" for o in seen.outputs if o.non_finite]
+        why = shown(seen.reasons[0], keep="")
+        raise UsageError(f"{candidate.name} and {baseline.name} cannot be compared: {why}")
+    bad = [
+        f"output {shown(o.name, keep='')}: {o.non_finite} values"
+        for o in seen.outputs
+        if o.non_finite
+    ]
     if bad:
         raise CandidateBroken(f"NaN or Inf where the baseline has none: {', '.join(bad)}")
     units = asked.paired(asks, want), asked.paired(asks, got)
@@ -252,9 +256,10 @@ def _require_alike(candidate: Plan, baseline: Plan) -> None:
     )
     for what, here, there in pairs:
         if here != there:
+            ours, theirs = (shown(", ".join(one), keep="") or "none" for one in (here, there))
             raise UsageError(
-                f"Candidate and baseline have different {what}: {', '.join(here) or 'none'} against "
-                f"{', '.join(there) or 'none'}. Export both with the same {what}; see: accel inspect"
+                f"Candidate and baseline have different {what}: {ours} against {theirs}. Export both "
+                f"with the same {what}; see: accel inspect"
             )
 
 

@@ -20,6 +20,7 @@ from accel.errors import NoBaseline, UsageError
 from accel.gating import budgets as limits
 from accel.gating import pointers, settings
 from accel.gating.pointers import Pointer
+from accel.plain import shown
 from accel.replacing import alone
 
 FILE = "accel.baselines.json"
@@ -146,7 +147,7 @@ def workload(entry: Baseline) -> str | None:
 
 
 def _entry(name: str, data: Any, root: Path) -> Baseline:
-    with settings.at(Path(name)):
+    with settings.at(Path(shown(name, keep=""))):
         if not isinstance(data, dict) or not name.strip() or not name.isprintable():
             raise UsageError("an entry is an object, under a printable name.")
         if "root" in data or "name" in data:

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from accel import release
 from accel.errors import AccelError, NoBaseline, UsageError
+from accel.plain import shown
 
 FETCHED = Path(".accel", "baselines")  # where releases from elsewhere are looked for, by digest
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -49,7 +50,7 @@ def follow(pointer: Pointer, root: Path, what: str) -> Path:
     """The folder of the release, whose every digest holds. `what` begins the message.
 
     Raises NoBaseline when it is not there, is another release, or was changed."""
-    folder = _local(pointer, root, what)
+    folder, at = _local(pointer, root, what), shown(pointer.place, keep="")
     try:
         digest = str(release.document(folder).get("digest"))
         changed = [d for d in release.differences(folder) if d != release.UNTOLD]
@@ -57,11 +58,11 @@ def follow(pointer: Pointer, root: Path, what: str) -> Path:
         raise NoBaseline(f"{what} cannot be read: {error}") from None
     if digest != pointer.digest:
         raise NoBaseline(
-            f"{what} is release {pointer.digest[:12]}, but at {pointer.place} lies {digest[:12]}. "
-            f"Bring the right one back, or make this one the baseline with: accel bless"
+            f"{what} is release {pointer.digest[:12]}, but at {at} lies "
+            f"{shown(digest[:12], keep='')}. Bring the right one back, or make this one the baseline with: accel bless"
         )
     if changed:
-        raise NoBaseline(f"{what} at {pointer.place} is not as it was packed: {changed[0]}.")
+        raise NoBaseline(f"{what} at {at} is not as it was packed: {changed[0]}.")
     return folder
 
 
@@ -79,12 +80,13 @@ def _local(pointer: Pointer, root: Path, what: str) -> Path:
         return folder
     if not _REMOTE.match(place) or place.startswith("file://"):
         raise NoBaseline(
-            f"{what}, release {pointer.digest[:12]}, is not at {folder}. Bring it there (git lfs "
-            f"pull, a copy), or correct its place in the baselines file."
+            f"{what}, release {pointer.digest[:12]}, is not at {shown(folder, keep='')}. Bring it there "
+            f"(git lfs pull, a copy), or correct its place in the baselines file."
         )
-    raise NoBaseline(
-        f"{what} lies at {place}, which accel does not fetch by itself. {_fetch(place, folder)}"
+    fetch = shown(
+        f"{place}, which accel does not fetch by itself. {_fetch(place, folder)}", keep=""
     )
+    raise NoBaseline(f"{what} lies at {fetch}")
 
 
 def _fetch(place: str, folder: Path) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from accel.errors import Unmeasured
 from accel.measure import machine
+from accel.plain import shown
 from accel.values import Target
 
 LIBRARY = "libcuda.so.1"
@@ -103,7 +104,7 @@ def require(target: Target) -> None:
     why = elsewhere(target)
     if why:
         raise Unmeasured(
-            f"Target {target.name!r} is another machine ({target.description}): {why}. What is "
+            f"Target {target.name!r} is another machine ({shown(target.description, keep='')}): {shown(why, keep='')}. What is "
             f"built and timed here would say nothing about it. Pack what can be done here with: "
             f"accel optimize --target {target.name}; then, on that machine: accel finish RELEASE"
         )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from accel import arrays, catalog, graph
 from accel.errors import CandidateBroken, UsageError
+from accel.plain import flat
 from accel.values import Feed
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _views(candidate: Path, reference: Path, feeds: Sequence[Feed]) -> tuple[Vie
     except Exception as error:  # the converter raises whatever its C++ does
         raise UsageError(
             f"{reference} is of opset {one.opset}, {candidate} of {two.opset}, and it cannot be converted: "
-            f"{error}"
+            f"{flat(error)}"
         ) from None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from accel import placement as ledger
 from accel import release
 from accel.errors import Unmeasured
+from accel.plain import shown
 from accel.values import Placement
 
 
@@ -34,9 +35,9 @@ def placement(path: Path) -> tuple[Where, ...]:
         if plan.placement is not None
     )
     if not told:
-        engines = ", ".join(sorted({plan.engine for plan in plans.values()})) or "none was built"
+        engines = ", ".join(sorted({plan.engine for plan in plans.values()}))
         raise Unmeasured(
-            f"{path} holds no placement (engines: {engines}). Build it again with an engine that "
+            f"{path} holds no placement (engines: {shown(engines, keep='') or 'none was built'}). Build it again with an engine that "
             f"tells; see: accel list engines"
         )
     return told

@@ -38,5 +38,5 @@ def checked(recipe: str, calibration: Iterable[Feed] | None, model: Model) -> li
         arrays.fit(feed, model.inputs, f"calibration feed {i}")
         for name, array in feed.items():
             if array.dtype.kind == "f" and not numpy.isfinite(array).all():
-                raise UsageError(f"calibration feed {i}: {name} holds NaN or Inf.")
+                raise UsageError(f"calibration feed {i}: {name!r} holds NaN or Inf.")
     return feeds

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from accel.errors import CandidateBroken
+from accel.plain import flat
 
 PER_CHANNEL_OPSET = 13  # QuantizeLinear and DequantizeLinear take an axis from here on (ONNX)
 
@@ -22,7 +23,7 @@ def raised(proto: Any, least: int = PER_CHANNEL_OPSET) -> Any:
         return onnx.version_converter.convert_version(proto, least)
     except Exception as error:  # the converter raises whatever its C++ does
         found = f"opset {opset} is below {least}, which Q/DQ needs"
-        raise CandidateBroken(f"{found}, and it cannot be converted: {error}") from None
+        raise CandidateBroken(f"{found}, and it cannot be converted: {flat(error)}") from None
 
 
 def _opset(proto: Any) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from accel import catalog, graph
 from accel.errors import CandidateBroken
+from accel.plain import shown
 from accel.protocols import Quantized
 from accel.qdq import dynamic, place, tables, write
 from accel.qdq.numbers import Steps
@@ -108,7 +109,7 @@ def _check(
     if options.get("tables") and not known_tables:
         raise CandidateBroken("no table to look up: no Gather reads rows of a large constant")
     if unknown := left - names - {*known_tables}:
-        raise CandidateBroken(f"no site is named {', '.join(sorted(unknown))}")
+        raise CandidateBroken(f"no site is named {shown(', '.join(sorted(unknown)), keep='')}")
     if options.get("attention") and not transformer:
         raise CandidateBroken("no attention in this graph: its products are in int8 without it")
 
@@ -197,8 +198,8 @@ def _ranges(
             found[name] = of(known[name], steps.count, steps.symmetric)
         else:
             raise CandidateBroken(
-                f"{name} was never a finite number in calibration, or is not of the graph that was "
-                "calibrated: nothing is known of its range"
+                f"{shown(name, keep='')} was never a finite number in calibration, or is not of the "
+                "graph that was calibrated: nothing is known of its range"
             )
     for node in proto.graph.node:
         if node.op_type == "MaxPool" and node.input[0] in found and node.output[0] in found:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from accel.errors import BadModel
+from accel.plain import flat
 
 MOST = 4096  # elements of a value that sizes are made of: a range over positions is the longest
 MOST_FLOATS = 8  # the scales of a Resize
@@ -38,7 +39,7 @@ def _inferred(proto: Any) -> Any:
     try:
         return onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
-        raise BadModel(f"The model's sizes cannot be inferred: {error}") from None
+        raise BadModel(f"The model's sizes cannot be inferred: {flat(error)}") from None
 
 
 def _values(proto: Any) -> Iterator[tuple[str, Any]]:

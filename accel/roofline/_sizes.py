@@ -12,6 +12,7 @@ from typing import Any
 
 from accel import graph, shapes
 from accel.errors import UsageError
+from accel.plain import shown
 from accel.roofline import _fold, _private
 from accel.values import Port
 
@@ -160,7 +161,7 @@ def _known(model: Opened, sizes: Mapping[str, int]) -> None:
         if name not in allowed:
             near = difflib.get_close_matches(name, allowed, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            words = ", ".join(allowed) or "none"
+            words = shown(", ".join(allowed), keep="") or "none"
             raise UsageError(
                 f"{model.path} has no open axis {name!r}.{hint} Its open axes: {words}."
             )

@@ -11,6 +11,7 @@ from typing import Any
 
 from accel import workload
 from accel.errors import CandidateBroken
+from accel.plain import flat
 from accel.values import Feed, Workload
 
 # fp32 rounding of another summation order is of the size of eager's own distance from float64;
@@ -119,7 +120,7 @@ def _session(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen types of its own
-        raise CandidateBroken(f"ONNX Runtime refuses the exported graph: {error}") from None
+        raise CandidateBroken(f"ONNX Runtime refuses the exported graph: {flat(error)}") from None
 
 
 def _run(session: Any, names: tuple[str, ...], feed: Feed, problem: Workload) -> Any:

@@ -131,6 +131,7 @@ def _archives() -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
     yield "feeds of endless numbers", npz((f"{'9' * 5000}/x.npy", npy())), ("x.npz",)
     yield "npz with names that climb", npz(("../../x.npy", npy())), ("../../x",)
     yield "npz with names that steer", npz(("\x1b[2Jx.npy", npy())), ("\\x1b[2Jx",)
+    yield "npz with names that forge", npz(("x\naccel: intact.npy", npy())), ("x\\naccel: intact",)
 
 
 def _bomb(folder: Path) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.hostile.case import Case, Made, X, Y, dense, model, node, weight
+from tests.hostile.structures import FORGED
 from tests.legality.building import F
 
 OUTSIDE = ("outside its folder",)
@@ -108,6 +109,7 @@ def _jail() -> Iterator[Case]:
 def _bounds() -> Iterator[Case]:
     yield Case("external data truncated", _beside(content=bytes(61)), says=("which has 61",))
     yield Case("external data truncated:empty", _beside(content=b""), says=("which has 0",))
+    yield Case("external data truncated:of a forged name", _beside(proto=_forged(), content=bytes(61)), says=("keeps y\\naccel: intact in", "which has 61"))  # fmt: skip
     yield Case("external data out of range", _beside(offset=4096), says=("4096 to 4160",))
     yield Case("external data out of range:far", _beside(offset=2**63, length=64), says=("which has 64",))  # fmt: skip
     yield Case("external length too short", _beside(length=60), says=("64 bytes, but 60",))
@@ -116,6 +118,13 @@ def _bounds() -> Iterator[Case]:
         yield Case(f"external offset that is no number:{text[:5]}", _beside(offset=text), says=("not a number",))  # fmt: skip
     yield Case("external data of 2^62 elements", _beside(proto=_huge()), says=("which has 64",))
     yield Case("external data with strange keys", _beside(__class__="x", offset=0), "accept", ("parameters: 16",))  # fmt: skip
+
+
+def _forged() -> Any:
+    made = dense()
+    made.graph.initializer[0].name = made.graph.node[0].input[1] = FORGED
+    outside(made.graph.initializer[0])
+    return made
 
 
 def _huge() -> Any:
