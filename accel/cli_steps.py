@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from accel.errors import UsageError
+from accel.plain import flat
 from accel.scratch import scratch
 from accel.shell import emit, output_options, say
 
@@ -113,7 +114,7 @@ def _first(variants: Any, make: Any) -> Any:
         try:
             return make(one)
         except CandidateBroken as error:
-            say(f"note: {one} does not apply: {error}", err=True)
+            say(f"note: {one} does not apply: {flat(error)}", err=True)
     return make(variants[-1])
 
 
