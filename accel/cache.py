@@ -73,8 +73,12 @@ def _ours(path: Path) -> bool:
 
 def entries(work: Path, now_s: float) -> tuple[Entry, ...]:
     """All that is kept, what was not asked for the longest first."""
-    found = (_entry(path, now_s) for place in places(work) for path in sorted(place.iterdir()))
-    return tuple(sorted((e for e in found if e is not None), key=lambda e: -e.age_s))
+    return _entries(places(work), now_s)
+
+
+def _entries(found: tuple[Path, ...], now_s: float) -> tuple[Entry, ...]:
+    every = (_entry(path, now_s) for place in found for path in sorted(place.iterdir()))
+    return tuple(sorted((e for e in every if e is not None), key=lambda e: -e.age_s))
 
 
 def _entry(path: Path, now_s: float) -> Entry | None:
@@ -137,16 +141,16 @@ def _wrong(step: Path) -> str:
 def prune(work: Path, max_bytes: float, now_s: float) -> Pruned:
     """Remove what nobody can use, then what was not asked for the longest, until all that is kept is
     at most so large. What a running process makes or uses stays."""
-    places(work)  # a wrong word is told before anything is locked
+    found = places(work)  # a wrong word is told before anything is locked
     with alone(work):
-        return _pruned(work, max_bytes, now_s)
+        return _pruned(found, max_bytes, now_s)
 
 
-def _pruned(work: Path, max_bytes: float, now_s: float) -> Pruned:
-    scrap = sum(_cleared(path) for place in places(work) for path in _scrap(place))
-    for place in places(work):
+def _pruned(found: tuple[Path, ...], max_bytes: float, now_s: float) -> Pruned:
+    scrap = sum(_cleared(path) for place in found for path in _scrap(place))
+    for place in found:
         _without_bare_locks(place)
-    every = entries(work, now_s)
+    every = _entries(found, now_s)
     left = sum(e.size_bytes for e in every)
     removed, in_use = [], []
     for entry in every:

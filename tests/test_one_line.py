@@ -31,72 +31,72 @@ def one_line(text: object) -> bool:
     return len(str(text).splitlines()) == 1 and not str(text).lstrip().startswith("::")
 
 
-def _beside(**told: str) -> Callable[[Path], object]:
+def _beside(**told: str) -> Callable[[Path], None]:
     """A weight of 16 bytes in a file of 8."""
 
-    def ask(folder: Path) -> object:
+    def ask(folder: Path) -> None:
         (folder / "w.bin").write_bytes(bytes(8))
         tensor = TensorProto(name=NAME, data_type=TensorProto.FLOAT, dims=[4])
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in {"location": "w.bin", **told}.items():
             tensor.external_data.add(key=key, value=value)
-        return tensors.place(tensor, folder / "m.onnx")
+        tensors.place(tensor, folder / "m.onnx")
 
     return ask
 
 
-def _sparse(at: int, size: int) -> Callable[[Path], object]:
-    def ask(_: Path) -> object:
+def _sparse(at: int, size: int) -> Callable[[Path], None]:
+    def ask(_: Path) -> None:
         values = numpy_helper.from_array(np.ones(1, np.float32), NAME)
         places = numpy_helper.from_array(np.array([at]), "at")
         graph = onnx.GraphProto()
         graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [size]))
-        return sparse.expand(graph)
+        sparse.expand(graph)
 
     return ask
 
 
-def _ports(_: Path) -> object:
-    return arrays.fit({NAME: np.ones(2, np.float32)}, [Port("x", "float32", (2,))])
+def _ports(_: Path) -> None:
+    arrays.fit({NAME: np.ones(2, np.float32)}, [Port("x", "float32", (2,))])
 
 
-def _axes(_: Path) -> object:
-    return arrays.fit({"x": np.ones((2, 3), np.float32)}, [Port("x", "float32", (NAME, 4))])
+def _axes(_: Path) -> None:
+    arrays.fit({"x": np.ones((2, 3), np.float32)}, [Port("x", "float32", (NAME, 4))])
 
 
-def _open_axis(folder: Path) -> object:
+def _open_axis(folder: Path) -> None:
     ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [NAME, 4]) for n in "xy"]
     made = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ports[:1], ports[1:])
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)])
     onnx.save(model, folder / "m.onnx")
-    return roofline.ask(folder / "m.onnx", "cpu-local", {"nowhere": 2})
+    roofline.ask(folder / "m.onnx", "cpu-local", {"nowhere": 2})
 
 
-def _nan(_: Path) -> object:
+def _nan(_: Path) -> None:
     model = Model(Path("m.onnx"), "d", (Port(NAME, "float32", (1,)),), ())
-    return _calibration.checked("int8_static", [{NAME: np.full(1, np.nan, np.float32)}], model)
+    _calibration.checked("int8_static", [{NAME: np.full(1, np.nan, np.float32)}], model)
 
 
-def _unlike(folder: Path) -> object:
+def _unlike(folder: Path) -> None:
     model = testing.mlp(folder / "m.onnx")
     other = dataclasses.replace(model, outputs=(Port(NAME, "float32", (1,)),))
-    return accuracy._require_alike(testing.plan(model), testing.plan(other))
+    accuracy._require_alike(testing.plan(model), testing.plan(other))
 
 
-def _never_built(_: Path) -> object:
-    return release.start(Candidate(NAME, "any", "any", "onnxruntime_cpu"))
+def _never_built(_: Path) -> None:
+    release.start(Candidate(NAME, "any", "any", "onnxruntime_cpu"))
 
 
-def _elsewhere(_: Path) -> object:
-    return here.require(Target("x", NAME, (), local=False, architecture=NAME))
+def _elsewhere(_: Path) -> None:
+    here.require(Target("x", NAME, (), local=False, architecture=NAME))
 
 
-def _pointed(folder: Path) -> object:
-    return pointers.follow(pointers.Pointer("0" * 64, NAME), folder, "The baseline of x")
+def _pointed(folder: Path) -> None:
+    pointers.follow(pointers.Pointer("0" * 64, NAME), folder, "The baseline of x")
 
 
-def _fetched(folder: Path) -> object:
-    return pointers.follow(pointers.Pointer("0" * 64, f"oci://{NAME}"), folder, "The baseline of x")
+def _fetched(folder: Path) -> None:
+    pointers.follow(pointers.Pointer("0" * 64, f"oci://{NAME}"), folder, "The baseline of x")
 
 
 ASKED = {
