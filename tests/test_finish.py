@@ -344,8 +344,11 @@ def test_another_workload_is_refused_before_it_runs(copied: Path, named: bool) -
     assert not (copied.parent / "EXECUTED").exists()
 
 
-def test_of_an_older_release_the_workload_is_named(copied: Path, waiting: Path) -> None:
+def test_of_an_older_release_the_workload_is_named(
+    copied: Path, waiting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It tells no digest of that file alone: the recorded one does not run, the one given does."""
+    monkeypatch.chdir(waiting.parent)
     _reseal(copied, lambda left: left.pop("file"))
     with pytest.raises(UsageError, match=r"older accel.*--workload FILE"):
         accel.finish(copied, work=copied.parent / "work")
