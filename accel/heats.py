@@ -8,19 +8,19 @@ minute went on. The rounds of one run are paired, so that all arms see the same 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, cast
 
 from accel import stats, store, trials
 from accel.job import Job, step
 from accel.measure import instrument
 from accel.measure.tally import Tally
+from accel.scratch import scratch
 from accel.values import Candidate, Measurement, Options, Plan, Refusal
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ROUNDS, BLOCK_S = 16, 0.05
 WARM_CALLS = 200  # passes over the requests until an arm has run about this many calls
@@ -49,13 +49,21 @@ class Timed:
     lost: tuple[Refusal, ...]
 
 
+class _Lossy(Exception):
+    """A run in which an arm died, of what may have passed by the next one: used, and not stored."""
+
+    def __init__(self, timed: Timed) -> None:
+        super().__init__()
+        self.timed = timed
+
+
 def timed(
     job: Job, verb: str, plans: Mapping[str, Plan], key: Options, **protocol: Any
 ) -> dict[str, Measurement | Refusal]:
     """All plans timed together: interleaved, in random order, in fresh processes.
 
     Each epoch is kept as it ends: who is interrupted, or asks for more of them, goes on with the next
-    one. `key`: what decides how many there are."""
+    one. `key`: what decides how many there are. An arm that dies is lost in this run alone."""
     drawn = {
         "arms": {name: trials.identity(plan) for name, plan in plans.items()},
         "seed": job.seed,
@@ -91,14 +99,38 @@ def timed(
             target=job.target,
             **protocol,
         )
-        instrument.require_fit([m for m in found if isinstance(m, Measurement)])
-        return Timed(
-            tuple(m for m in found if isinstance(m, Measurement)),
-            tuple(m for m in found if isinstance(m, Refusal)),
-        )
+        alive = tuple(m for m in found if isinstance(m, Measurement))
+        instrument.require_fit(alive)
+        done = Timed(alive, tuple(m for m in found if isinstance(m, Refusal)))
+        if done.lost:
+            raise _Lossy(_aside(done, job.using.enter(scratch())))
+        return done
 
-    done = step(job, verb, {**drawn, **key}, Timed, make).value
+    done = _once(job, verb, {**drawn, **key}, make)
     return {m.arm: m for m in done.measured} | {r.what: r for r in done.lost}
+
+
+def _once(job: Job, verb: str, key: Options, make: Callable[[Path], Timed]) -> Timed:
+    """The step; in one run it is made once, even where it is not stored."""
+    name = store.digest_json({"verb": verb, **key})
+    if name in job.ledger.unkept:
+        return cast("Timed", job.ledger.unkept[name])
+    try:
+        return step(job, verb, key, Timed, make).value
+    except _Lossy as left:
+        job.ledger.failed += 1
+        job.ledger.unkept[name] = left.timed
+        return left.timed
+
+
+def _aside(found: Timed, place: Path) -> Timed:
+    """The same with its samples at another place: the folder of a step that is not stored goes."""
+    with store.disk(place):
+        moved = [
+            dataclasses.replace(m, samples=Path(shutil.copy(m.samples, place)))
+            for m in found.measured
+        ]
+    return dataclasses.replace(found, measured=tuple(moved))
 
 
 def _is_fit(tally: Tally) -> bool:

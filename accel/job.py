@@ -33,6 +33,7 @@ class Ledger:
     reused: dict[Path, bool] = field(default_factory=dict)  # step folder -> was already there
     failed: int = 0  # a failure is not stored: the next run tries again
     damaged: dict[Path, str] = field(default_factory=dict)  # made again: what was wrong with it
+    unkept: dict[str, Any] = field(default_factory=dict)  # key -> what only this run may use again
 
     def add(self, step: store.Step[Any]) -> None:
         """Note a finished step."""

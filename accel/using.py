@@ -13,8 +13,9 @@ import uuid
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
+T = TypeVar("T")
 FOLDER = ".using"
 
 
@@ -58,6 +59,10 @@ class Using:
         if place not in self._files:
             self._files[place] = self._enter(_own(place))
         self._files[place].write(f"{folder.name}\n".encode())
+
+    def enter(self, managed: contextlib.AbstractContextManager[T]) -> T:
+        """Something else that ends when the run does."""
+        return self._enter(managed)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 from pathlib import Path
 from typing import Any, cast
@@ -12,8 +13,11 @@ import pytest
 
 from accel import arrays, graph, heats, testing
 from accel import target as targets
-from accel.job import Job, prepare
+from accel.job import Job, Ledger, prepare
 from accel.measure import instrument
+from accel.measure.tally import Tally
+from accel.scratch import scratch
+from accel.using import Using
 from accel.values import Candidate, Measurement, Model, Plan, Refusal
 
 
@@ -109,3 +113,56 @@ def test_an_epoch_beside_much_else_is_taken_again(
     found = heats.timed(job, "final", plans, {}, epochs=2)
     assert set(instrument.columns(cast("Measurement", found["b"]))["epoch"]) == {0, 1}
     assert len(list((tmp_path / "work/store").glob("final-epoch-*/record.json"))) == 1
+
+
+def _tally(epoch: int, dead: str) -> Tally:
+    """One call of each of two requests, or none."""
+    if dead:
+        return Tally(dead=dead)
+    columns = {"request": [0, 1], "epoch": [epoch] * 2, "round": [0, 0], "seconds": [1e-3, 2e-3]}
+    return Tally(columns, load_s=[0.1], cold_s=[0.01], foreign=[0.0], peak_bytes=1)
+
+
+def test_an_arm_that_died_is_tried_again_by_the_next_run(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker is killed: its arm is lost and not for good, and no run times the same twice."""
+    dying, asked = {"b": "killed by SIGKILL"}, []
+
+    def taken(_: Any, arms: Any, epoch: int, __: bool) -> tuple[Tally, ...]:
+        names = [arm.name for arm in arms.values()]
+        asked.append((epoch, names))
+        return tuple(_tally(epoch, dying.get(name, "")) for name in names)
+
+    monkeypatch.setattr(instrument, "_taken", taken)
+    plans = {name: testing.plan(graph.describe(tmp_path / "m.onnx")) for name in ("a", "b")}
+
+    def run() -> tuple[Job, dict[str, Measurement | Refusal]]:
+        fresh = dataclasses.replace(job, ledger=Ledger(), using=Using())
+        return fresh, heats.timed(fresh, "final", plans, {}, epochs=2)
+
+    first, found = run()
+    assert found["b"] == Refusal("b", "killed by SIGKILL")
+    assert first.ledger.text() == "reused 0 of 0 steps, 0 made, 1 tried and failed"
+    assert heats.timed(first, "final", plans, {}, epochs=2) == found
+    assert asked == [(0, ["a", "b"]), (1, ["a"])]
+    assert set(instrument.columns(cast("Measurement", found["a"]))["epoch"]) == {0, 1}
+    dying.clear()
+    second, found = run()
+    assert isinstance(found["b"], Measurement)
+    assert asked[2:] == [(0, ["a", "b"]), (1, ["a", "b"])]
+    assert second.ledger.text() == "reused 0 of 1 steps, 1 made"
+    third, again = run()
+    assert again == found
+    assert third.ledger.text() == "reused 1 of 1 steps, 0 made"
+    assert len(asked) == 4
+
+
+def test_what_is_not_stored_goes_when_its_run_does() -> None:
+    """The samples of a run that lost an arm lie aside for as long as that one lives."""
+    using = Using()
+    place = using.enter(scratch())
+    assert place.is_dir()
+    del using
+    gc.collect()
+    assert not place.exists()
