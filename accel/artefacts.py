@@ -28,6 +28,7 @@ EXPORT_LIMIT_S, QUANTIZE_LIMIT_S, BUILD_LIMIT_S, PROBE_LIMIT_S = 900.0, 1800.0, 
 SWAP_LIMIT_S = 600.0
 # of a target, what no engine is built by: words for people, what the search tries, rates for floors
 TOLD = ("name", "description", "sources", "engines", "recipes", "peaks", "power_modes_w")
+BESIDE = ("layers", "timings")  # what an engine tells of files that lie in its plan and do not run
 REASONS = 3  # of sites that no kernel fits, in a row of the table
 T = TypeVar("T")
 YARDSTICK = "reference"  # the engine that every check and every score is compared with
@@ -232,7 +233,7 @@ def build(job: Job, model: Model, engine: str, options: Options) -> store.Step[P
             timeout_s=BUILD_LIMIT_S,
             memory_bytes=limits.target_bytes(job.target),
         )
-        return dataclasses.replace(plan, facts={**plan.facts, **key["module"]})
+        return dataclasses.replace(plan, facts={**plan.facts, **key["module"], **_compiled(plan)})
 
     return step(job, "build", key, Plan, make)
 
@@ -242,6 +243,17 @@ def _module(job: Job, options: Options) -> Options:
     if MODULE_OPTION not in options:
         return {}
     return {"module": store.digest_json(pick(job, "source", "weights"))[: store.DIGITS]}
+
+
+def _compiled(plan: Plan) -> Options:
+    """What runs where that is no graph, whose digest says what it computes: made again by a compiler,
+    it may be other code."""
+    if plan.path.suffix == ".onnx":
+        return {}
+    place, told = plan.path, plan.facts.get("digests", {})
+    runs: Any = {name: digest for name, digest in told.items() if name not in BESIDE}
+    runs = runs or (store.digest_files(place) if place.is_dir() else store.digest_file(place))
+    return {"built": store.digest_json(runs)[: store.DIGITS]}
 
 
 def device(target: Target) -> Options:

@@ -164,6 +164,7 @@ def identity(plan: Plan) -> Options:
         "versions": plan.versions,
         "kernels": artefacts.kernel_sources(plan.model, plan.options),
         "module": plan.facts.get("module"),
+        "built": plan.facts.get("built"),
     }
 
 

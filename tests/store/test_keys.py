@@ -18,9 +18,20 @@ from accel.cuda import ledger
 from accel.job import Job
 from accel.measure import ceiling
 from accel.protocols import Calibration, Quantized
+from accel.steps import build as build_step
 from accel.store import Step
 from accel.trials import OutputsFile
-from accel.values import Candidate, Model, Plan, Port, QuantStyle, Request, Target, Workload
+from accel.values import (
+    Candidate,
+    Model,
+    Options,
+    Plan,
+    Port,
+    QuantStyle,
+    Request,
+    Target,
+    Workload,
+)
 
 ROOT = Path(__file__).parents[2]
 X = (Port("x", "float32", ("batch", 4)),)
@@ -267,24 +278,60 @@ def test_a_recipe_that_is_named_to_read_no_style_reads_none() -> None:
         assert not [n for n in ast.walk(apply) if isinstance(n, ast.Name) and n.id == "style"]
 
 
-PLANS = {
-    "engine": "openvino",
-    "model": dataclasses.replace(MODEL, digest="another graph"),
-    "versions": {"onnxruntime": "2"},
-    "facts": {"module": "other code"},
+PLANS: Mapping[str, Mapping[str, Any]] = {
+    "engine": {"engine": "openvino"},
+    "graph": {"model": dataclasses.replace(MODEL, digest="another graph")},
+    "versions": {"versions": {"onnxruntime": "2"}},
+    "module": {"facts": {"module": "other code"}},
+    "bytes": {"facts": {"built": "other bytes"}},
 }
 RUN = ("outputs", "check", "screen", "evaluate", "heat", "measure")
 
 
-@pytest.mark.parametrize("field", PLANS)
+@pytest.mark.parametrize("part", PLANS)
 def test_what_runs_a_plan_hangs_on_what_it_is(
-    field: str, named: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    part: str, named: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its engine, its graph, its libraries' versions, the module that it is made of."""
+    """Its engine, its graph, its libraries' versions, the module that it is made of, what was compiled."""
     before = {verb: named(verb, STEPS[verb]) for verb in RUN}
-    other = dataclasses.replace(PLAN, **{field: PLANS[field]})
+    other = dataclasses.replace(PLAN, **PLANS[part])
     monkeypatch.setitem(globals(), "PLAN", other)
     assert all(named(verb, STEPS[verb]) != before[verb] for verb in RUN)
+
+
+BUILDS: Mapping[
+    str, tuple[str, Options, bool]
+] = {  # what an engine loads, more facts, the same plan from other bytes
+    "a folder": (".", {}, False),
+    "a file": ("plan.bin", {}, False),
+    "a file that is told": (".", {"digests": {"engine": "one", "timings": "t"}}, True),
+    "the graph": ("plan.onnx", {}, True),
+}
+
+
+@pytest.mark.parametrize("what", BUILDS)
+def test_a_build_of_other_bytes_is_another_plan(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that was pruned and made again is not the old one by its name: what was certified and
+    timed was the other's. One of the same bytes is, wherever it lies."""
+    place, facts, same = BUILDS[what]
+    contents = iter((b"one", b"one", b"other"))
+
+    def made(
+        model: Model, engine: str, _: Any, options: Any, __: Any, out: Path, **___: Any
+    ) -> Plan:
+        (out / "plan.bin").write_bytes(content := next(contents))
+        (out / "plan.onnx").write_bytes(content)
+        return Plan(engine, model, (out / place).absolute(), options, facts)
+
+    monkeypatch.setattr(build_step, "build", made)
+    jobs = [job(tmp_path / work) for work in ("first", "second", "third")]
+    built = [artefacts.build(j, MODEL, "tensorrt", {}) for j in (*jobs, jobs[0])]
+    assert [b.reused for b in built] == [False, False, False, True]
+    one, again, other, read = (trials.identity(b.value) for b in built)
+    assert one == again == read
+    assert (other == one) == same
 
 
 def test_where_a_plan_lies_changes_nothing(
