@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
 import shutil
 from collections.abc import Iterable
@@ -11,11 +10,11 @@ from pathlib import Path
 
 from accel import graph
 from accel.evidence import Subject
+from accel.measure import limits
 from accel.values import Model, Plan
 
 WORKER_BYTES = 250 << 20  # interpreter, runtime and arena of a small model
 PREFIX = "copies-"  # of the folder that holds an epoch's
-CGROUP = Path("/sys/fs/cgroup")  # as a container sees its own
 SHARE = 0.8  # of the free memory, that all arms together may take
 
 
@@ -52,19 +51,6 @@ def sweep(folder: Path) -> None:
 
 def fit_together(subjects: Iterable[Subject]) -> bool:
     """Whether all arms can be loaded at once: else they run one after another inside an epoch."""
-    import psutil
-
     # weights as read and as the runtime packs them: twice the file
     need = sum(WORKER_BYTES + 2 * subject.size_bytes for subject in subjects)
-    return bool(need < SHARE * min(psutil.virtual_memory().available, _left_in_container()))
-
-
-def _left_in_container() -> float:
-    """Bytes below the limit of this process's cgroup (v2); infinite where there is none."""
-    try:
-        limit, used = (
-            (CGROUP / name).read_text("ascii") for name in ("memory.max", "memory.current")
-        )
-        return float(limit) - float(used)  # "max" is no number
-    except (OSError, ValueError):
-        return math.inf
+    return need < SHARE * limits.free_bytes()

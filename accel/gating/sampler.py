@@ -29,7 +29,8 @@ from accel.values import Plan, Request
 
 HARNESS = (
     "gating/sampler.py", "gating/readings.py", "gating/copies.py",
-    "measure/worker.py", "measure/process.py", "measure/child.py", "measure/load.py", "arrays.py",
+    "measure/worker.py", "measure/process.py", "measure/child.py", "measure/load.py",
+    "measure/limits.py", "arrays.py",
 )  # fmt: skip
 THEIRS = (BASELINE, SHADOW, REFERENCE)  # arms whose failure is no fault of the candidate
 FIRST_PASSES = 2  # of a warm-up: the second tells how long a pass is

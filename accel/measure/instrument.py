@@ -156,9 +156,7 @@ def _setup(
 
 
 def _fit_together(arms: Sequence[Arm], memory_bytes: int | None) -> bool:
-    import psutil
-
-    free = psutil.virtual_memory().available if memory_bytes is None else memory_bytes
+    free = limits.free_bytes() if memory_bytes is None else memory_bytes
     # weights as read and as the runtime packs them: twice the file
     need = sum(WORKER_BYTES + 2 * max(_size(a.plan.path), _size(a.plan.model.path)) for a in arms)
     return need < 0.8 * free

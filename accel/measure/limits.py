@@ -1,6 +1,8 @@
 """How much memory a child may take: the target's where it has a number, never more than this machine has.
 
-A process that takes all there is has the kernel kill whoever it likes, the run itself too.
+A process that takes all there is has the kernel kill whoever it likes, the run itself too. "This
+machine" is what is left of it here: a container, a batch job or a systemd unit has a limit of its own,
+or is in one that has.
 """
 
 from __future__ import annotations
@@ -8,22 +10,82 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from accel.errors import CandidateBroken
 from accel.measure.worker import Worker
 from accel.values import Target
 
-CGROUP = Path("/sys/fs/cgroup/memory.max")
+CGROUP = Path("/sys/fs/cgroup")
+GROUPS = Path("/proc/self/cgroup")  # "0::/a/b" (v2), "4:memory:/a/b" (v1): which this process is in
 SHARE = 0.9  # of the machine's: the rest is for the run itself, and for telling what happened
+CACHED = ("inactive_file", "active_file")  # given back on demand, as in the machine's `available`
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What a version of cgroups calls a group's limit, what it uses, and totals in memory.stat."""
+
+    limit: str
+    used: str
+    total: str
+
+
+V2 = _Files("memory.max", "memory.current", "")
+V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
 
 
 def machine_bytes() -> int:
     """What children may take of this machine, or of its container."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with contextlib.suppress(OSError, ValueError):  # "max", and kernels without the file
-        total = min(total, int(CGROUP.read_text(encoding="ascii")))
-    return int(SHARE * total)
+    return int(SHARE * min([total, *(limit for limit, _, _ in _limited())]))
+
+
+def free_bytes() -> int:
+    """What may be taken now beside all that runs, of this machine and of its container."""
+    import psutil
+
+    left = (limit - _used(group, files) for limit, group, files in _limited())
+    return min([int(psutil.virtual_memory().available), *left])
+
+
+def _limited() -> Iterator[tuple[int, Path, _Files]]:
+    """The limit of each group that this process is in; v1 tells a number beyond all memory for none."""
+    for group, files in _groups():
+        if (limit := _number(group / files.limit)) is not None:
+            yield limit, group, files
+
+
+def _groups() -> Iterator[tuple[Path, _Files]]:
+    """The group of this process and those around it, by both versions: one of them has no files.
+
+    A container may be told its path on the host, and sees nothing there but the top, which is itself."""
+    lines = (line.split(":", 2) for line in _text(GROUPS).splitlines() if line.count(":") > 1)
+    places = {kind: path for _, kinds, path in lines for kind in kinds.split(",")}
+    for kind, top, files in (("", CGROUP, V2), ("memory", CGROUP / "memory", V1)):
+        own = top / places.get(kind, "").lstrip("/")
+        yield from ((p, files) for p in (own, *own.parents) if p.is_relative_to(top))
+
+
+def _used(group: Path, files: _Files) -> int:
+    rows = (line.split() for line in _text(group / "memory.stat").splitlines())
+    told = {row[0]: int(row[1]) for row in rows if len(row) == 2}
+    cached = sum(told.get(files.total + kind, 0) for kind in CACHED)
+    return (_number(group / files.used) or 0) - cached
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path).strip()
+    return int(text) if text.isdecimal() else None  # "max"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
 
 
 def target_bytes(target: Target) -> int:
