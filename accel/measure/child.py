@@ -34,6 +34,7 @@ POLL_S = 0.02  # how often memory and time limits are looked at
 # For an interpreter to end behind its result. Torch's compile workers may hold one up for 300 s
 # (PyTorch 2.11, torch/_inductor/compile_worker/subproc_pool.py, SubprocPool.shutdown).
 LINGER_S = 20.0
+REAP_S, REAP_POLL_S = 1.0, 0.001  # for what was killed to be gone
 PAGE_BYTES = 4096  # of any file, on a disk
 STACKS, STACKS_S = signal.SIGUSR1, 0.5  # asks a child to write into its log where its threads are
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -116,13 +117,14 @@ def end(spawned: Spawned) -> None:
     """Kill whatever is left of a child and its descendants, and reap it. Safe to call twice."""
     if spawned.leash.closed:
         return
-    kill_tree(spawned.process.pid)
+    family = kill_tree(spawned.process.pid)
     spawned.leash.close()
     spawned.process.wait()
+    _reap(-spawned.process.pid, *family)
 
 
-def kill_tree(pid: int) -> None:
-    """SIGKILL a session leader, its group, and descendants that left the group."""
+def kill_tree(pid: int) -> tuple[int, ...]:
+    """SIGKILL a session leader, its group, and descendants that left the group: which these were."""
     import psutil
 
     try:
@@ -136,6 +138,18 @@ def kill_tree(pid: int) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
+    return tuple(process.pid for process in family)
+
+
+def _reap(*whom: int) -> None:
+    """Wait for killed processes, and -groups, that fell to this one: a container's first process inherits
+    all orphans, the guardian too. Elsewhere none is ours, and the kernel says so at once."""
+    deadline = time.monotonic() + REAP_S
+    for one in whom:
+        with contextlib.suppress(ChildProcessError):
+            while time.monotonic() < deadline:
+                if os.waitpid(one, os.WNOHANG)[0] == 0:
+                    time.sleep(REAP_POLL_S)
 
 
 def tree_bytes(pid: int) -> int:
