@@ -119,7 +119,12 @@ def _tally(epoch: int, dead: str) -> Tally:
     """One call of each of two requests, or none."""
     if dead:
         return Tally(dead=dead)
-    columns = {"request": [0, 1], "epoch": [epoch] * 2, "round": [0, 0], "seconds": [1e-3, 2e-3]}
+    columns: dict[str, list[float]] = {
+        "request": [0, 1],
+        "epoch": [epoch] * 2,
+        "round": [0, 0],
+        "seconds": [1e-3, 2e-3],
+    }
     return Tally(columns, load_s=[0.1], cold_s=[0.01], foreign=[0.0], peak_bytes=1)
 
 
@@ -127,7 +132,8 @@ def test_an_arm_that_died_is_tried_again_by_the_next_run(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One worker is killed: its arm is lost and not for good, and no run times the same twice."""
-    dying, asked = {"b": "killed by SIGKILL"}, []
+    dying = {"b": "killed by SIGKILL"}
+    asked: list[tuple[int, list[str]]] = []
 
     def taken(_: Any, arms: Any, epoch: int, __: bool) -> tuple[Tally, ...]:
         names = [arm.name for arm in arms.values()]
