@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from accel import sound, sparse, tensors
+from accel import flood, sound, sparse, tensors
 from accel.content import digest as digest
 from accel.errors import BadModel
 from accel.plain import shown
@@ -90,6 +90,14 @@ def _sniff(path: Path) -> None:
         )
 
 
+def _content(path: Path) -> bytes:
+    """All of a file. Raises BadModel where protobuf would make too many objects of it."""
+    content = path.read_bytes()
+    if wrong := flood.beyond(content):
+        raise BadModel(f"{path} is damaged: {wrong}.")
+    return content
+
+
 def save(proto: Any, path: Path) -> None:
     """Write a model; weights go to one file beside it when they would not fit in protobuf."""
     import onnx
@@ -138,7 +146,7 @@ def skeleton(path: Path) -> Any:
 
     _sniff(path)
     try:  # onnx.load would take another format by the name's ending
-        proto = onnx.load_model_from_string(path.read_bytes())
+        proto = onnx.load_model_from_string(_content(path))
     except (DecodeError, RuntimeError) as error:
         why = first_line(error)
         if "MaxDepth" in why:

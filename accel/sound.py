@@ -42,7 +42,15 @@ def beyond(proto: Any) -> str:
     """What is more than any model has: a node is two bytes of a file, and a hundred of memory."""
     counts = ("nodes", len(proto.graph.node), MOST_NODES), ("functions", len(proto.functions), MOST_FUNCTIONS)  # fmt: skip
     over = (f"{count:,} {what} are in it; {most:,} are read at most" for what, count, most in counts if count > most)  # fmt: skip
-    return next(over, "")
+    return next(over, "") or _beyond_within(proto)
+
+
+def _beyond_within(proto: Any) -> str:
+    """The same of nodes wherever they stand: in subgraphs and functions too."""
+    every = (node for part in (proto.graph, *proto.functions) for node in _nodes(part))
+    if next(itertools.islice(every, MOST_NODES, None), None) is None:
+        return ""
+    return f"over {MOST_NODES:,} nodes are in its graphs and functions; so many are read at most"
 
 
 def spelled(proto: Any) -> None:

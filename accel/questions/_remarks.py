@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def of(proto: Any, path: Path) -> Iterator[str]:
         yield from _too_large(value)
     yield from (f"{said}: engines refuse that" for said in shapes.contradictions(proto))
     yield from _strangers(proto)
-    yield from _loops(proto.graph, _constants(proto.graph))
+    yield from _loops(proto.graph, ChainMap())
 
 
 def _not_finite(tensor: Any, path: Path) -> Iterator[str]:
@@ -68,35 +69,41 @@ def _constants(part: Any) -> dict[str, Any]:
     """Of a graph: the tensor that stands behind each name that is constant."""
     found = {t.name: t for t in part.initializer}
     for node in part.node:
-        if node.op_type == "Constant" and node.output:
+        if node.op_type == "Constant" and not node.domain and node.output:
             found.update((node.output[0], a.t) for a in node.attribute if a.HasField("t"))
     return found
 
 
-def _loops(part: Any, outer: Mapping[str, Any]) -> Iterator[str]:
-    known = {**outer, **_constants(part)}
+def _loops(part: Any, outer: ChainMap[str, Any]) -> Iterator[str]:
+    known = outer.new_child(_constants(part))  # a copy for each branch would be one of all weights
     for node in part.node:
         bodies = [a.g for a in node.attribute if a.HasField("g")]
-        if node.op_type == "Loop" and bodies and _endless(node, bodies[0], known):
+        loop = node.op_type == "Loop" and not node.domain
+        if loop and bodies and _endless(node, bodies[0], known):
             name = f"Loop {node.name}".strip()
             yield f"{name} never ends: it has no count, and its condition stays true"
         for body in bodies:
             yield from _loops(body, known)
 
 
-def _endless(node: Any, body: Any, known: Mapping[str, Any]) -> bool:
+def _endless(node: Any, body: Any, known: ChainMap[str, Any]) -> bool:
     """No trip count, a condition that is true at first, and a body that hands it on or says true."""
     if len(body.input) < 2 or not body.output:
         return False
     count, first = (*node.input, "", "")[:2]
     if (count and _value(known.get(count)) != ENDLESS) or (first and not _value(known.get(first))):
         return False
-    inside = {**known, **_constants(body)}
-    makers = {name: n for n in body.node for name in n.output}
+    inside = known.new_child(_constants(body))
+    makers = {name: n for n in body.node for name in n.output if _carries(n)}
     name = body.output[0].name
-    while name in makers and makers[name].op_type in CARRIED:
-        name = makers[name].input[0]
+    while (maker := makers.pop(name, None)) is not None:
+        name = maker.input[0]
     return name == body.input[1].name or bool(_value(inside.get(name)))
+
+
+def _carries(node: Any) -> bool:
+    """Another domain's operator may have the name, and no input: onnx's checker does not know it."""
+    return node.op_type in CARRIED and not node.domain and bool(node.input)
 
 
 def _value(tensor: Any) -> Any:
@@ -104,4 +111,4 @@ def _value(tensor: Any) -> Any:
 
     if tensor is None or tensors.beside(tensor) or tensors.count(tensor) != 1:
         return None
-    return onnx.numpy_helper.to_array(tensor).ravel()[0].item()
+    return onnx.numpy_helper.to_array(tensor).ravel().tolist()[0]  # a text has no item()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.hostile import (
     checkpoints,
     external,
+    floods,
     legal,
     strangers,
     structures,
@@ -14,6 +15,8 @@ from tests.hostile import (
 )
 from tests.hostile.case import Case
 
-FAMILIES = (strangers, structures, tensors, external, checkpoints, texts, workloads, legal)
+FAMILIES = (
+    strangers, structures, floods, tensors, external, checkpoints, texts, workloads, legal,
+)  # fmt: skip
 CORPUS: tuple[Case, ...] = tuple(case for family in FAMILIES for case in family.cases())
 DEFECTS = {case.defect for case in CORPUS if case.verdict != "accept"}

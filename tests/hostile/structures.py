@@ -229,6 +229,7 @@ def _reported() -> Iterator[Case]:
     yield Case("dtype lie:weight", graph(fed), "report", ("w is declared INT64, and is FLOAT",))
     yield Case("unknown domain", graph(plugin), "report", ("my.own.Foo is no operator of ONNX",))
     yield Case("endless Loop", graph(endless()), "report", ("never ends",))
+    yield Case("condition of a stranger's Identity", graph(endless(), _stranger), "report", ("own.Identity",))  # fmt: skip
     yield Case("endless Loop:counted to no end", graph(endless(2**63 - 1)), "report", ("never ends",))  # fmt: skip
 
 
@@ -243,3 +244,11 @@ def endless(count: int | None = None) -> Any:
     weights = [weight("yes", True, "bool"), *([weight("n", count, "int64")] if count else [])]
     loop = node("Loop", f"{'n' if count else '_'} yes x", "y", body=inner)
     return model([loop], [X], [Y], weights)
+
+
+def _stranger(made: Any) -> None:
+    """What hands the condition on is another domain's, and takes nothing."""
+    [inner] = [a.g for a in made.graph.node[0].attribute]
+    inner.node[0].domain = "own"
+    inner.node[0].ClearField("input")
+    made.opset_import.append(helper.make_opsetid("own", 1))
