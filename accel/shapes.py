@@ -126,15 +126,18 @@ def _left_open(proto: Any) -> Iterator[tuple[str, Sizes]]:
 
     shapes = {v.name: _sizes(v) for v in (*proto.graph.value_info, *proto.graph.input)}
     shapes |= {t.name: tuple(t.dims) for t in proto.graph.initializer}
-    makers = {o: n for n in proto.graph.node for o in n.output}
+    nodes = [n for n in proto.graph.node if n.domain in ("", "ai.onnx")]  # others may lack inputs
+    makers = {o: n for n in nodes for o in n.output if o}
     fixed = {t.name: t for t in proto.graph.initializer}
     for value in proto.graph.input:  # a caller may give another value than the initializer's
         fixed.pop(value.name, None)
-    for node in proto.graph.node:
+    for node in nodes:
         if node.op_type == "Constant" and any(a.name == "value" for a in node.attribute[:1]):
             fixed[node.output[0]] = node.attribute[0].t
+    whole = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)  # what places and sizes can be
+    fixed = {n: t for n, t in fixed.items() if t.data_type in whole}
     values = {n: onnx.numpy_helper.to_array(t).ravel().tolist() for n, t in fixed.items()}
-    for node in proto.graph.node:
+    for node in nodes:
         found = None
         if node.op_type == "Slice" and len(node.input) > 3:
             found = _sliced(node, shapes, makers, values)
@@ -166,7 +169,7 @@ def _sliced(
     whole = shapes.get(node.input[0])
     start, axes = values.get(node.input[1]), values.get(node.input[3])
     steps = values.get(node.input[4]) if len(node.input) > 4 else [1]
-    if whole is None or start != [0] or steps != [1] or axes is None or len(axes) != 1:
+    if not whole or start != [0] or steps != [1] or axes is None or len(axes) != 1:
         return None
     end, axis = _number(node.input[2], shapes, makers, values), axes[0] % len(whole)
     if end is None or not isinstance(whole[axis], int):
@@ -178,9 +181,12 @@ def _number(
     name: str, shapes: Mapping[str, Any], makers: Mapping[str, Any], values: Mapping[str, Any]
 ) -> str | None:
     """The symbol that an int64 of one element stands for: an axis of some value."""
-    node = makers.get(name)
+    node, seen = makers.get(name), {name}
     while node is not None and node.op_type in SAME_VALUE:
-        node = makers.get(node.input[0])
+        if (name := node.input[0]) in seen:
+            return None  # the graph of a rule may go round in a circle
+        seen.add(name)
+        node = makers.get(name)
     if node is None or node.op_type not in ("Gather", "Shape"):
         return None
     shape, at = node, None

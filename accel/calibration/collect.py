@@ -110,7 +110,7 @@ def _axes(proto: Any, found: Mapping[str, int | None]) -> dict[str, int | None]:
             1 if node.op_type in ("Conv", "ConvTranspose") else -1 if node.op_type in LAST else None
         )
         if axis is not None:
-            for name in (node.input[0], *node.output[:1]):
+            for name in (*node.input[:1], *node.output[:1]):
                 if name in found:  # where two nodes differ, nobody knows
                     axes[name] = axis if axes.get(name, axis) == axis else None
     return axes

@@ -14,6 +14,7 @@ from onnx import TensorProto, numpy_helper
 from accel.explaining.parts import PLUMBING, Part, pairs
 from accel.explaining.revert import arrays_of
 from accel.explaining.view import DEQUANTIZE, HALVES, View, aligned, between
+from accel.qdq import order
 from accel.qdq.sites import sites
 from accel.sketch import Sketch
 
@@ -115,7 +116,8 @@ def _of_weight(reference: View, candidate: View, part: Part, form: str) -> Evide
     assert node is not None
     back = candidate.node(node.input[part.slot])
     found = Evidence(part, before=before, after=after)
-    pair = candidate.pair(back) if back is not None and back.op_type == DEQUANTIZE else None
+    read = back is not None and order.rounds(back, DEQUANTIZE)
+    pair = candidate.pair(back) if read else None
     if back is None or pair is None or back.input[0] not in candidate.constants:
         return found
     axis = next((a.i for a in back.attribute if a.name == "axis"), 1)

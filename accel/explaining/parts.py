@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from accel.explaining.view import DEQUANTIZE, HALVES, QUANTIZE, View, aligned, between
+from accel.qdq import order
 
 SAME = 1e-6  # of a weight's size: less than that is rounding of a file format
 PLUMBING = (QUANTIZE, DEQUANTIZE, "Cast", "Constant", "Identity")
@@ -54,7 +55,7 @@ def _activations(candidate: View, names: Mapping[str, str]) -> Iterator[Part]:
     forms = {form: name for name, form in names.items()}
     shared: dict[str, list[str]] = {}
     for node in candidate.proto.graph.node:
-        if node.op_type == QUANTIZE and node.input[0] in forms:
+        if order.rounds(node, QUANTIZE) and node.input[0] in forms:
             values = shared.setdefault(node.input[1], [])
             if forms[node.input[0]] not in values:
                 values.append(forms[node.input[0]])
@@ -117,8 +118,8 @@ def pairs(candidate: View, form: str) -> Iterator[tuple[Any, Any]]:
     """The Q nodes of a value, each with the DQ nodes behind it."""
     for index, slot in candidate.readers.get(form, ()):
         node = candidate.proto.graph.node[index]
-        if node.op_type != QUANTIZE or slot != 0:
+        if not order.rounds(node, QUANTIZE) or slot != 0:
             continue
         for after, _ in candidate.readers.get(node.output[0], ()):
-            if candidate.proto.graph.node[after].op_type == DEQUANTIZE:
+            if order.rounds(candidate.proto.graph.node[after], DEQUANTIZE):
                 yield node, candidate.proto.graph.node[after]

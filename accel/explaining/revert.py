@@ -26,7 +26,7 @@ def restored(reference: View, candidate: View) -> View:
     made.CopyFrom(candidate.proto)
     done = _tables(made, candidate)
     for node in reference.proto.graph.node:
-        if node.op_type not in ABSORBED:
+        if node.op_type not in ABSORBED or node.domain:
             continue
         before, after = node.input[0], node.output[0]
         one, two = reference.node(before), candidate.node(after)
@@ -47,10 +47,11 @@ def _tables(made: Any, candidate: View) -> bool:
     """DQ(Gather(table, ids)) becomes Gather(DQ(table), ids), in place; whether there was any."""
     done = False
     for back in list(made.graph.node):
-        lookup = candidate.node(back.input[0]) if back.op_type == DEQUANTIZE else None
+        lookup = candidate.node(back.input[0]) if order.rounds(back, DEQUANTIZE) else None
         if (
             lookup is None
             or lookup.op_type != "Gather"
+            or lookup.domain
             or lookup.input[0] not in candidate.constants
         ):
             continue

@@ -44,7 +44,7 @@ class View:
         """Name -> TensorProto: initializers, and values of Constant nodes."""
         found = {t.name: t for t in self.proto.graph.initializer}
         for node in self.proto.graph.node:
-            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            if _is(node, "Constant") and node.attribute and node.attribute[0].name == "value":
                 found[node.output[0]] = node.attribute[0].t
         return found
 
@@ -83,10 +83,10 @@ class View:
             found: NDArray[Any] = numpy_helper.to_array(self.constants[name])
             return found
         node = self.node(name)
-        if node is None or node.op_type != DEQUANTIZE:
+        if node is None or not order.rounds(node, DEQUANTIZE):
             return None
         before = self.node(node.input[0])
-        if before is not None and before.op_type == QUANTIZE:
+        if before is not None and order.rounds(before, QUANTIZE):
             return self._rounded(before)
         return self._dequantized(node)
 
@@ -129,6 +129,11 @@ class View:
         return back
 
 
+def _is(node: Any, operator: str) -> bool:
+    """Another domain's may have the name, and neither inputs nor outputs."""
+    return bool(node.op_type == operator and node.domain in ("", "ai.onnx"))
+
+
 def _left_out(node: Any) -> Any:
     """The type of a zero point that a Q does without: what it makes (of a DQ, `output_dtype` is the float)."""
     made = (a.i for a in node.attribute if a.name == "output_dtype" and node.op_type == QUANTIZE)
@@ -160,7 +165,7 @@ def aligned(reference: View, candidate: View) -> dict[str, str]:
     found = {}
     for name in (*reference.inputs, *reference.makers):
         half, up = f"{name}{HALF_FORM}", candidate.node(name)
-        cast = up is not None and up.op_type == "Cast" and up.input[0] == half
+        cast = up is not None and _is(up, "Cast") and up.input[0] == half
         own = half in candidate.makers and half not in reference.makers
         if own and (up is None or cast):
             found[name] = half
@@ -176,10 +181,10 @@ def aligned(reference: View, candidate: View) -> dict[str, str]:
 def quantized_from(view: View, value: str) -> str:
     """What a DQ(Q(v)) that makes this value rounds: v; empty where it is no such pair."""
     back = view.node(value)
-    if back is None or back.op_type != DEQUANTIZE:
+    if back is None or not order.rounds(back, DEQUANTIZE):
         return ""
     there = view.node(back.input[0])
-    return str(there.input[0]) if there is not None and there.op_type == QUANTIZE else ""
+    return str(there.input[0]) if there is not None and order.rounds(there, QUANTIZE) else ""
 
 
 def between(view: View, value: str, stops: Collection[str]) -> tuple[list[int], list[str]]:

@@ -126,7 +126,8 @@ def view(path: Path) -> Graph:
     nodes = tuple(_nodes(flat.graph, ""))
     constants |= _inner(flat.graph, nodes)
     for node in nodes:
-        if node.operator == "Constant" and (tensor := _tensor(node)) is not None:
+        own = node.operator == "Constant" and node.domain in STANDARD
+        if own and (tensor := _tensor(node)) is not None:
             constants[node.outputs[0]] = tensor
     dtypes = {n: _kind(v) for n, v in values.items() if _kind(v)}
     dtypes |= {n: onnx.TensorProto.DataType.Name(t.data_type) for n, t in constants.items()}

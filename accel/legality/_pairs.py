@@ -55,16 +55,18 @@ class Graph:
         """Each Q of a value, with its DQ nodes, where nothing else reads what it makes."""
         outputs = {v.name for v in self.proto.graph.output}
         for node in self.proto.graph.node:
-            if node.op_type != QUANTIZE or node.output[0] in outputs:
+            if not order.rounds(node, QUANTIZE) or node.output[0] in outputs:
                 continue
             backs = self.readers.get(node.output[0], [])
-            if backs and all(b.op_type == DEQUANTIZE for b in backs):
+            if backs and all(order.rounds(b, DEQUANTIZE) for b in backs):
                 yield node, backs
 
     def weights(self) -> Iterator[tuple[Any, NDArray[Any]]]:
         """Each DQ of an initializer, with its integers."""
         for node in self.proto.graph.node:
-            if node.op_type == DEQUANTIZE and (found := self.array(node.input[0])) is not None:
+            if not order.rounds(node, DEQUANTIZE):
+                continue
+            if (found := self.array(node.input[0])) is not None:
                 yield node, found
 
     def constant(self, name: str, values: Any) -> str:
@@ -153,7 +155,7 @@ def single_pairs(proto: Any) -> list[str]:
     graph, lines, gone = Graph(proto), [], []
     for node, backs in graph.pairs():
         before = graph.makers.get(node.input[0])
-        if before is None or before.op_type != DEQUANTIZE:
+        if before is None or not order.rounds(before, DEQUANTIZE):
             continue
         one, two = graph.numbers(before), graph.numbers(node)
         if one is None or two is None or one[1].dtype != two[1].dtype:

@@ -32,7 +32,8 @@ def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> I
     """Every node of another domain, in the model as it is."""
     bodies = {(f.domain, f.name) for f in graph.proto.functions}
     for node in _others(graph.proto):
-        place, key = node.name or f"{node.op_type} of {node.output[0]}", (node.domain, node.op_type)
+        first = next(iter(node.output), "?")
+        place, key = node.name or f"{node.op_type} of {first}", (node.domain, node.op_type)
         if node.domain == DOMAIN:
             yield from _ours(node, key in bodies, place, target)
         elif key not in bodies:

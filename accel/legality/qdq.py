@@ -112,10 +112,14 @@ def _scales_count(graph: _graph.Graph, node: _graph.Node) -> Iterator[Finding]:
 
 def _source(graph: _graph.Graph, name: str) -> _graph.Node | None:
     """The DQ that a value comes from, past operators that only move values."""
-    node = graph.producers.get(name)
-    while node is not None and node.operator in THROUGH:
-        node = graph.producers.get(node.inputs[0])
-    return node if node is not None and node.operator == "DequantizeLinear" else None
+    node, seen = graph.producers.get(name), {name}
+    while node is not None and _moves(node):
+        if (name := node.inputs[0]) in seen:
+            return None  # in a circle
+        seen.add(name)
+        node = graph.producers.get(name)
+    back = node is not None and node.operator == PAIR[1] and node.domain in _graph.STANDARD
+    return node if back else None
 
 
 def _axis(graph: _graph.Graph, node: _graph.Node) -> Iterator[Finding]:
@@ -159,9 +163,20 @@ def _residual(graph: _graph.Graph, node: _graph.Node) -> Iterator[Finding]:
 
 def _readers(graph: _graph.Graph, name: str) -> list[_graph.Node]:
     found: list[_graph.Node] = []
-    for node in graph.consumers.get(name, ()):
-        found += _readers(graph, node.outputs[0]) if node.operator in THROUGH else [node]
+    left, seen = [name], {name}
+    while left:  # without recursion: graphs are deep
+        for node in graph.consumers.get(left.pop(), ()):
+            if not _moves(node):
+                found.append(node)
+            elif node.outputs[0] not in seen:
+                seen.add(node.outputs[0])
+                left.append(node.outputs[0])
     return found
+
+
+def _moves(node: _graph.Node) -> bool:
+    """Another domain's may have the name, and neither inputs nor outputs."""
+    return node.operator in THROUGH and node.domain in _graph.STANDARD
 
 
 def _unread(graph: _graph.Graph) -> Iterator[Finding]:
@@ -187,7 +202,7 @@ def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
     tensors = {t.name: t for t in made.graph.initializer}
     lines = []
     for node in list(made.graph.node):
-        given = tensors.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        given = tensors.get(node.input[0]) if order.rounds(node, PAIR[1]) else None
         if (
             given is None
             or given.data_type != onnx.TensorProto.INT32

@@ -42,10 +42,10 @@ def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
 def _mended(proto: Any) -> list[str]:
     graph, lines = _pairs.Graph(proto), []
     for node in proto.graph.node:
-        if node.op_type != "Add":
+        if node.op_type != "Add" or node.domain:
             continue
         backs = [graph.makers.get(name) for name in node.input]
-        if not all(b is not None and b.op_type == _pairs.DEQUANTIZE for b in backs):
+        if not all(b is not None and order.rounds(b, _pairs.DEQUANTIZE) for b in backs):
             continue  # the other side must be int8 as well, else nothing is gained
         for slot, back in enumerate(backs):
             value = _product(graph, back)
@@ -60,7 +60,7 @@ def _mended(proto: Any) -> list[str]:
 def _product(graph: _pairs.Graph, back: Any) -> str:
     """What a pair rounds, where a product makes it, the pair alone reads it, and one node reads that."""
     there = graph.makers.get(back.input[0])
-    if there is None or there.op_type != _pairs.QUANTIZE:
+    if there is None or not order.rounds(there, _pairs.QUANTIZE):
         return ""
     made = graph.makers.get(there.input[0])
     chain = (there.input[0], there.output[0], back.output[0])
@@ -73,7 +73,7 @@ def _unread(proto: Any, graph: _pairs.Graph) -> None:
     outputs = {v.name for v in proto.graph.output}
     backs = [
         n for n in proto.graph.node
-        if n.op_type == _pairs.DEQUANTIZE and n.output[0] not in graph.readers and n.output[0] not in outputs
+        if order.rounds(n, _pairs.DEQUANTIZE) and n.output[0] not in graph.readers and n.output[0] not in outputs
     ]  # fmt: skip
     for back in backs:
         there = graph.makers.get(back.input[0])

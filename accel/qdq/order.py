@@ -9,6 +9,7 @@ from typing import Any
 
 from accel import graph
 
+RUNTIMES = ("", "ai.onnx", "com.microsoft")  # whose QuantizeLinear and DequantizeLinear are one
 INITIALIZERS_ALONE = (
     4  # the IR version from which an initializer need not be an input as well (ONNX)
 )
@@ -57,6 +58,13 @@ def drop_unread(made: Any) -> None:
         kept = [v for v in getattr(made.graph, field) if v.name not in gone]
         made.graph.ClearField(field)
         getattr(made.graph, field).extend(kept)
+
+
+def rounds(node: Any, operator: str) -> bool:
+    """Is a node this one of QuantizeLinear and DequantizeLinear? One of another domain may have the name
+    and neither inputs nor outputs: onnx's checker does not know it."""
+    named = node.op_type == operator and node.domain in RUNTIMES
+    return named and len(node.input) > 1 and len(node.output) > 0
 
 
 def reads(node: Any) -> Iterator[str]:

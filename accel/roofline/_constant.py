@@ -10,13 +10,21 @@ from accel.roofline._sizes import Sized
 
 # Their outputs are their inputs' bytes under other sizes: nothing is moved.
 VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
+KNOWN = ("", "ai.onnx", "com.microsoft")  # domains
+
+
+def kind(node: Any) -> str:
+    """Its operator; empty for a stranger's, which may have the name of one of ONNX's and neither inputs
+    nor outputs: onnx's checker knows ONNX's own alone."""
+    whole = node.output and (node.input or node.op_type == "Constant")
+    return str(node.op_type) if whole and node.domain in KNOWN else ""
 
 
 def roots(sized: Sized) -> Mapping[str, frozenset[str]]:
     """Each fixed value -> the weights and Constants that it is made of."""
     found = {name: frozenset({name}) for name in sized.weights}
     for node in sized.nodes:
-        if node.op_type == "Constant":
+        if kind(node) == "Constant":
             found[node.output[0]] = frozenset({node.output[0]})
         elif is_fixed(node, found):
             made = frozenset().union(*(found[i] for i in node.input if i))

@@ -41,7 +41,7 @@ class Flow:
     def base(self, name: str) -> str:
         """The value whose bytes are read where this one is."""
         node = self.makers.get(name)
-        while node is not None and node.op_type in (*_constant.VIEWS, "DequantizeLinear"):
+        while node is not None and _constant.kind(node) in (*_constant.VIEWS, "DequantizeLinear"):
             name = node.input[0]
             node = self.makers.get(name)
         return name
@@ -74,7 +74,7 @@ def of(sized: Sized, float32_as: str = "float32") -> Flow:
 
 def read(flow: Flow, node: Any) -> Mapping[str, int]:
     """Value -> the bytes of it that a node must see. Raises Unknown."""
-    if node.op_type in (*_constant.VIEWS, "DequantizeLinear", "Shape", "Size", "Constant"):
+    if _constant.kind(node) in (*_constant.VIEWS, "DequantizeLinear", "Shape", "Size", "Constant"):
         return {}
     found: dict[str, int] = {}
     for name in dict.fromkeys(n for n in node.input if n):  # what a branch takes, it may not
@@ -88,8 +88,8 @@ def read(flow: Flow, node: Any) -> Mapping[str, int]:
 def _needed(flow: Flow, node: Any, name: str, base: str, whole: int) -> int:
     operator = _site.operator(node)
     partly = operator in PARTLY and name == node.input[0]
-    partly = partly or any(node.input[i] == name for i in TABLES.get(operator, ()))
-    if not partly:
+    partly = partly or any(node.input[i : i + 1] == [name] for i in TABLES.get(operator, ()))
+    if not partly or not node.output:
         return whole
     rows, all_of_it = flow.sized.of(node.output[0]).elements, flow.sized.of(base).elements
     if rows is None:
@@ -99,7 +99,7 @@ def _needed(flow: Flow, node: Any, name: str, base: str, whole: int) -> int:
 
 def written(flow: Flow, node: Any) -> int:
     """Bytes of what a node gives. Raises Unknown."""
-    if node.op_type in (*_constant.VIEWS, "DequantizeLinear", "Constant"):
+    if _constant.kind(node) in (*_constant.VIEWS, "DequantizeLinear", "Constant"):
         return 0
     return sum(flow.size_bytes(name) for name in node.output if name)
 
@@ -124,9 +124,9 @@ def computes_in(flow: Flow, node: Any) -> str:
 def _stored(flow: Flow, name: str) -> str:
     """The type below a value's DequantizeLinear; empty where there is none."""
     node = flow.makers.get(name)
-    while node is not None and node.op_type in SEEN_THROUGH:
+    while node is not None and _constant.kind(node) in SEEN_THROUGH:
         node = flow.makers.get(node.input[0])
-    if node is None or node.op_type != "DequantizeLinear":
+    if node is None or _constant.kind(node) != "DequantizeLinear":
         return ""
     return _name(flow.sized.of(node.input[0]).dtype)
 
@@ -137,7 +137,7 @@ def dissolves(flow: Flow, node: Any) -> bool:
 
 
 def _into_product(flow: Flow, name: str, reader: Any) -> bool:
-    if reader.op_type in SEEN_THROUGH:
+    if _constant.kind(reader) in SEEN_THROUGH:
         return dissolves(flow, reader)
     return _stored(flow, name) == computes_in(flow, reader)
 

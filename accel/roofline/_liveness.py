@@ -8,6 +8,7 @@ to its end. A node's outputs never take the place of its inputs.
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,9 @@ def peak(model: Path | Opened, sizes: Mapping[str, int]) -> Peak:
 def of(sized: Sized) -> Peak:
     """The peak of a graph with bound sizes."""
     fixed = _constant.roots(sized)
-    at, live, unknown = _highest(sized, sized.nodes, sized.outputs, sized.inputs, fixed)
+    at, live, unknown = _highest(
+        sized, sized.nodes, sized.outputs, sized.inputs, ChainMap({**fixed})
+    )
     weights_bytes = _weights(sized, fixed)
     activations_bytes = sum(live.values())
     return Peak(
@@ -63,9 +66,10 @@ def _weights(sized: Sized, fixed: Mapping[str, frozenset[str]]) -> int:
     total = sum(sized.of(name).size_bytes or 0 for name in names)
     for node in sized.nodes:
         total += sum(_inner_weights(inner) for inner in _constant.subgraphs(node))
-        if node.op_type not in FOLDED and _constant.is_fixed(node, fixed):
-            made = sum(sized.of(name).size_bytes or 0 for name in node.output)
-            of = sum(sized.of(name).size_bytes or 0 for name in fixed[node.output[0]])
+        own = [name for name in node.output if name]
+        if own and _constant.kind(node) not in FOLDED and _constant.is_fixed(node, fixed):
+            made = sum(sized.of(name).size_bytes or 0 for name in own)
+            of = sum(sized.of(name).size_bytes or 0 for name in fixed[own[0]])
             total += max(0, made - of)
     return total
 
@@ -87,7 +91,7 @@ def _highest(
     nodes: Sequence[Any],
     outputs: Sequence[str],
     held: Sequence[str],
-    fixed: Mapping[str, Any],
+    fixed: ChainMap[str, Any],
 ) -> tuple[str, dict[str, int], list[str]]:
     """Where the most is alive, what that is, and what has no size. `held`: alive throughout."""
     below = _storage(nodes, fixed)
@@ -114,7 +118,7 @@ def _storage(nodes: Sequence[Any], fixed: Mapping[str, Any]) -> dict[str, str]:
     """Value -> the one whose bytes it shows."""
     below: dict[str, str] = {}
     for node in nodes:
-        if node.op_type in FOLDED and node.output[0] not in fixed:
+        if _constant.kind(node) in FOLDED and node.output[0] not in fixed:
             below[node.output[0]] = below.get(node.input[0], node.input[0])
     return below
 
@@ -131,15 +135,15 @@ def _add(sized: Sized, name: str, alive: dict[str, int], unknown: list[str]) -> 
 
 
 def _inside(
-    sized: Sized, node: Any, fixed: Mapping[str, Any], unknown: list[str]
+    sized: Sized, node: Any, fixed: ChainMap[str, Any], unknown: list[str]
 ) -> dict[str, int]:
     """What is alive at the peak of a node's largest subgraph: one of them runs at a time."""
     found: dict[str, int] = {}
     for inner in _constant.subgraphs(node):
-        own = dict.fromkeys(t.name for t in inner.initializer)
+        own: dict[str, Any] = dict.fromkeys(t.name for t in inner.initializer)
         names = [v.name for v in inner.input]
         results = [v.name for v in inner.output]
-        _, live, more = _highest(sized, inner.node, results, names, {**fixed, **own})
+        _, live, more = _highest(sized, inner.node, results, names, fixed.new_child(own))
         unknown += more
         if sum(live.values()) > sum(found.values()):
             found = live

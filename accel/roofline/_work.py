@@ -61,7 +61,7 @@ def of(sized: Sized, float32_as: str = "float32") -> Work:
 def _nodes(flow: Flow) -> Iterator[NodeWork]:
     """Every node that runs at each call: not those over weights alone."""
     for node in flow.sized.nodes:
-        if node.op_type == "Constant" or _constant.is_fixed(node, flow.fixed):
+        if _constant.kind(node) == "Constant" or _constant.is_fixed(node, flow.fixed):
             continue
         name = node.name or next(iter(node.output), "")
         operator = _site.operator(node)
@@ -76,7 +76,7 @@ def _nodes(flow: Flow) -> Iterator[NodeWork]:
 def _computed(flow: Flow, node: Any) -> tuple[str, int]:
     """The type and the number of a node's operations. Raises Unknown."""
     dtype = _flow.computes_in(flow, node)
-    if node.op_type == "DequantizeLinear" and _flow.dissolves(flow, node):
+    if _constant.kind(node) == "DequantizeLinear" and _flow.dissolves(flow, node):
         return dtype, 0
     if (node.domain, node.op_type) in flow.sized.functions:
         return _body(flow, node)
