@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import sys
@@ -62,6 +63,18 @@ def load(family: str, name: str) -> Any:
             f"{family.removesuffix('s')} {name!r}: one of its libraries is installed for "
             f"{sys.executable} and does not load: {error}. Reinstall it, or run: accel doctor"
         ) from error
+
+
+def constant(family: str, name: str, word: str) -> Any:
+    """What a member's file says of itself in a line `WORD = ...`; None where it says nothing. The file is
+    read, not imported: its library may be absent.
+
+    Raises UsageError for an unknown name."""
+    require(family, name)
+    text = (ROOT / family / f"{name}.py").read_text(encoding="utf-8")
+    given = [line for line in ast.parse(text).body if isinstance(line, ast.Assign)]
+    told = (one.value for one in given if word in [ast.unparse(t) for t in one.targets])
+    return next(map(ast.literal_eval, told), None)
 
 
 def missing(what: str, error: ModuleNotFoundError, extra: str = "") -> MissingExtra:

@@ -44,7 +44,9 @@ class Engine(Protocol):
     """A runtime. Files in engines/ offer these at module level.
 
     `style`, `recipes` and `options` are asked for targets that are another machine too. A file may
-    also say KERNELS = True: its graphs are then tried with the operators of kernels/ in them too."""
+    also say KERNELS = True: its graphs are then tried with the operators of kernels/ in them too. It
+    says NATIVE where to load a plan is to run code that lies in it: True, or the options that such
+    plans have. `accel verify` reads that in the file."""
 
     BASELINE: bool  # True: only ever timed beside the candidates, never chosen
 

@@ -275,8 +275,8 @@ def _same_class(root: Path, data: Mapping[str, Any]) -> None:
     if here != data["machine_class"]:
         raise EnvironmentProblem(
             f"{root} was built and measured on a machine of class {data['machine_class']!r}; this "
-            f"one is {here!r}. Rebuild here: sh {root / 'reproduce.sh'}; or take the portable "
-            f"graph as it is: accel.load({str(root)!r}, portable=True)"
+            f"one is {here!r}. Rebuild here, where you trust who packed it: sh {root / 'reproduce.sh'}; or "
+            f"take the portable graph as it is: accel.load({str(root)!r}, portable=True)"
         )
 
 

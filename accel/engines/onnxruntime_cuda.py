@@ -30,6 +30,7 @@ from accel.protocols import Probe
 from accel.values import Model, Options, Placement, Plan, QuantStyle, Refusal, Request, Target
 
 BASELINE = False
+NATIVE = {"provider": "tensorrt"}  # whose engines lie in the plan
 GRAPH = "model.onnx"
 TENSOR_CORES_FROM = (8, 0)  # TF32 and bf16 (CUDA C++ Programming Guide, "Compute Capability 8.x")
 NO_INT8 = "ONNX Runtime's CUDA provider has no int8 kernels: Q/DQ pairs would be run in float"

@@ -44,6 +44,7 @@ from accel.values import Model, Options, Plan, QuantStyle, Refusal, Request, Tar
 
 BASELINE = False
 KERNELS = True  # nodes of accel.kernels become plugins
+NATIVE = True  # TensorRT trusts the engine that it reads
 BF16_SINCE = (8, 0)  # Ampere (TensorRT support matrix, Hardware and Precision)
 INT4_SINCE = (
     8,

@@ -27,6 +27,7 @@ from accel.protocols import Probe
 from accel.values import Feed, Model, Options, Plan, QuantStyle, Refusal, Request, Target
 
 BASELINE = False
+NATIVE = True  # a shared library, or a cache that inductor unpickles
 AHEAD, FIRST_CALL = "aot_inductor", "torch_compile"
 TF32_FROM = 8  # compute capability (CUDA C++ Programming Guide, "Compute Capability 8.x")
 TRY_S = 300.0  # for a fresh process to load a package and run it once

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accel import bill, release, signature
+from accel import bill, catalog, release, signature
 from accel.errors import MissingExtra, UsageError
 
 
@@ -78,8 +78,8 @@ def _rest(
     """What could not be verified. A manifest that someone broke need not tell it."""
     try:
         with release.complete(root):
-            told = _unsigned(root, key), _unread(root), _unrecorded(data), _unseen(root, data)
-            return tuple(line for lines in told for line in lines)
+            told = _unsigned(root, key), _unread(root), _code(data), _unrecorded(data)
+            return tuple(line for lines in (*told, _unseen(root, data)) for line in lines)
     except UsageError:
         if not wrong:
             raise
@@ -102,6 +102,19 @@ def _unread(root: Path) -> Iterator[str]:
             bill.require()
         except MissingExtra as error:
             yield f"{release.BILL} by the schema of CycloneDX: {error}"
+
+
+def _code(data: Mapping[str, Any]) -> Iterator[str]:
+    """Digests tell that a plan is the one that was packed, and nothing of what it does."""
+    engine, plan = str(data["winner"]["engine"]), data["winner"].get("plan")
+    if plan is None or engine not in catalog.names("engines"):
+        return
+    native = catalog.constant("engines", engine, "NATIVE")
+    if native is True or (native and native.items() <= plan["options"].items()):
+        yield (
+            f"what its code does: the plan of {engine} holds native code, which runs where the release "
+            "is loaded, timed or gated. Only a signature tells whose it is"
+        )
 
 
 def _unrecorded(data: Mapping[str, Any]) -> Iterator[str]:

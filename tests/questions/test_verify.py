@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from accel import manifest, release
+from accel import catalog, manifest, release
 from accel.cli import cli
-from accel.errors import UsageError
+from accel.errors import MissingExtra, UsageError
 from accel.questions.verify import Verified, verify
 from accel.values import Release
 
@@ -75,6 +75,44 @@ def test_a_certificate_that_proves_no_budget_is_told(packed: Pack, grade: str) -
     proof = {**release.document(root)["certificate"], "grade": grade}
     edit(root, certificate=proof)
     assert f"it is {grade}, at most 0.3 at 95 %" in rest(verify(root), "budget of 0.5 pt")
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "told"),
+    [
+        ("torch_inductor", {}, True),
+        ("tensorrt", {}, True),
+        ("onnxruntime_cuda", {"provider": "tensorrt"}, True),
+        ("onnxruntime_cuda", {"provider": "cuda"}, False),
+        ("onnxruntime_cpu", {}, False),
+        ("openvino", {}, False),
+        ("an_engine_to_come", {}, False),
+    ],
+)
+def test_a_plan_that_is_native_code_is_told(
+    packed: Pack, engine: str, options: dict[str, Any], told: bool
+) -> None:
+    """Intact, and it may do anything; nothing of the engine is imported to say so."""
+    root = packed().path
+    winner = release.document(root)["winner"]
+    plan = {**winner["plan"], "engine": engine, "options": {**winner["plan"]["options"], **options}}
+    edit(root, winner={**winner, "engine": engine, "plan": plan})
+    found = verify(root)
+    lines = [line for line in found.unverified if "native code" in line]
+    assert found.intact
+    assert lines == [line for line in lines if f"the plan of {engine} " in line]
+    assert len(lines) == told
+
+
+@pytest.mark.parametrize("name", catalog.names("engines"))
+def test_what_an_engine_says_of_itself_is_read_right(name: str) -> None:
+    """In its file, as it stands in the module."""
+    try:
+        module = catalog.load("engines", name)
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    for word in ("NATIVE", "BASELINE", "KERNELS"):
+        assert catalog.constant("engines", name, word) == getattr(module, word, None)
 
 
 def test_a_library_without_a_record_is_named(packed: Pack) -> None:
