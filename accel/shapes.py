@@ -14,6 +14,7 @@ from accel import tensors
 
 Sizes = tuple[int | str | None, ...]
 HEAVY = 256  # elements of a weight whose values no shape depends on
+COPIES = 50_000_000  # of a value's type that are made at most: some seconds
 PASSES = 4  # a size that was found lets onnx go on to the next one that it leaves open
 ELEMENTWISE = ("Add", "Sub", "Mul", "Div")
 SAME_VALUE = ("Unsqueeze", "Squeeze", "Cast", "Identity", "Reshape")  # of a tensor with one element
@@ -53,7 +54,7 @@ def contradictions(proto: Any) -> Iterator[str]:
         value.ClearField("type")
     given = {t.name: t.data_type for t in proto.graph.initializer}
     try:
-        found = onnx.shape_inference.infer_shapes(light).graph
+        found = light.graph if _costly(light) else onnx.shape_inference.infer_shapes(light).graph
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         found = light.graph  # a weight's types differ: what follows from it cannot be told
     given |= {v.name: _kind(v) for v in (*found.value_info, *found.output)}
@@ -63,6 +64,13 @@ def contradictions(proto: Any) -> Iterator[str]:
             known = {number: name for name, number in onnx.TensorProto.DataType.items()}
             declared, is_ = (known.get(kind, f"type {kind}") for kind in (_kind(value), seen))
             yield f"{value.name} is declared {declared}, and is {is_}"
+
+
+def _costly(light: Any) -> bool:
+    """onnx hands a copy of all the types of a graph to each branch of it."""
+    nodes = light.graph.node
+    branches = sum(len(tensors.bodies(a)) for node in nodes for a in node.attribute)
+    return branches * (len(light.graph.initializer) + len(light.graph.input) + len(nodes)) > COPIES
 
 
 def _kind(value: Any) -> int:

@@ -6,6 +6,7 @@ refused, hard ones too, as onnx does since 1.21 (CVE-2026-27489, -34446): they m
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from collections.abc import Iterator
@@ -73,10 +74,23 @@ def beside(tensor: Any) -> bool:
 
 def kind(tensor: Any) -> str:
     """ONNX's name of its data type, "FLOAT16"; empty for a number that ONNX has not."""
+    return _name(tensor.data_type)
+
+
+@functools.cache  # there are a hundred thousand tensors, and two dozen types
+def _name(data_type: int) -> str:
     import onnx
 
     known = onnx.TensorProto.DataType
-    return str(known.Name(tensor.data_type)) if tensor.data_type in known.values() else ""
+    return str(known.Name(data_type)) if data_type in known.values() else ""
+
+
+@functools.cache
+def _bits(data_type: int) -> int:
+    import onnx
+
+    own = BITS.get(_name(data_type))
+    return own or 8 * int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
 def count(tensor: Any) -> int:
@@ -89,12 +103,9 @@ def count(tensor: Any) -> int:
 
 def size(tensor: Any) -> int:
     """Bytes that its shape and type ask for; 0 for texts, whose length they do not tell."""
-    import onnx
-
     if tensor.data_type == STRING:
         return 0
-    bits = BITS.get(kind(tensor)) or 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize  # fmt: skip
-    return (count(tensor) * bits + 7) // 8
+    return (count(tensor) * _bits(tensor.data_type) + 7) // 8
 
 
 def trouble(tensor: Any) -> str:
@@ -111,9 +122,10 @@ def trouble(tensor: Any) -> str:
     if beside(tensor):
         texts = f"{name} is of texts, and they lie in another file"
         return texts if tensor.data_type == STRING else ""
-    if tensor.HasField("raw_data") and any(len(getattr(tensor, field)) for field in TYPED):
+    used = [field.name for field, _ in tensor.ListFields() if field.name in TYPED]
+    if tensor.HasField("raw_data") and used:
         return f"{name} is given twice, as bytes and as values"
-    if elsewhere := [f for f in TYPED if f != _field(tensor) and len(getattr(tensor, f))]:
+    if elsewhere := [field for field in used if field != _field(tensor.data_type)]:
         return f"{name} is of {kind(tensor)}, and holds values as {elsewhere[0]}"
     wanted, held = _wanted(tensor), _held(tensor)
     if wanted == held:
@@ -121,11 +133,12 @@ def trouble(tensor: Any) -> str:
     return f"{name} is {list(tensor.dims)} of {kind(tensor)}: {wanted}, but it holds {held}"
 
 
-def _field(tensor: Any) -> str:
-    """Where values of its type stand that are not given as bytes."""
+@functools.cache
+def _field(data_type: int) -> str:
+    """Where values of a type stand that are not given as bytes."""
     import onnx
 
-    return str(onnx.helper.tensor_dtype_to_field(tensor.data_type))
+    return str(onnx.helper.tensor_dtype_to_field(data_type))
 
 
 def _held(tensor: Any) -> str:

@@ -113,7 +113,7 @@ def rich(nodes: int) -> bytes:
 
 @pytest.mark.alone
 def test_a_hundred_thousand_nodes_are_counted_soon_and_accepted() -> None:
-    """1.7 million messages: under two seconds, and fewer than may be."""
+    """1.8 million messages: under two seconds, and fewer than may be."""
     content = rich(100_000)
     begin = time.process_time()
     found = flood.weight(content)

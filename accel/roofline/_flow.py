@@ -133,13 +133,16 @@ def _stored(flow: Flow, name: str) -> str:
 
 def dissolves(flow: Flow, node: Any) -> bool:
     """Is a DequantizeLinear read by nothing but products of the type below it?"""
-    return all(_into_product(flow, name, reader) for name in node.output for reader in flow.readers.get(name, ()))  # fmt: skip
-
-
-def _into_product(flow: Flow, name: str, reader: Any) -> bool:
-    if _constant.kind(reader) in SEEN_THROUGH:
-        return dissolves(flow, reader)
-    return _stored(flow, name) == computes_in(flow, reader)
+    left, seen = list(node.output), set(node.output)
+    while left:  # without recursion: graphs are deep
+        name = left.pop()
+        for reader in flow.readers.get(name, ()):
+            if _constant.kind(reader) in SEEN_THROUGH:
+                left += [n for n in reader.output if n not in seen]
+                seen.update(reader.output)
+            elif _stored(flow, name) != computes_in(flow, reader):
+                return False
+    return True
 
 
 def _is_float(dtype: str) -> bool:

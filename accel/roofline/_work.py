@@ -80,7 +80,7 @@ def _computed(flow: Flow, node: Any) -> tuple[str, int]:
         return dtype, 0
     if (node.domain, node.op_type) in flow.sized.functions:
         return _body(flow, node)
-    if node.op_type == "If":
+    if _site.operator(node) == "If":
         return _cheaper(flow, node)
     if any(True for _ in _constant.subgraphs(node)):
         raise Unknown("how often its body runs is not in the graph")

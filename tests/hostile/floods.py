@@ -12,7 +12,7 @@ from tests.legality.building import F
 FEW, MANY = 4_000_000, 20_000_000  # empty messages, of two bytes each
 MODEL_GRAPH, MODEL_FUNCTION = b"\x3a", b"\xca\x01"  # tags
 GROUP = b"\xf3\x01\xf4\x01"  # begins and ends: nothing that ONNX has
-WEIGHTS, BRANCHES = 100_000, 10_000
+WEIGHTS, BRANCHES = 30_000, 5_000
 
 
 def sized(content: bytes) -> bytes:
