@@ -213,7 +213,7 @@ class Measurement:
     groups: tuple[str, ...]  # per request
     weights: tuple[float, ...]  # per request
     load_s: float
-    cold_s: float  # the first call after load
+    cold_s: float  # the first call after load, with all that an engine does on first need
     peak_memory_bytes: int  # of the worker process, engine and runtime included; a GPU's apart
     warmup_calls: int
     retaken_blocks: int

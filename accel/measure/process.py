@@ -64,12 +64,12 @@ def _load(state: _State, plan: Any, requests: str) -> Any:
     start = time.perf_counter()
     state.session = engine.load(manifest.load(Plan, plan))
     loaded = time.perf_counter()
+    for feed in feeds[:1]:
+        state.session(feed)  # before any bind: some engines run the model while they bind
+    called = time.perf_counter()
     state.calls = [state.session.bind(feed) for feed in feeds]
     state.out = np.zeros(CAPACITY, np.int64)
-    first = time.perf_counter()
-    if state.calls:
-        state.calls[0]()
-    return [loaded - start, time.perf_counter() - first]
+    return [loaded - start, called - loaded]
 
 
 def _pin(threads: int) -> None:
