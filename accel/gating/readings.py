@@ -111,6 +111,12 @@ def _weights(requests: Sequence[Request], group: str) -> NDArray[Any]:
     return np.asarray([r.weight if group in ("", r.group) else 0.0 for r in requests])
 
 
+def _shares(requests: Sequence[Request], group: str) -> NDArray[Any]:
+    """[requests]; weights within one group: they sum to 1, or to 0 where it has no traffic."""
+    own = _weights(requests, group)
+    return own / own.sum() if own.any() else own
+
+
 def _paired(arm: NDArray[Any], base: NDArray[Any], requests: Sequence[Request]) -> dict[str, float]:
     """p50: the median over rounds of the ratio within the round, weighted and of each group."""
     import numpy as np
@@ -139,7 +145,7 @@ def _values(taken: Taken, rounds: NDArray[Any], requests: Sequence[Request]) -> 
     names = list(dict.fromkeys(r.group for r in requests))
     tails = {n: _tail(ns, request, requests, n) for n in names}
     for n in names:
-        own = _weights(requests, n)
+        own = _shares(requests, n)
         found |= {f"p50/{n}": float(np.median(rounds @ own)), f"throughput/{n}": float(means @ own)}
     found |= {f"p99/{n}": tail for n, tail in tails.items() if tail is not None}
     carried = [(t, _weights(requests, n).sum()) for n, t in tails.items() if t is not None]

@@ -60,11 +60,14 @@ def test_a_slowdown_of_known_size_is_its_logarithm_in_every_timed_statistic() ->
 
 
 def test_values_are_weighted_over_requests() -> None:
-    """The p50 is the sum of weight x median, in seconds; a group's has its own weights alone."""
+    """The p50 is the sum of weight x median, in seconds; a group's is that of its own traffic."""
     seen = readings.told({BASELINE: taken()}, REQUESTS)
     values = seen["values"][BASELINE]
     assert values["p50"] == pytest.approx((0.5 * 1000 + 0.3 * 2000 + 0.2 * 10_000) * 1e-9)
-    assert values["p50/long"] == pytest.approx(0.2 * 10_000 * 1e-9)
+    for group, ns in (("long", 10_000), ("short", (0.5 * 1000 + 0.3 * 2000) / 0.8)):
+        assert values[f"p50/{group}"] == pytest.approx(ns * 1e-9)
+        assert values[f"throughput/{group}"] == pytest.approx(ns * 1e-9)
+    assert values["p99/long"] == pytest.approx(values["p50/long"])
     assert seen["rounds_s"][BASELINE] == pytest.approx([values["p50"]] * 4)
     assert seen["calls"][BASELINE] == 4 * 2 * 120
 
