@@ -46,7 +46,9 @@ class Rules:
     rounds: int = 10  # or up to eight times as many, where the noise seen asks for it
     block_s: float = 0.03
     warmup_calls: int = 10  # passes over all requests in each epoch, the same for every arm
-    timed_s: float = 1.0  # of an arm and an epoch: slow passes get fewer rounds and warm-up passes
+    # of an arm and an epoch: slow passes get fewer rounds and warm-up passes, and a group whose p99
+    # gates gets the calls that it needs where the baseline makes them in that time
+    timed_s: float = 1.0
     shadow_every: int = 3  # the baseline again, as an arm, in every n-th epoch; 0: never
     alpha_fail: float = (
         0.01  # of any false FAIL among all gating cells, times and accuracy together

@@ -13,7 +13,7 @@ import math
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,11 +62,13 @@ def epoch(
     rules: Rules,
     folder: Path,
     lag: Mapping[str, float] | None = None,
+    tails: Collection[str] = (),
 ) -> Epoch:
     """Time `arms` (arm -> subject, BASELINE among them) once, in fresh processes.
 
     Every call is kept in folder/"epoch-<number>.npz". `lag`: arm -> the share by which each of its
-    calls is stretched with a spin; it validates the gate, and is never part of one.
+    calls is stretched with a spin; it validates the gate, and is never part of one. `tails`: groups
+    of which every arm makes the calls of a p99, however long its blocks then are.
     Raises NoBaseline when the baseline, its shadow or the reference breaks, CandidateBroken when
     another arm does."""
     began = time.monotonic()
@@ -85,7 +87,8 @@ def epoch(
                 pass_s = _load(live, feeds, lag or {})
                 effort = effort or _effort(rules, pass_s)
                 _warm(live, effort.warmup_passes)
-                _rounds(live, readings.groups(requests), effort.rounds, rules.block_s, coin)
+                blocks = _blocks(requests, effort.rounds, tails)
+                _rounds(live, blocks, effort.rounds, rules.block_s, coin)
                 _peaks(live)
     name = f"epoch-{number:05d}.npz"
     return Epoch(
@@ -147,9 +150,17 @@ def _warm(live: Sequence[_Live], passes: int) -> None:
             one.worker.stop()
 
 
+def _blocks(
+    requests: Sequence[Request], rounds: int, tails: Collection[str]
+) -> list[tuple[tuple[int, ...], int]]:
+    """Indexes of the requests of each group, and the calls that its blocks have at least."""
+    groups, least = readings.groups(requests), math.ceil(readings.P99_CALLS / rounds)
+    return [(own, least if requests[own[0]].group in tails else 1) for own in groups]
+
+
 def _rounds(
     live: Sequence[_Live],
-    groups: Sequence[tuple[int, ...]],
+    blocks: Sequence[tuple[tuple[int, ...], int]],
     rounds: int,
     block_s: float,
     coin: random.Random,
@@ -158,9 +169,9 @@ def _rounds(
         for one in coin.sample(list(live), len(live)):
             with _blamed(one.name):
                 one.worker.resume()
-                for first, indexes in enumerate(groups):
+                for first, (indexes, least) in enumerate(blocks):
                     before = load.now()
-                    block = one.worker.block(indexes, block_s, awake=first > 0)
+                    block = one.worker.block(indexes, block_s, awake=first > 0, least=least)
                     one.taken.add(
                         number, block, load.foreign_cores(before, load.now(), block.own_s)
                     )

@@ -6,6 +6,7 @@ import math
 
 from accel.evidence import REFERENCE, Budget, Cell, Epoch
 from accel.gating.readings import P99_CALLS
+from accel.gating.rounds import tail_s
 
 BYTES = ("peak_memory", "size")
 SPEED = ("slower", "faster", "fast")
@@ -63,13 +64,29 @@ def missing(budget: Budget, epochs: tuple[Epoch, ...], arm: str) -> str:
     if budget.arm == REFERENCE and not any(REFERENCE in e.logs for e in epochs):
         return "not measured: no epoch ran the last release beside the candidate"
     if budget.metric == "p99":
-        most = max((n for e in epochs for n in e.calls.values()), default=0)
         return (
             f"no epoch carries a p99: it needs {P99_CALLS} calls of a request group, an arm and an "
-            f"epoch, and an arm had {most} of all groups at most; more rounds, a longer timed_s or block_s give them"
+            f"epoch, and {_fewest(epochs)}; more rounds, a longer timed_s or block_s give them"
+            f"{_pace(budget.group, epochs)}"
         )
     known = sorted({k for e in epochs for k in e.logs.get(arm, {})})
     return f"no epoch has it; what was measured: {', '.join(known) or 'nothing'}"
+
+
+def _fewest(epochs: tuple[Epoch, ...]) -> str:
+    """The arm for whose sake no arm is told a p99 of."""
+    arms = sorted({arm for e in epochs for arm in e.calls})
+    most = {arm: max(e.calls.get(arm, 0) for e in epochs) for arm in arms}
+    if not most:
+        return "no arm is known to have made any"
+    arm = min(arms, key=most.__getitem__)
+    return f"the {arm} had {most[arm]} of all groups at most"
+
+
+def _pace(group: str, epochs: tuple[Epoch, ...]) -> str:
+    """What those calls take, of the group or of the slowest."""
+    found = {g: s for g, s in tail_s(epochs).items() if group in ("", g)}
+    return f" ({P99_CALLS} took the baseline {max(found.values()):.3g} s)" if found else ""
 
 
 def _measured(cell: Cell) -> str:

@@ -39,14 +39,14 @@ class _State:
 
 
 def timed(
-    calls: Sequence[Callable[[], Any]], seconds: float, out: NDArray[np.int64]
+    calls: Sequence[Callable[[], Any]], seconds: float, out: NDArray[np.int64], least: int = 1
 ) -> NDArray[np.int64]:
-    """Durations (ns) of whole passes over `calls`, at least one and `seconds`; fills `out`.
+    """Durations (ns) of whole passes over `calls`, of `seconds` and `least` calls or more; fills `out`.
 
     Outputs are dropped inside the timed window, as a server drops them; storing is outside it."""
     clock, count, room = time.perf_counter_ns, 0, len(out) - len(calls)
     end = clock() + int(seconds * 1e9)
-    while count == 0 or (clock() < end and count <= room):
+    while count == 0 or ((clock() < end or count < least) and count <= room):
         for one in calls:
             start = clock()
             one()
@@ -119,15 +119,17 @@ def _warm(state: _State, count: int) -> float:
     return last_s
 
 
-def _block(state: _State, indexes: Sequence[int], seconds: float, awake: bool) -> Any:
+def _block(
+    state: _State, indexes: Sequence[int], seconds: float, awake: bool, least: int = 1
+) -> Any:
     calls = [state.calls[i] for i in indexes]
     used = time.process_time()
     start, dropped = time.perf_counter_ns(), 0
-    least, wake_ns = (1, 0) if awake else (WAKE_CALLS, WAKE_NS)
-    while dropped < least or time.perf_counter_ns() - start < wake_ns:
+    wake_calls, wake_ns = (1, 0) if awake else (WAKE_CALLS, WAKE_NS)
+    while dropped < wake_calls or time.perf_counter_ns() - start < wake_ns:
         calls[dropped % len(calls)]()
         dropped += 1
-    durations = timed(calls, seconds, state.out)
+    durations = timed(calls, seconds, state.out, least)
     return {"durations_ns": durations.tolist(), "own_s": time.process_time() - used}
 
 

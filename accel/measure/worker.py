@@ -82,11 +82,14 @@ class Worker:
         load_s, cold_s = self.ask("load", plan=plan, requests=requests.absolute())
         return load_s, cold_s
 
-    def block(self, indexes: Sequence[int], seconds: float, awake: bool = False) -> Block:
-        """Cycle through these requests, for one whole pass and `seconds` at least.
+    def block(
+        self, indexes: Sequence[int], seconds: float, awake: bool = False, least: int = 1
+    ) -> Block:
+        """Cycle through these requests in whole passes, for `seconds` and `least` calls at least.
 
         `awake`: the process ran just now, so that one dropped call is enough."""
-        found = self.ask("block", indexes=list(indexes), seconds=seconds, awake=awake)
+        words: dict[str, Any] = {"seconds": seconds, "awake": awake, "least": least}
+        found = self.ask("block", indexes=list(indexes), **words)
         return Block(tuple(indexes), found["durations_ns"], found["own_s"])
 
     def cut_short(self) -> None:

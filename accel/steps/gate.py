@@ -234,9 +234,11 @@ def _epochs(
         number = len(epochs)
         arms = _arms(draft, number)
         paced = dataclasses.replace(rules, rounds=rounds.planned(epochs, budgets, rules))
+        tails = rounds.tails(epochs, budgets, rules)
         try:
             with store.disk(folder):
-                found = sampler.epoch(number, arms, draft.baseline.requests, paced, folder)
+                requests = draft.baseline.requests
+                found = sampler.epoch(number, arms, requests, paced, folder, tails=tails)
         except (CandidateBroken, NoBaseline) as error:
             return epochs, _crashed(folder, number, error)
         chain.append(folder, found)

@@ -237,7 +237,23 @@ def test_a_metric_that_no_epoch_carries_cannot_be_told() -> None:
     assert (found.outcome, found.done) == ("cannot tell", True)
     assert found.cells[0].outcome == "pass"
     assert "needs 300 calls" in found.cells[1].reason
-    assert "an arm had 120" in found.cells[1].reason
+    assert "the baseline had 120" in found.cells[1].reason
+
+
+def test_the_arm_that_keeps_a_p99_from_all_is_named() -> None:
+    """With what the calls would take, by which the rules can be set."""
+    seen = [
+        replace(
+            e,
+            calls={BASELINE: 320, CANDIDATE: 290},
+            values={BASELINE: {"p50": BASE_S, "throughput/a": 0.1, "throughput/b": 0.5}},
+        )
+        for e in epochs(20)
+    ]
+    whole, group = judge(seen, [Budget("p99", 0.1), Budget("p99", 0.1, group="a")], RULES).cells
+    assert "the candidate had 290 of all groups at most" in whole.reason
+    assert "(300 took the baseline 150 s)" in whole.reason
+    assert "(300 took the baseline 30 s)" in group.reason
 
 
 def test_a_group_that_does_not_exist_names_those_that_do() -> None:

@@ -35,7 +35,7 @@ def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of the epochs that were asked for; a fake sampler that times nothing."""
     asked: list[int] = []
 
-    def fake(number: int, arms: Any, *_: Any) -> Epoch:
+    def fake(number: int, arms: Any, *_: Any, **__: Any) -> Epoch:
         asked.append(number)
         logs = {arm: {"p50": 0.001} for arm in arms if arm != "baseline"}
         return Epoch(number, logs, {arm: {"p50": 1e-3} for arm in arms})
@@ -97,10 +97,10 @@ def test_a_crash_keeps_what_was_measured_and_is_not_forgotten(
     """The epochs before it stay evidence; a later run that passes tells of it."""
     real = sampler.epoch
 
-    def crash(number: int, *rest: Any) -> Epoch:
+    def crash(number: int, *rest: Any, **words: Any) -> Epoch:
         if number == 2:
             raise error
-        return real(number, *rest)
+        return real(number, *rest, **words)
 
     monkeypatch.setattr(sampler, "epoch", crash)
     found = gate()
@@ -119,7 +119,7 @@ def test_a_full_disk_in_an_epoch_is_the_machines(
 ) -> None:
     """Nobody is blamed for it, and no foreign exception comes out."""
 
-    def full(*_: Any) -> Epoch:
+    def full(*_: Any, **__: Any) -> Epoch:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(sampler, "epoch", full)

@@ -7,10 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from accel import arrays, catalog, manifest, testing
 from accel.measure import process
+from accel.measure.process import timed
 
 LOAD_S, FIRST_S, CALL_S = 2.0, 8.0, 0.5  # exact in floats
 
@@ -65,3 +67,13 @@ def test_without_a_request_nothing_is_called(
     answer, state = loaded(monkeypatch, tmp_path, ())
     assert answer == [LOAD_S, 0.0]
     assert state.calls == []
+
+
+def test_a_block_makes_the_calls_that_it_is_to_make_at_least() -> None:
+    """However short its time, in whole passes; and never past its room."""
+    ran: list[int] = []
+    calls = [lambda i=i: ran.append(i) for i in range(3)]
+    assert len(timed(calls, 0.0, np.zeros(90, np.int64), 30)) == 30
+    assert len(timed(calls, 0.0, np.zeros(90, np.int64), 31)) == 33
+    assert len(timed(calls, 0.0, np.zeros(31, np.int64), 60)) == 30
+    assert ran == [0, 1, 2] * 31
