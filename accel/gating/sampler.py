@@ -21,14 +21,14 @@ from pathlib import Path
 from accel import arrays
 from accel.errors import AccelError, CandidateBroken, NoBaseline, concerns_all
 from accel.evidence import BASELINE, REFERENCE, SHADOW, Epoch, Rules, Subject
-from accel.gating import copies, readings
+from accel.gating import copies, devices, readings
 from accel.gating.readings import Taken
 from accel.measure import load
 from accel.measure.worker import Worker
 from accel.values import Plan, Request
 
 HARNESS = (
-    "gating/sampler.py", "gating/readings.py", "gating/copies.py",
+    "gating/sampler.py", "gating/readings.py", "gating/copies.py", "gating/devices.py",
     "measure/worker.py", "measure/process.py", "measure/child.py", "measure/load.py",
     "measure/limits.py", "arrays.py",
 )  # fmt: skip
@@ -76,6 +76,7 @@ def epoch(
     order = coin.sample(list(arms), len(arms))
     taken = {arm: Taken() for arm in arms}
     together = copies.fit_together(arms.values())
+    together = together and devices.fit(arms.values(), folder / "device.log")
     teams = [order] if together else [[arm] for arm in order]
     effort = None
     copies.sweep(folder)
@@ -126,7 +127,7 @@ def _load(live: Sequence[_Live], feeds: Path, lag: Mapping[str, float]) -> float
     """Load and make the first passes; seconds of a pass, of the slowest arm."""
     slowest_s = 0.0
     for one in live:
-        with _blamed(one.name):
+        with _blamed(one.name, live):
             one.taken.load_s, one.taken.cold_s = one.worker.load(one.plan, feeds)
             if lag.get(one.name):
                 one.worker.ask("lag", share=lag[one.name])
@@ -144,7 +145,7 @@ def _effort(rules: Rules, pass_s: float) -> _Effort:
 
 def _warm(live: Sequence[_Live], passes: int) -> None:
     for one in live if passes else ():
-        with _blamed(one.name):
+        with _blamed(one.name, live):
             one.worker.resume()
             one.worker.ask("warm", count=passes)
             one.worker.stop()
@@ -167,7 +168,7 @@ def _rounds(
 ) -> None:
     for number in range(rounds):
         for one in coin.sample(list(live), len(live)):
-            with _blamed(one.name):
+            with _blamed(one.name, live):
                 one.worker.resume()
                 for first, (indexes, least) in enumerate(blocks):
                     before = load.now()
@@ -186,16 +187,18 @@ def _peaks(live: Sequence[_Live]) -> None:
 
 
 @contextmanager
-def _blamed(arm: str) -> Iterator[None]:
-    """Whose fault is it? A full disk is the machine's and passes through."""
+def _blamed(arm: str, live: Sequence[_Live] = ()) -> Iterator[None]:
+    """Whose fault is it? A full disk is the machine's and passes through. `live`: all that were
+    started, some of which may fill a device together."""
     try:
         yield
     except AccelError as error:
         if concerns_all(error):
             raise
+        said = devices.named(str(error), [one.plan for one in live])
         if arm in THEIRS:
-            raise NoBaseline(f"The {arm} does not run here: {error}") from None
-        raise CandidateBroken(str(error)) from None
+            raise NoBaseline(f"The {arm} does not run here: {said}") from None
+        raise CandidateBroken(said) from None
 
 
 def harness() -> str:

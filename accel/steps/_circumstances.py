@@ -15,7 +15,7 @@ from accel import arrays
 from accel.errors import UsageError
 from accel.evidence import Budget, Report, Rules, Subject
 from accel.gating import budgets as limits
-from accel.gating import chain, sampler
+from accel.gating import chain, devices, sampler
 from accel.gating.verdicts import Judged
 from accel.measure import machine
 from accel.version import VERSION
@@ -90,6 +90,8 @@ def notes(ours: Subject, base: Subject) -> tuple[str, ...]:
     told = []
     if ours.artefact == base.artefact:
         told.append("candidate and baseline are the same artefact: this is an A/A run")
+    if any(devices.on_device(side.plan) for side in (ours, base)):
+        told.append(devices.NOTE)
     same = [arrays.digest([r.inputs for r in side.requests]) for side in (ours, base)]
     if ours.requests and same[0] != same[1]:
         told.append("the two were packed with different requests: the baseline's are used")
