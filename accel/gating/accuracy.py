@@ -29,6 +29,7 @@ from accel.values import Feed, Plan, Port
 Say = Callable[[str], None]
 WATCHED = Budget("flips", 1.0, "%", "watch")  # where no budget is set: told, decides nothing
 NO_DATA = "the inputs are random numbers, not data; add --data FILE.npz or --workload FILE.py"
+LABELS = "add samples, row and metric to the workload"
 ADD = "add --workload FILE.py with samples, row and metric"
 
 
@@ -84,7 +85,8 @@ def _cells(
     except CandidateBroken as error:
         raise NoBaseline(f"The baseline does not run: {error}") from None
     got = _answers(candidate, asks, out, say)
-    seen = closeness.compare(want, got)
+    declared = asked.shapes(baseline.plan.model, asks.feeds, want)
+    seen = closeness.compare(want, got, declared)
     if not seen.outputs and seen.reasons:
         why = shown(seen.reasons[0], keep="")
         raise UsageError(f"{candidate.name} and {baseline.name} cannot be compared: {why}")
@@ -99,7 +101,7 @@ def _cells(
     judged = [
         _judged(b, candidate, baseline, asks, units, out, alphas) for b in wanted or (WATCHED,)
     ]
-    return (*judged[:-1], _with(judged[-1], apart(seen.outputs)))
+    return (*judged[:-1], _with(judged[-1], closeness.told(seen.outputs)))
 
 
 def beforehand(asks: Asked, budgets: Sequence[Budget]) -> list[str]:
@@ -128,19 +130,6 @@ def rows_file(candidate: Subject, baseline: Subject, out: Path) -> Path:
     """Where the rows of this pair are kept, "baseline" and "candidate" in one .npz."""
     pair = store.digest_json([baseline.digest, candidate.digest])
     return out / "rows" / f"{pair[:20]}.npz"
-
-
-def apart(seen: Sequence[closeness.OutputCheck]) -> str:
-    """How far the outputs are from the baseline's, the worst one by its signal to noise."""
-    if not seen:
-        return ""
-    worst = min(seen, key=lambda o: o.sqnr_db)
-    if all(o.max_abs == 0 for o in seen):
-        return "the outputs are the same, bit for bit"
-    return (
-        f"output {worst.name}: SQNR {worst.sqnr_db:.1f} dB, largest error {worst.max_abs:.3g}, "
-        f"cosine {worst.cosine_min:.6f}"
-    )
 
 
 def _judged(
@@ -205,11 +194,17 @@ def _rows(
     )
 
 
-def _fidelity(want: list[tuple[Feed, ...]], got: list[tuple[Feed, ...]]) -> Rows:
-    """Closeness to the baseline, which is 1 for the baseline itself."""
+def _fidelity(want: list[tuple[Feed, ...]], got: list[tuple[Feed, ...]]) -> Rows | str:
+    """Closeness to the baseline, which is 1 for the baseline itself; or why it has none."""
     import numpy as np
 
-    name, rows = closeness.fidelity(*([call for unit in u for call in unit] for u in (want, got)))
+    calls = [[call for unit in u for call in unit] for u in (want, got)]
+    first = closeness.logits(calls[0])
+    if lost := [n for n in closeness.unpaired(*calls) if first in (None, n)]:
+        return f'output "{lost[0]}" differs in shape, so that closeness is none; {LABELS}'
+    if not any(array.size for call in calls[0] for array in call.values()):
+        return f"{closeness.NO_VALUES}; {LABELS}"
+    name, rows = closeness.fidelity(*calls)
     told = name.replace("the reference", "the baseline")
     origin = "requests: there are no labels, so that a change counts as a loss"
     return Rows(np.ones(len(rows)), np.array(rows), closeness.fidelity_metric, told, origin=origin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ from accel import arrays, golden
 from accel import workload as workloads
 from accel.errors import UsageError
 from accel.evidence import Subject
-from accel.values import Feed, Request, Split, Workload
+from accel.measure.closeness import Shape
+from accel.values import Feed, Model, Request, Split, Workload
 
 DRAWN = "random"  # the group of what `accel.workload` draws for a graph without data
 
@@ -66,6 +68,27 @@ def paired(feeds: Asked, outputs: list[Feed]) -> list[tuple[Feed, ...]]:
     """The outputs of each unit's calls."""
     answers = iter(outputs)
     return [tuple(next(answers) for _ in unit) for unit in feeds.units]
+
+
+def shapes(model: Model, feeds: Sequence[Feed], outputs: Sequence[Feed]) -> dict[str, Shape]:
+    """The outputs' declared shapes, in which an axis that was as large as an input's of the same
+    symbol in every feed is a number: a batch has its size from there, boxes have not."""
+    sizes = [
+        {
+            symbol: size
+            for port in model.inputs
+            for symbol, size in zip(port.shape, feed[port.name].shape, strict=False)
+            if isinstance(symbol, str) and symbol != "?"
+        }
+        for feed in feeds
+    ]
+
+    def axis(name: str, i: int, size: int | str) -> int | str:
+        rows = zip(sizes, outputs, strict=True)
+        given = all(found[name].shape[i : i + 1] == (known.get(size),) for known, found in rows)
+        return 0 if given else size
+
+    return {p.name: tuple(axis(p.name, i, d) for i, d in enumerate(p.shape)) for p in model.outputs}
 
 
 def _samples(workload: Workload | None) -> tuple[Split, list[Any], str]:

@@ -31,9 +31,12 @@ def changed(want: Sequence[Sequence[Feed]], got: Sequence[Sequence[Feed]]) -> An
     any of them is."""
     import numpy as np
 
-    name = closeness.logits([call for sample in want for call in sample])
+    calls = [[call for sample in side for call in sample] for side in (want, got)]
+    name = closeness.logits(calls[0])
     if name is None:
         return f"{NO_CLASSES}; there are: {', '.join(want[0][0])}"
+    if name in closeness.unpaired(*calls):
+        return f'output "{name}" differs in shape, so that its items have no counterpart'
     found = [_items(name, w, g) for w, g in zip(want, got, strict=True)]
     if not sum(map(len, found)):
         return f"output {name} has no item in any sample: there is nothing to count"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ COSINE, AGREEMENT = "cosine similarity to the reference", "top-1 agreement with 
 LOGITS = ("logit", "prob", "score", "class")  # an embedding is [N, D] too, but has no top-1
 GROSS_SQNR_DB = 0.0  # the error is as large as the signal
 GROSS_COSINE = 0.5  # the outputs point more than 60 degrees away
+NO_VALUES = "the outputs hold no values to compare"
+Shape = tuple[int | str, ...]  # of a declared one, what is no number is open
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class OutputCheck:
     cosine_min: float  # over feeds
     sqnr_db: float  # 10 log10(sum of squares of reference / of error); inf: identical
     non_finite: int  # NaN or Inf where the reference is finite
+    paired: bool = True  # False: the shape differs in a feed, so that only NaN and Inf are counted
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,16 @@ class CheckResult:
     reasons: tuple[str, ...] = ()
 
 
-def compare(reference: Sequence[Feed], actual: Sequence[Feed]) -> CheckResult:
+def compare(
+    reference: Sequence[Feed], actual: Sequence[Feed], declared: Mapping[str, Shape] | None = None
+) -> CheckResult:
     """The same on outputs already at hand, one mapping per feed.
 
-    Raises NoBaseline like `comparable`."""
-    comparable(reference)
-    reasons = _shape_reasons(reference, actual)
+    `declared`: the shapes of outputs in the graph; where an axis is open there, it may differ, as
+    that of a detector's boxes does. Raises NoBaseline where the reference holds NaN or Inf alone."""
+    if _any_value(reference):
+        comparable(reference)
+    reasons = _shape_reasons(reference, actual, declared or {})
     if reasons:
         return CheckResult((), True, reasons)
     names = list(reference[0]) if reference else []
@@ -58,14 +65,20 @@ def comparable(reference: Sequence[Feed]) -> None:
 
     values = [array for feed in reference for array in feed.values()]
     if values and not any(np.isfinite(np.asarray(v, np.float64)).any() for v in values):
-        seen = "only NaN or Inf" if any(v.size for v in values) else "no values"
+        seen = "only NaN or Inf" if _any_value(reference) else "no values"
         raise NoBaseline(
             f"The reference's outputs hold {seen}, so nothing can be compared with them. Look for "
             f"NaN among the model's weights, and for empty or huge values among its inputs."
         )
 
 
-def _shape_reasons(reference: Sequence[Feed], actual: Sequence[Feed]) -> tuple[str, ...]:
+def _any_value(feeds: Sequence[Feed]) -> bool:
+    return any(array.size for feed in feeds for array in feed.values())
+
+
+def _shape_reasons(
+    reference: Sequence[Feed], actual: Sequence[Feed], declared: Mapping[str, Shape]
+) -> tuple[str, ...]:
     if len(reference) != len(actual):
         return (f"{len(actual)} outputs for {len(reference)} feeds",)
     for i, (want, got) in enumerate(zip(reference, actual, strict=True)):
@@ -73,19 +86,30 @@ def _shape_reasons(reference: Sequence[Feed], actual: Sequence[Feed]) -> tuple[s
         if missing:
             return (f"feed {i}: no output {', '.join(missing)}; there are {', '.join(got)}",)
         for name in want:
-            if want[name].shape != got[name].shape:
+            if not _may_be(got[name].shape, want[name].shape, declared.get(name)):
                 return (f"feed {i}: {name} is {got[name].shape}, expected {want[name].shape}",)
     return ()
+
+
+def _may_be(shape: Shape, wanted: Shape, declared: Shape | None) -> bool:
+    """Is it the wanted one, but for axes that the graph leaves open? Declared of another rank, it
+    leaves open all of them."""
+    if shape == wanted or declared is None or len(shape) != len(wanted):
+        return shape == wanted
+    known = declared if len(declared) == len(wanted) else ("?",) * len(wanted)
+    rows = zip(shape, wanted, known, strict=True)
+    return all(a == b or not isinstance(size, int) for a, b, size in rows)
 
 
 def _one(name: str, reference: list[Any], actual: list[Any]) -> OutputCheck:
     import numpy as np
 
-    want = [np.asarray(x, np.float64).ravel() for x in reference]
-    got = [np.asarray(x, np.float64).ravel() for x in actual]
-    usable = [np.isfinite(x) for x in want]
-    bad = sum(int((~np.isfinite(y[k])).sum()) for y, k in zip(got, usable, strict=True))
-    keep = [k & np.isfinite(y) for y, k in zip(got, usable, strict=True)]
+    want = [np.asarray(x, np.float64) for x in reference]
+    got = [np.asarray(x, np.float64) for x in actual]
+    bad = sum(map(_non_finite, want, got))
+    if any(x.shape != y.shape for x, y in zip(want, got, strict=True)):
+        return OutputCheck(name, math.nan, math.nan, math.nan, bad, paired=False)
+    keep = [np.isfinite(x) & np.isfinite(y) for x, y in zip(want, got, strict=True)]
     pairs = [(x[k], y[k]) for x, y, k in zip(want, got, keep, strict=True) if k.any()]
     errors = [y - x for x, y in pairs]
     return OutputCheck(
@@ -95,6 +119,14 @@ def _one(name: str, reference: list[Any], actual: list[Any]) -> OutputCheck:
         sqnr_db=_decibel(sum(float(x @ x) for x, _ in pairs), sum(float(e @ e) for e in errors)),
         non_finite=bad,
     )
+
+
+def _non_finite(want: Any, got: Any) -> int:
+    """NaN or Inf where the reference is finite; of another shape, where all of it is."""
+    import numpy as np
+
+    fine = np.isfinite(want)
+    return int((~np.isfinite(got) & (fine if want.shape == got.shape else fine.all())).sum())
 
 
 def cosine(x: Any, y: Any) -> float:
@@ -123,6 +155,22 @@ def _reasons(one: OutputCheck) -> list[str]:
     return []
 
 
+def told(seen: Sequence[OutputCheck]) -> str:
+    """How far the outputs are from the baseline's, the worst one by its signal to noise; those
+    whose shape differs are named, and an output without values tells nothing."""
+    lines = [f'output "{o.name}" differs in shape' for o in seen if not o.paired]
+    known = [o for o in seen if not math.isnan(o.max_abs)]
+    if known and all(o.max_abs == 0 for o in seen):
+        return "the outputs are the same, bit for bit"
+    if known:
+        worst = min(known, key=lambda o: o.sqnr_db)
+        lines.append(
+            f"output {worst.name}: SQNR {worst.sqnr_db:.1f} dB, largest error {worst.max_abs:.3g}, "
+            f"cosine {worst.cosine_min:.6f}"
+        )
+    return "; ".join(lines) or (NO_VALUES if seen else "")
+
+
 def fidelity(want: Sequence[Feed], got: Sequence[Feed]) -> tuple[str, list[float]]:
     """What stands in for accuracy where there are no labels: its name, and rows in 0..1.
 
@@ -136,7 +184,14 @@ def fidelity(want: Sequence[Feed], got: Sequence[Feed]) -> tuple[str, list[float
 
 def logits(feeds: Sequence[Feed]) -> str | None:
     """The first output that is [N, classes] of floats and named like logits, or None."""
-    return next((n for n, x in feeds[0].items() if are_logits(n, x)), None)
+    named = (n for n, x in feeds[0].items() if are_logits(n, x))
+    return next((n for n in named if all(feed[n].shape[-1] for feed in feeds)), None)
+
+
+def unpaired(want: Sequence[Feed], got: Sequence[Feed]) -> tuple[str, ...]:
+    """The outputs whose shape differs in any feed: of them no answer has its counterpart."""
+    rows = list(zip(want, got, strict=True))
+    return tuple(n for n in want[0] if any(w[n].shape != g[n].shape for w, g in rows))
 
 
 def cosines(want: Sequence[Feed], got: Sequence[Feed]) -> list[float]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from accel import arrays, graph, release, testing
 from accel.errors import UsageError
@@ -75,11 +75,58 @@ def subject(path: Path, noise: float = 0.0, nan: bool = False, output: str = "lo
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     proto.graph.node[-1].output[0] = proto.graph.output[0].name = output
     onnx.save(proto, path)
+    return taken(path)
+
+
+def detector(path: Path, least: float, scale: float = 1.0) -> Subject:
+    """Its boxes are the places where x is above `least`: the data says how many."""
+    nodes = [
+        helper.make_node("Greater", ["x", "least"], ["above"]),
+        helper.make_node("NonZero", ["above"], ["found"]),
+        helper.make_node("Transpose", ["found"], ["places"], perm=[1, 0]),
+        helper.make_node("Cast", ["places"], ["whole"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["whole", "scale"], ["boxes"]),
+    ]
+    taken_in = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 8])
+    given = helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["count", 2])
+    weights = [
+        numpy_helper.from_array(np.array(value, np.float32), name)
+        for name, value in (("least", least), ("scale", scale))
+    ]
+    proto = helper.make_graph(nodes, "detector", [taken_in], [given], weights)
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(proto, opset_imports=opsets, ir_version=8), path)
+    return taken(path)
+
+
+def taken(path: Path) -> Subject:
+    """The graph in a file, timed at two batches."""
     model = graph.describe(path)
     asked = tuple(
         dataclasses.replace(testing.request(model, batch=n), group=f"b{n}") for n in (1, 5)
     )
     return Subject(path.stem, path, model.digest, testing.plan(model), asked, path.stat().st_size)
+
+
+DETECTOR = """
+import numpy as np
+
+def model():
+    return {model!r}
+
+def inputs():
+    return {{"x": np.zeros((1, 8), "float32")}}
+
+def samples(split):
+    x = np.random.default_rng(len(split)).normal(size=(600, 1, 8)).astype("float32")
+    return [({{"x": a}}, int((a > 0.5).sum())) for a in x]
+
+def row(outputs, label):
+    return len(outputs["boxes"]) == label
+
+def metric(rows):
+    return 100 * rows.mean()
+"""
 
 
 @pytest.fixture
@@ -314,3 +361,54 @@ def test_a_request_that_one_refuses_names_it(tmp_path: Path, baseline: Subject) 
     odd = dataclasses.replace(baseline, requests=(wrong,))
     with pytest.raises(UsageError, match=r"^baseline: "):
         judged(odd, odd, None, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("least", "outcome"), [(0.5, "pass"), (0.7, "fail")])
+def test_a_detector_is_judged_by_its_own_metric(tmp_path: Path, least: float, outcome: str) -> None:
+    """How many boxes it finds is its answer, and no error of whoever compares."""
+    base, ours = detector(tmp_path / "base.onnx", 0.5), detector(tmp_path / "ours.onnx", least)
+    source = workload(tmp_path, base, DETECTOR)
+    (drop,) = judged(ours, base, source, tmp_path / "out", (POINTS,))
+    assert drop.outcome == outcome
+    assert ('output "boxes" differs in shape' in drop.reason) == (outcome == "fail")
+
+
+def test_without_labels_boxes_of_another_number_tell_nothing(tmp_path: Path) -> None:
+    """Cells that gate cannot tell; the one that is only watched passes, and says so."""
+    base, ours = detector(tmp_path / "base.onnx", 0.5), detector(tmp_path / "ours.onnx", 1.5)
+    (watched,) = judged(ours, base, None, tmp_path / "out", ())
+    assert (watched.outcome, watched.budget.mode) == ("pass", "watch")
+    assert 'output "boxes" differs in shape' in watched.reason
+    source = workload(tmp_path, base, UNLABELLED)
+    drop, flips = judged(ours, base, source, tmp_path / "out")
+    assert (drop.outcome, flips.outcome) == ("cannot tell", "cannot tell")
+    assert drop.reason.startswith('output "boxes" differs in shape')
+
+
+def test_boxes_of_another_number_may_still_be_none(tmp_path: Path) -> None:
+    """NaN counts, whatever the shape."""
+    base = detector(tmp_path / "base.onnx", 0.5)
+    broken = detector(tmp_path / "broken.onnx", 0.7, scale=float("nan"))
+    assert {c.outcome for c in judged(broken, base, None, tmp_path / "out")} == {"broken"}
+
+
+def test_where_nothing_is_found_nothing_is_compared(tmp_path: Path) -> None:
+    """Which is neither a missing baseline nor an agreement."""
+    base = detector(tmp_path / "base.onnx", 99.0)
+    (watched,) = judged(base, base, None, tmp_path / "out", ())
+    assert (watched.outcome, "no values to compare" in watched.reason) == ("pass", True)
+    drop, _ = judged(base, base, workload(tmp_path, base, UNLABELLED), tmp_path / "out")
+    assert (drop.outcome, "no values to compare" in drop.reason) == ("cannot tell", True)
+
+
+def test_a_batch_that_comes_back_short_is_refused(tmp_path: Path, baseline: Subject) -> None:
+    """Its axis is open, and yet as large as the input's: one answer for five is another model."""
+    path = tmp_path / "short.onnx"
+    subject(path)
+    proto = onnx.load(path)
+    proto.graph.node[-1].output[0] = "every"
+    proto.graph.node.append(helper.make_node("Gather", ["every", "first"], ["logits"], axis=0))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([0]), "first"))
+    onnx.save(proto, path)
+    with pytest.raises(UsageError, match=r"is \(1, 4\), expected \(5, 4\)"):
+        judged(taken(path), baseline, None, tmp_path / "out")

@@ -45,6 +45,14 @@ def test_an_embedding_has_no_first_class() -> None:
     assert "pooled" in found
 
 
+def test_items_without_a_counterpart_are_not_counted() -> None:
+    """A detector's scores: three boxes against two, or no box at all."""
+    two, three = _logits([1, 2], [2, 1]), _logits([1, 2], [2, 1], [1, 2])
+    assert "differs in shape" in flips.changed([(two,)], [(three,)])
+    empty = {"scores": np.ones((1, 0), np.float32)}
+    assert "scores" in flips.changed([(empty,)], [(empty,)])
+
+
 @pytest.mark.parametrize(("count", "n"), [(0, 50), (3, 200), (50, 50)])
 def test_the_limits_are_clopper_and_pearsons(count: int, n: int) -> None:
     """scipy's exact interval at twice the one-sided level."""
