@@ -11,12 +11,13 @@ each of them, and by a later run together with its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from accel.evidence import SCORED, TIMED, Budget, Cell, Epoch, Judgement, Outcome, Rules
 from accel.gating import fitness, timed, wording
 
 # What stands above what, when cells differ: the exit codes 6 > 5 > 1 > 4 > 3 > 0. A FAIL holds
-# however noisy other cells are; one that was timed does not hold on an unfit instrument, see `_whole`.
+# however noisy other cells are; one that was timed does not hold on an unfit instrument: `_doubted`.
 PRECEDENCE: tuple[Outcome, ...] = (
     "broken", "no baseline", "fail", "unfit", "cannot tell", "pass",
 )  # fmt: skip
@@ -35,7 +36,7 @@ def judge(
     epoch, and there are enough epochs for an interval; or the instrument is unfit, or an arm
     broken."""
     fit = fitness.judged(epochs, budgets, rules)
-    cells = _cells(epochs, budgets, rules, fixed)
+    cells = tuple(_doubted(c, fit.fit) for c in _cells(epochs, budgets, rules, fixed))
     gating = [c for c in cells if c.budget.mode == "gate"]
     outcome = _whole(gating, fit.fit)
     stopped = not fit.fit or outcome in ("broken", "no baseline")
@@ -86,16 +87,22 @@ def _cells(
     return asked + tuple(c for c in fixed if c.budget not in budgets)
 
 
+def _doubted(cell: Cell, fit: bool) -> Cell:
+    """A FAIL that was timed does not hold on an unfit instrument."""
+    if fit or cell.outcome != "fail" or cell.budget.metric not in TIMED:
+        return cell
+    reason = f"beyond its budget, on an unfit instrument: {cell.reason}"
+    return replace(cell, outcome="unfit", reason=reason)
+
+
 def _unanswered(budget: Budget) -> Cell:
     return Cell(budget, "cannot tell", "not measured: nothing told its value")
 
 
 def _whole(gating: Sequence[Cell], fit: bool) -> Outcome:
-    """The outcome that stands above the others; nothing gated never passes.
-
-    What was timed on an unfit instrument counts as unfit, whatever it seemed to be."""
-    seen = {c.outcome if fit or c.budget.metric not in TIMED else "unfit" for c in gating}
-    seen = (seen if fit else {*seen, "unfit"}) or {"cannot tell"}
+    """The outcome that stands above the others; nothing gated, or timed on an unfit instrument, ever
+    passes."""
+    seen = {*(c.outcome for c in gating), *(() if fit else ("unfit",))} or {"cannot tell"}
     return next(o for o in PRECEDENCE if o in seen)
 
 

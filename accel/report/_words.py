@@ -21,6 +21,7 @@ WORDS = {  # metric -> what more of it is, what less
     "flips": ("flipped", "flipped"),
 }
 HIDDEN = ("Cc", "Cf", "Zl", "Zp")  # control and format characters: escapes, direction marks
+NO_XML = "\ufffe\uffff"  # what XML 1.0 refuses besides (Char)
 
 
 def clean(text: str, longest: int = LONGEST) -> str:
@@ -29,7 +30,8 @@ def clean(text: str, longest: int = LONGEST) -> str:
     GitHub's runner reads "##[" anywhere in a line as a command (actions/runner,
     src/Runner.Common/ActionCommand.cs). Lone surrogates, of file names that are not UTF-8, have no
     encoding."""
-    shown = (" " if unicodedata.category(c) in HIDDEN else c for c in text[: 4 * longest])
+    seen = text[: 4 * longest]
+    shown = (" " if c in NO_XML or unicodedata.category(c) in HIDDEN else c for c in seen)
     line = " ".join("".join(shown).split()).replace("##[", "## [")
     line = line.encode(errors="replace").decode()
     return line if len(line) <= longest else line[: longest - 3] + "..."

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from accel.evidence import TIMED, Cell, Outcome, Report
+from accel.evidence import Outcome, Report
 from accel.report import _words as words
 
 ELEMENT = {"fail": "failure", "cannot tell": "skipped"}  # and "error", of all that do not pass
@@ -43,18 +43,12 @@ def _cases(report: Report) -> list[tuple[str, bool, Outcome, str]]:
     cells, fit = report.judgement.cells, report.judgement.fitness.fit
     found = []
     for name, cell in zip(words.names(cells), cells, strict=True):
-        found.append((name, cell.budget.mode == "watch", _counted(cell, fit), words.whole(cell)))
+        found.append((name, cell.budget.mode == "watch", cell.outcome, words.whole(cell)))
     carried = any(outcome == report.outcome for _, watched, outcome, _ in found if not watched)
     carried = carried and (fit or report.outcome != "unfit")  # the instrument has its own case
     if not found or not (carried or report.outcome == "pass"):
         found.append((WHOLE, False, report.outcome, words.first(report)))
     return found
-
-
-def _counted(cell: Cell, fit: bool) -> Outcome:
-    """A FAIL that was timed does not hold on an unfit instrument (gating/decision.py)."""
-    moot = cell.outcome == "fail" and not fit and cell.budget.metric in TIMED
-    return "unfit" if moot else cell.outcome
 
 
 def _case(

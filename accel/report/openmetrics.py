@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from accel.evidence import CANDIDATE, EXIT_CODES, Cell, Report
+from accel.evidence import CANDIDATE, EXIT_CODES, SCORED, Cell, Report
 from accel.report import _words as words
 from accel.version import VERSION
 
@@ -110,7 +110,7 @@ def _unit(cell: Cell) -> str:
 def _metric(metric: str, unit: str, cells: Sequence[tuple[Labels, Cell]]) -> Iterator[Family]:
     """Ratios are candidate over baseline, more is worse; a budget is 1 + what is allowed."""
     kinds = {
-        "": (f"Candidate against baseline, {metric}.", _seen),
+        "": (_told(metric, unit), _seen),
         "_low": ("Lower end of the 95 % confidence sequence.", lambda c: c.low),
         "_high": ("Its upper end.", lambda c: c.high),
         "_budget": ("The most that is allowed.", lambda c: _start(c) + c.budget.limit),
@@ -119,6 +119,17 @@ def _metric(metric: str, unit: str, cells: Sequence[tuple[Labels, Cell]]) -> Ite
         ending = f"_{unit}" if unit else "_more"
         samples = tuple((labels, of(cell)) for labels, cell in cells)
         yield Family(f"accel_gate_{metric}{part}{ending}", "gauge", unit, told, samples)
+
+
+def _told(metric: str, unit: str) -> str:
+    """What the number is of, and which way is worse: a drop is a share too, and starts at 0."""
+    if unit == "ratio" and metric not in SCORED:
+        return f"{_of(metric)}, candidate over baseline: above 1 is worse."
+    return f"{_of(metric)}, candidate against baseline: above 0 is worse."
+
+
+def _of(metric: str) -> str:
+    return "Time of an inference" if metric == "throughput" else metric
 
 
 def _start(cell: Cell) -> float:
@@ -142,7 +153,7 @@ def _values(report: Report) -> Iterator[Family]:
             if cell.budget.metric == metric
             for arm, value in ((CANDIDATE, cell.value), (cell.budget.arm, cell.baseline))
         )
-        yield Family(name, "gauge", unit, f"Of each arm, {metric}.", samples)
+        yield Family(name, "gauge", unit, f"{_of(metric)}, of each arm.", samples)
 
 
 def _lines(family: Family) -> Iterator[str]:

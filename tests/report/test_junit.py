@@ -39,7 +39,8 @@ def test_an_outcome_is_the_element_that_views_know(make, outcome, tag) -> None:
 
 def test_a_fail_on_an_unfit_instrument_is_no_failure(make) -> None:
     """It was not shown: an error, beside the one that says why."""
-    suite = _suite(make("unfit", [make().judgement.cells[0]], reasons=("A/A differs",)))
+    doubted = dataclasses.replace(make().judgement.cells[0], outcome="unfit")
+    suite = _suite(make("unfit", [doubted], reasons=("A/A differs",)))
     assert (suite.get("failures"), suite.get("errors")) == ("0", "2")
     assert "A/A differs" in suite.findall("testcase")[1].find("error").text
 
@@ -80,6 +81,12 @@ def test_every_report_counts_its_cases_and_names_each_once(any_report) -> None:
         assert int(suite.get(attribute)) == len(suite.findall(f".//{tag}"))
     assert int(suite.get("failures")) + int(suite.get("errors")) > 0
     assert sum(float(c.get("time")) for c in cases) == pytest.approx(70, abs=0.2)
+
+
+def test_what_xml_refuses_is_taken_out(make) -> None:
+    """U+FFFE and U+FFFF are the only characters beyond the controls that XML 1.0 has not."""
+    name = "a\ufffeb\uffffc\U0001fffe"
+    assert _suite(make(name=name)).get("name") == "accel gate a b c\U0001fffe"
 
 
 def test_nothing_in_a_name_becomes_markup(hostile) -> None:

@@ -89,6 +89,23 @@ def test_counts_and_points_have_their_own_families(make) -> None:
     assert _value(report, "accel_gate_peak_memory_bytes", arm="baseline") == 1.9e8
 
 
+def test_the_help_says_which_way_is_worse(make) -> None:
+    """A throughput is told as a time, so that more of it is worse as well; a drop starts at 0."""
+    cells = [
+        Cell(Budget("throughput", 0.03), "fail", ratio=1.05),
+        Cell(Budget("drop", 0.01), "pass", epochs=200, ratio=0.002),
+        Cell(Budget("copies", 0, ""), "pass", value=1, baseline=1),
+    ]
+    families = _families(make("fail", cells))
+    told = {name: families[f"accel_gate_{name}"].documentation for name in
+            ("throughput_ratio", "drop_ratio", "copies_more")}  # fmt: skip
+    assert told == {
+        "throughput_ratio": "Time of an inference, candidate over baseline: above 1 is worse.",
+        "drop_ratio": "drop, candidate against baseline: above 0 is worse.",
+        "copies_more": "copies, candidate against baseline: above 0 is worse.",
+    }
+
+
 def test_what_is_not_known_has_no_sample(make) -> None:
     """NaN would be a value."""
     unseen = dataclasses.replace(
