@@ -37,11 +37,11 @@ DEFAULT = Constraints()
 def optimize(
     source: str | Path,
     *,
-    target: str = "cpu-local",
+    target: str | Path = "cpu-local",
     constraints: Constraints = DEFAULT,
     out: str | Path = "release",
     work: str | Path = ".accel",
-    data: str | None = None,
+    data: str | Path | None = None,
     seed: int = 0,
     epochs: int = jobs.EPOCHS,
     unmeasured: bool = False,
@@ -60,14 +60,15 @@ def optimize(
     `minutes`: for putting parts of an int8 graph back to float32, where it is quick but over the budget.
     `epochs`: how many times the final starts its processes anew, at most; fewer take less time and
     give wider intervals."""
-    device = targets.load(target)
+    device = targets.load(str(target))
     validate(constraints, device)
     out, work = Path(out).absolute(), Path(work).absolute()  # the user's code may change the folder
     claim(out, work)
-    job = jobs.prepare(str(source), device, data, work, seed, epochs)
+    file = None if data is None else str(data)
+    job = jobs.prepare(str(source), device, file, work, seed, epochs)
     roots = stages.export(job, progress)
     yardstick = artefacts.yardstick(job, next(iter(roots.values())))
-    again = command(job, str(source), target, constraints)
+    again = command(job, str(source), str(target), constraints)
     again += f" --budget {minutes:g}" if minutes != MINUTES else ""
     if why := "as asked" if unmeasured else here.elsewhere(device):
         progress(Event("note", f"nothing is timed: {why}"))
@@ -147,11 +148,11 @@ def pack(
     graph: str | Path,
     *,
     engine: str = "onnxruntime_cpu",
-    target: str = "cpu-local",
+    target: str | Path = "cpu-local",
     constraints: Constraints = DEFAULT,
     out: str | Path = "release",
     work: str | Path = ".accel",
-    data: str | None = None,
+    data: str | Path | None = None,
     seed: int = 0,
     epochs: int = jobs.EPOCHS,
     progress: Progress = quiet,
@@ -162,18 +163,19 @@ def pack(
     Raises what `optimize` raises, BadModel for a graph that cannot be read, and Unmeasured for a
     target that is another machine."""
     given = graphs.describe(Path(graph), (f"given as {Path(graph).name}",))
-    device = targets.load(target)
+    device = targets.load(str(target))
     here.require(device)
     only = dataclasses.replace(constraints, recipes=(), engines=(engine,))
     validate(only, device)
     out, work = Path(out).absolute(), Path(work).absolute()  # the user's code may change the folder
     claim(out, work)
-    job = jobs.prepare(str(source), device, data, work, seed, epochs)
+    file = None if data is None else str(data)
+    job = jobs.prepare(str(source), device, file, work, seed, epochs)
     yardstick = artefacts.yardstick(job, next(iter(stages.export(job, progress).values())))
     certifying.possible(job, only, yardstick)
     table = stages.screen_given(job, given, engine, yardstick, progress)
     table = scoring.score(job, table, only, yardstick, progress)
-    again = command(job, str(source), target, only, ("pack", str(graph), "--workload"))
+    again = command(job, str(source), str(target), only, ("pack", str(graph), "--workload"))
     return _finished(job, table, only, yardstick, again, out, progress)
 
 

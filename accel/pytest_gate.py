@@ -46,7 +46,7 @@ def measure(
             rules=rules(more, option("accel_gate_epochs")),
             work=option("accel_gate_work") or root / ".accel",
             out=folder(item, option("accel_gate_out")),
-            **{"config": settings_of(root), **{k: v for k, v in more.items() if k in OTHERS}},
+            **{"config": settings_of(root), **others(more)},
         )
     except (AccelError, OSError) as error:
         trouble = str(error)
@@ -95,6 +95,15 @@ def asked(budget: Any) -> tuple[Budget, ...] | None:
     else:
         lines = list(budget) if isinstance(budget, list | tuple) else [budget]
     return tuple(x if isinstance(x, Budget) else _line(str(x)) for x in lines)
+
+
+def others(more: Mapping[str, Any]) -> dict[str, Any]:
+    """Words of the gate's own, the last release by its path.
+
+    Raises UsageError for a last release that has none."""
+    given = {k: v for k, v in more.items() if k in OTHERS}
+    last = given.get("reference")
+    return given if last is None else {**given, "reference": place(last)}
 
 
 def _line(text: str) -> Budget:

@@ -26,16 +26,16 @@ FUNCTIONS = ("model", "inputs", "calibration", "samples", "row", "metric", "clus
 PLAIN = ("dynamic", "padding", "noise", "outputs", "metric_name", "metric_unit", "higher_is_better")
 
 
-def load(source: str, data: str | None = None) -> Workload:
+def load(source: str | Path, data: str | Path | None = None) -> Workload:
     """The workload in "file.py", "file.py:object" or "file.onnx" (with --data x.npz or without).
 
     Raises UsageError for a file that is missing, broken, or lacks `model`."""
-    name, _, attribute = source.partition(":")
+    name, _, attribute = str(source).partition(":")
     path = Path(name)
     if not path.is_file():
         raise UsageError(f"{name} is not a file. Give a workload .py, or an .onnx.")
     if path.suffix == ".onnx":
-        return _plain(path, data)
+        return _plain(path, None if data is None else str(data))
     if path.suffix != ".py":
         found = path.suffix or "a file without a suffix"
         raise UsageError(f"{name}: a workload is a .py or an .onnx, not {found}.")

@@ -233,6 +233,7 @@ def test_the_command_line_bounds_the_epochs(inner: pytest.Pytester) -> None:
     ("call", "said"),
     [
         ('accel_gate(3, "b")', "got int (3)"),
+        ('accel_gate("pass.onnx", "b", reference=3)', "got int (3)"),
         ('accel_gate("pass.onnx", "b", budget="3")', "Budget 'p50=3'"),
         ('accel_gate("pass.onnx", "b", budget=3.0)', "Budget 'p50=3.0'"),
         ('accel_gate("pass.onnx", "b", epochs=3)', "does not know epochs"),
@@ -260,12 +261,14 @@ def test_values_with_a_path_are_taken(inner: pytest.Pytester) -> None:
         from accel.values import Model
         @pytest.fixture
         def candidate(): return Model(Path("pass.onnx"), "digest", (), ())
-        def test_it(accel_gate, candidate): accel_gate(candidate, str(Path("b") / "c"))
+        def test_it(accel_gate, candidate):
+            accel_gate(candidate, str(Path("b") / "c"), reference=candidate)
         """
     )
     run(inner, "--accel-gate").assert_outcomes(passed=1)
     [call] = asked(inner)
-    assert (call["candidate"], call["baseline"]) == (repr(Path("pass.onnx")), repr(Path("b/c")))
+    assert call["candidate"] == call["reference"] == repr(Path("pass.onnx"))
+    assert call["baseline"] == repr(Path("b/c"))
 
 
 def test_every_gate_has_a_folder_of_its_own(inner: pytest.Pytester) -> None:

@@ -63,8 +63,8 @@ class Explained:
 
 
 def explain(
-    candidate: Path,
-    reference: Path,
+    candidate: str | Path,
+    reference: str | Path,
     feeds: Sequence[Feed],
     calibration: Iterable[Feed] | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
@@ -76,6 +76,7 @@ def explain(
     from accel.explaining.parts import parts
     from accel.explaining.revert import restored
 
+    candidate, reference = Path(candidate), Path(reference)
     one, two = _views(candidate, reference, feeds)
     whole_graph, two = two, restored(one, two)
     found = parts(one, two)

@@ -28,22 +28,23 @@ class Inspected:
     remarks: tuple[str, ...] = ()  # what is legal, and seldom meant
 
 
-def inspect(path: Path) -> Inspected:
+def inspect(path: str | Path) -> Inspected:
     """Raises BadModel for a file that is missing, broken or foreign."""
-    proto = graph.checked(path)
-    model = graph.described(proto, path)
-    beside = sum((path.parent / name).stat().st_size for name in graph.external_data(path, proto))
+    file = Path(path)
+    proto = graph.checked(file)
+    model = graph.described(proto, file)
+    beside = sum((file.parent / name).stat().st_size for name in graph.external_data(file, proto))
     return Inspected(
-        path=path,
+        path=file,
         digest=model.digest,
         inputs=model.inputs,
         outputs=model.outputs,
         opsets={o.domain or "ai.onnx": o.version for o in proto.opset_import},
         operators=graph.operators(proto),
         parameters=graph.parameters(proto),
-        size_bytes=path.stat().st_size + beside,
+        size_bytes=file.stat().st_size + beside,
         dtypes=graph.dtype_census(proto),
-        remarks=tuple(_remarks.of(proto, path)),
+        remarks=tuple(_remarks.of(proto, file)),
     )
 
 

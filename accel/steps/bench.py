@@ -14,7 +14,7 @@ from accel.values import Measurement, Plan, Refusal, Request
 def bench(
     plans: Sequence[Plan] | Mapping[str, Plan],
     requests: Sequence[Request],
-    out: Path,
+    out: str | Path,
     *,
     epochs: int = 3,
     rounds: int = 10,
@@ -35,7 +35,7 @@ def bench(
     return instrument.compare(
         arms_of(plans),
         requests,
-        out,
+        Path(out),
         epochs=epochs,
         rounds=rounds,
         block_s=block_s,

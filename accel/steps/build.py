@@ -19,11 +19,11 @@ def build(
     target: Target,
     options: Options,
     requests: Sequence[Request],
-    out: Path,
+    out: str | Path,
     *,
     timeout_s: float = TIMEOUT_S,
     memory_bytes: int | None = None,
-    log: Path | None = None,
+    log: str | Path | None = None,
 ) -> Plan:
     """What `engine` makes of the model, in the folder `out`; what it printed goes to `log`.
 
@@ -32,6 +32,7 @@ def build(
     library is absent, UsageError for an unknown engine or an `out` that is a file,
     EnvironmentProblem for one that cannot be written."""
     catalog.require("engines", engine)
+    out = Path(out)
     with store.disk(out):
         out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:
@@ -50,7 +51,7 @@ def build(
                 "out": out,
             },
             Plan,
-            log=log or out.with_name(out.name + ".log"),
+            log=Path(log or out.with_name(out.name + ".log")),
             timeout_s=timeout_s,
             memory_bytes=memory_bytes,
         )

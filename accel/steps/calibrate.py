@@ -16,8 +16,8 @@ Sizes = Mapping[str, Sequence[Collection[int]]]
 
 def calibrate(
     model: Model,
-    data: Path,
-    out: Path,
+    data: str | Path,
+    out: str | Path,
     *,
     most: int | None = None,
     stop: bool = True,
@@ -34,6 +34,7 @@ def calibrate(
     from accel.calibration import audit
     from accel.calibration.collect import collect
 
+    data, out = Path(data), Path(out)
     findings, offered = audited(model, data, noise, timed)
     audit.require(findings)
     seen = collect(

@@ -15,7 +15,7 @@ __all__ = ["CheckResult", "OutputCheck", "check", "comparable", "compare", "cosi
 
 
 def check(
-    plan: Plan, expected: Path, feeds: Sequence[Feed], out: Path, **where: Any
+    plan: Plan, expected: str | Path, feeds: Sequence[Feed], out: str | Path, **where: Any
 ) -> CheckResult:
     """Run the feeds in a fresh process and compare with `expected`, an .npz of outputs per feed.
 
@@ -23,4 +23,5 @@ def check(
 
     Raises CandidateBroken when the plan does not load or run, UsageError for a broken .npz,
     NoBaseline where that holds no finite value."""
-    return compare(arrays.load(expected), arrays.load(outputs(plan, feeds, out, **where)))
+    found = outputs(plan, feeds, Path(out), **where)
+    return compare(arrays.load(Path(expected)), arrays.load(found))

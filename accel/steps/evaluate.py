@@ -22,9 +22,9 @@ def evaluate(
     plan: Plan,
     workload: Workload,
     split: Split,
-    out: Path,
+    out: str | Path,
     *,
-    reference: Path | None = None,
+    reference: str | Path | None = None,
     feeds: Sequence[Feed] | None = None,
     **where: Any,
 ) -> Score:
@@ -35,10 +35,11 @@ def evaluate(
     `where`: the log and the target of `outputs`.
     Raises UsageError where neither is there, CandidateBroken when the plan does not run or the
     metric comes out NaN."""
-    samples = workloads.samples(workload, split)
+    samples, out = workloads.samples(workload, split), Path(out)
     if samples is None:
         feeds = feeds or default_feeds(workload)
-        return _fidelity(plan, feeds, reference, split, out, where)
+        known = None if reference is None else Path(reference)
+        return _fidelity(plan, feeds, known, split, out, where)
     if not samples:
         raise UsageError(f"{workload.source}: samples({split!r}) yields nothing; 1 is the least.")
     flat = [feed for calls, _ in samples for feed in calls]

@@ -56,14 +56,14 @@ def _made(problem: Workload) -> Any:
     raise UsageError(f"model() must give a torch.nn.Module or the path of an .onnx, not {seen}.")
 
 
-def export(problem: Workload, exporter: str, out: Path) -> Model:
+def export(problem: Workload, exporter: str, out: str | Path) -> Model:
     """The module as out/"model.onnx", proven against eager.
 
     Raises CandidateBroken when the exporter fails, a declared dynamic axis came out constant, or
     outputs are off by more than the noise of eager itself; UsageError for a wrong workload."""
     if exporter not in (*EXPORTERS, *roots(problem)):
         raise UsageError(f"No exporter named {exporter!r}. Known: {', '.join(EXPORTERS)}.")
-    path = out / "model.onnx"
+    path = Path(out) / "model.onnx"
     made = _made(problem)
     if isinstance(made, (str, Path)):
         return _copy(Path(made), path)

@@ -17,10 +17,10 @@ from accel.values import Model, Options, QuantStyle
 def quantize(
     model: Model,
     recipe: str,
-    calibration: Path | None,
+    calibration: str | Path | None,
     style: QuantStyle,
     options: Options,
-    out: Path,
+    out: str | Path,
     calibrated: Calibration | None = None,
     noise: Sequence[str] = (),
 ) -> Quantized:
@@ -29,7 +29,7 @@ def quantize(
     `calibration` is an .npz of feeds; `calibrated` what `calibrate` found in them for this very graph,
     for recipes that take that (without, it is done here). Raises UsageError where a recipe needs it and it is absent,
     CandidateBroken when the graph cannot be treated or came out with other ports."""
-    member = catalog.load("recipes", recipe)
+    member, out = catalog.load("recipes", recipe), Path(out)
     if member.NEEDS_CALIBRATION and calibration is None and calibrated is None:
         raise UsageError(
             f"Recipe {recipe!r} needs calibration data and never invents it. "
@@ -43,7 +43,7 @@ def quantize(
         calibrated = calibrated or calibrate(model, Path(str(calibration)), out, noise=noise)
         data = sketch.read(calibrated.sketches)
     elif member.NEEDS_CALIBRATION and calibration is not None:
-        data = arrays.load(calibration)
+        data = arrays.load(Path(calibration))
     made: Quantized = member.apply(model, data, style, options, out)
     if calibrated is not None:
         told = (

@@ -32,7 +32,7 @@ class Swapped:
     refused: tuple[Refusal, ...]
 
 
-def swap(model: Model, out: Path, kernels: Sequence[str] = ()) -> Swapped:
+def swap(model: Model, out: str | Path, kernels: Sequence[str] = ()) -> Swapped:
     """The graph with kernels in it as out/"model.onnx"; `kernels`: only these.
 
     A graph without sites is copied as it is. Raises UsageError for an unknown kernel, BadModel
@@ -42,8 +42,8 @@ def swap(model: Model, out: Path, kernels: Sequence[str] = ()) -> Swapped:
     members = {n: catalog.load("kernels", n) for n in kernels or catalog.names("kernels")}
     made, sites, refused = _swapped(graph.open_model(model.path), members)
     refused += tuple(Refusal(n, NO_RULE) for n in kernels if not members[n].rules())
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "model.onnx"
+    path = Path(out) / "model.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
     if any(sites.values()):
         graph.save(made, path)
     else:

@@ -67,3 +67,10 @@ def test_strangers_are_named(tmp_path: Path, content: bytes, said: str) -> None:
     path.write_bytes(content)
     with pytest.raises(BadModel, match=said):
         inspect(path)
+
+
+def test_a_path_may_be_a_text(tmp_path: Path) -> None:
+    """Both are a file's name."""
+    path = tmp_path / "m.onnx"
+    testing.mlp(path)
+    assert inspect(str(path)) == inspect(path)
