@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from accel.evidence import Epoch
 
 KIND = "accel/evidence"
 FILE, HEAD, CRASHES = "evidence.jsonl", "head", "crashes.jsonl"
+PAIR = ("candidate", "baseline")
+MOST = 3  # folders that a note names
 
 
 def key(header: Mapping[str, Any]) -> str:
@@ -93,6 +95,38 @@ def read(
         if not 0 <= count < len(hashes) or hashes[count] != head:
             raise _altered(folder, f"an earlier run ended with {count} epochs and hash {head[:12]}")
     return header, epochs, hashes[-1]
+
+
+def beside(folder: Path, header: Mapping[str, Any]) -> tuple[str, ...]:
+    """A note on epochs of the same pair in the folders beside this one, which are not added to its
+    own, for each reason why. Nothing that is broken there hinders the gate here."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    with suppress(OSError):
+        for file in sorted(folder.parent.glob(f"*/{FILE}")):
+            why, epochs = ("", 0) if file.parent == folder else _apart(file, header)
+            if epochs:
+                found.setdefault(why, []).append((file.parent.name, epochs))
+    return tuple(_beside(folder.parent, why, rows) for why, rows in found.items())
+
+
+def _apart(file: Path, header: Mapping[str, Any]) -> tuple[str, int]:
+    """In what a chain of the same pair differs from this one, and its epochs; else ("", 0)."""
+    broken = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+    with suppress(*broken), file.open("rb") as stream:
+        told = json.loads(stream.readline())["header"]
+        if all(told[side] == header[side] for side in PAIR):
+            return _differing(told, header), sum(1 for line in stream if line.endswith(b"\n"))
+    return "", 0
+
+
+def _beside(place: Path, why: str, rows: Sequence[tuple[str, int]]) -> str:
+    names = ", ".join(name for name, _ in rows[:MOST])
+    more = f" and {len(rows) - MOST} more" if len(rows) > MOST else ""
+    drawn = "; requests() that draws should be seeded" if "requests" in why.split(", ") else ""
+    return (
+        f"{sum(n for _, n in rows)} epochs of this pair lie in {place}: {names}{more}. They are not "
+        f"counted, since {why} differ{drawn}"
+    )
 
 
 def note_crash(folder: Path, number: int, reason: str) -> None:
@@ -176,8 +210,15 @@ def _hash(line: bytes) -> str:
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
-    told = manifest.dump(b)
-    return ", ".join(sorted(k for k in {*a, *told} if a.get(k) != told.get(k))) or "nothing"
+    one, two = _flat(a), _flat(manifest.dump(b))
+    return ", ".join(sorted(k for k in {*one, *two} if one.get(k) != two.get(k))) or "nothing"
+
+
+def _flat(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Libraries one by one: which of them is another is what a reader looks for."""
+    found = {k: v for k, v in header.items() if not isinstance(v, Mapping)}
+    tables = ((k, v) for k, v in header.items() if isinstance(v, Mapping))
+    return found | {f"{k}.{name}": v for k, table in tables for name, v in table.items()}
 
 
 def _altered(folder: Path, what: str) -> UsageError:

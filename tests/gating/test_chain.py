@@ -63,6 +63,31 @@ def test_another_header_is_refused_and_named(folder: Path) -> None:
         chain.create(folder, {**HEADER, "rounds": 9})
 
 
+def test_epochs_of_the_same_pair_elsewhere_are_told(tmp_path: Path) -> None:
+    """With what differs; not those of another pair, of no epoch, or in a file that is broken."""
+    mine = {**HEADER, "libraries": {"numpy": "2.1", "onnx": "1"}, "requests": ["x"]}
+    others = {
+        "older": {**mine, "libraries": {"numpy": "2.0", "onnx": "1"}},
+        "drawn": {**mine, "requests": ["y"]},
+        "again": {**mine, "requests": ["z"]},
+        "foreign": {**mine, "baseline": "cc"},
+        "mine": mine,
+    }
+    for name, header in others.items():
+        chain.create(tmp_path / name, header)
+        chain.append(tmp_path / name, epoch(0))
+    chain.create(tmp_path / "empty", {**mine, "rounds": 9})
+    for name, content in (("none", b""), ("list", b"[]\n"), ("odd", b'{"header": 3}\n\xff')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / chain.FILE).write_bytes(content)
+    (tmp_path / "folder" / chain.FILE).mkdir(parents=True)
+    requests, library = chain.beside(tmp_path / "mine", mine)
+    assert requests.startswith(f"2 epochs of this pair lie in {tmp_path}: again, drawn.")
+    assert requests.endswith("since requests differ; requests() that draws should be seeded")
+    assert library.endswith("since libraries.numpy differ")
+    assert chain.beside(tmp_path / "nowhere" / "mine", mine) == ()
+
+
 def drop(rows: list[str]) -> list[str]:
     return rows[:3] + rows[4:]
 
