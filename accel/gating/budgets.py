@@ -151,6 +151,16 @@ def load(path: Path | None, name: str, scored: bool = False) -> tuple[Budget, ..
     return tuple(budgets.values())
 
 
+def own(path: Path | None, name: str, lines: Iterable[str] = ()) -> tuple[Budget, ...]:
+    """Of accel's own budgets those that neither accel.toml nor `lines`, an entry's, say anything of.
+
+    Raises like `load`."""
+    said = {_key(parse(line)) for line in lines}
+    for table in settings.tables(path, name) if path else ():
+        said |= {key(word) for word in table}
+    return tuple(b for b in DEFAULT if _key(b) not in said)
+
+
 def merged(base: Iterable[Budget], over: Iterable[Budget]) -> tuple[Budget, ...]:
     """`base`, where one in `over` of the same metric, group and arm takes its place."""
     return tuple({_key(b): b for b in (*base, *over)}.values())

@@ -21,6 +21,7 @@ from accel.evidence import METRICS, Rules
 from accel.plain import seen
 
 FILE = "accel.toml"
+GATE = "gate"
 RULES = "rules"
 LEAST: Mapping[str, float] = {"max_epochs": 1, "rounds": 1}  # of the others: 0
 MOST: Mapping[str, float] = {"max_epochs": 1000}  # hours; beyond it the power is slow to compute
@@ -51,6 +52,17 @@ def rules(path: Path | None, name: str, base: Rules | None = None) -> Rules:
                 raise UsageError(f"{RULES} = {seen(changes)} is not a table of rules.")
             found = changed(found, changes)
     return found
+
+
+def unmatched(path: Path | None, name: str) -> tuple[str, ...]:
+    """A note where the file has tables of workloads, and none of this one: nothing else would tell."""
+    if path is None:
+        return ()
+    gate, _ = _both(path, name)
+    named = [word for word, table in gate.items() if isinstance(table, dict) and word != RULES]
+    if not named or name in named:
+        return ()
+    return (f"{path} has tables for {', '.join(named)}, none for {name!r}: add --name, or a table",)
 
 
 def changed(base: Rules, changes: Mapping[str, Any]) -> Rules:
@@ -98,11 +110,16 @@ def at(path: Path) -> Iterator[None]:
 def _both(path: Path, name: str) -> tuple[Mapping[str, Any], ...]:
     if name == RULES:
         raise UsageError(
-            f"A workload cannot be gated as {RULES!r}: [gate.{RULES}] is another table."
+            f"A workload cannot be gated as {RULES!r}: [{GATE}.{RULES}] is another table."
         )
-    gate = _table(_read(path).get("gate", {}), path, "gate")
-    own = _table(gate.get(name, {}), path, f"gate.{name}")
-    for table, place in ((gate, "gate"), (own, f"gate.{name}")):
+    told = _read(path)
+    for word in told:
+        if word != GATE:
+            hint = suggestion(word, [GATE]) or f" Put [{GATE}] above it."
+            raise UsageError(f"{path}: {seen(word)} stands where only [{GATE}] is read.{hint}")
+    gate = _table(told.get(GATE, {}), path, GATE)
+    own = _table(gate.get(name, {}), path, f"{GATE}.{name}")
+    for table, place in ((gate, GATE), (own, f"{GATE}.{name}")):
         for word, value in table.items():
             nested = isinstance(value, dict) and word != RULES
             if nested and (word in METRICS or table is own):

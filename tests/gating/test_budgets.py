@@ -143,6 +143,8 @@ def test_a_workload_has_what_stands_for_all_and_its_own(tmp_path: Path) -> None:
         ('[gate.p50]\nshort = "3%"', '"p50/short" = "3%"'),
         ('[gate.minilm.p50]\nshort = "3%"', '"p50/short" = "3%"'),
         ("gate = 3", "gate = 3 is not a table"),
+        ('p50 = "1%"', "'p50' stands where only [gate] is read. Put [gate] above it."),
+        ('[gates]\np50 = "1%"', "'gates' stands where only [gate] is read. Did you mean 'gate'?"),
         ('[gate]\nminilm = "3%"', "gate.minilm = '3%' is not a table"),
         ("[gate]\nrules = 3", "is not a table of rules"),
         ("[gate.rules]\nmax_epoch = 3", "Did you mean 'max_epochs'?"),
@@ -184,6 +186,26 @@ def test_a_file_that_is_missing_or_a_workload_called_rules(tmp_path: Path) -> No
     (tmp_path / "accel.toml").write_text("")
     with pytest.raises(UsageError, match="cannot be gated as 'rules'"):
         budgets.load(tmp_path / "accel.toml", "rules")
+
+
+def test_a_table_of_another_name_is_told(tmp_path: Path) -> None:
+    """Tables of workloads, and none of this one: its budgets were meant for another name."""
+    path = tmp_path / settings.FILE
+    path.write_text('[gate]\n[gate.rules]\nrounds = 9\n[gate.minlm]\np50 = "1%"\n')
+    (note,) = settings.unmatched(path, "minilm")
+    assert note == f"{path} has tables for minlm, none for 'minilm': add --name, or a table"
+    assert settings.unmatched(path, "minlm") == settings.unmatched(None, "minilm") == ()
+    path.write_text('[gate]\np50 = "1%"\n[gate.rules]\nrounds = 9\n')
+    assert settings.unmatched(path, "minilm") == ()
+
+
+def test_accels_own_are_those_that_nobody_wrote(tmp_path: Path) -> None:
+    """Also where somebody wrote the very same."""
+    path = tmp_path / settings.FILE
+    path.write_text('[gate]\np50 = "3%"\n[gate.minilm]\ncopies = "0"\n')
+    said = [b.metric for b in budgets.own(path, "minilm", ["size=5%"])]
+    assert said == [b.metric for b in budgets.DEFAULT if b.metric not in ("p50", "copies", "size")]
+    assert budgets.own(None, "minilm") == budgets.DEFAULT
 
 
 def test_one_set_of_budgets_on_top_of_another() -> None:
