@@ -203,7 +203,10 @@ def _good(judged: Judged, wish: Wish, again: str) -> None:
 def _strict(judged: Judged, old: Baseline, wish: Wish, file: Path, again: str) -> None:
     """Budgets never widen by themselves: those of accel.toml and of the entry must have been judged."""
     told = wish.config or _beside(file)
-    asked = _held(old, told, old.budgets if wish.budgets is None else wish.budgets)
+    lines = old.budgets if wish.budgets is None else wish.budgets
+    own = set(budgets.own(told, old.name, lines))
+    spared = {dataclasses.replace(b, mode="gate") for b in judged.untold} & own  # as the gate does
+    asked = tuple(one for one in _held(old, told, lines) if one not in spared)
     if baselines.same_reference(old):  # no arm of its own, so no cell
         asked = tuple(one for one in asked if one.arm != REFERENCE)
     usual = settings.rules(told, old.name)
@@ -217,9 +220,9 @@ def _strict(judged: Judged, old: Baseline, wish: Wish, file: Path, again: str) -
             f"The verdict passed at {rule} = {getattr(judged, rule):g}; {getattr(usual, rule):g} is what "
             f"{old.name!r} is held to. Gate again: {again}"
         )
-    if lines := budgets.wider(asked, judged.budgets):
+    if wider := budgets.wider(asked, judged.budgets):
         raise UsageError(
-            f"The verdict does not stand on the budgets of {old.name!r}: {'; '.join(lines)}. A budget "
+            f"The verdict does not stand on the budgets of {old.name!r}: {'; '.join(wider)}. A budget "
             f"is changed in {told or file.resolve().parent / settings.FILE}, or with --budget. Gate again: {again}"
         )
 

@@ -6,6 +6,7 @@ each in their own way, so across two engines a count says little, and the reason
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from accel import placement
@@ -13,6 +14,7 @@ from accel.evidence import EXACT, Budget, Cell, Subject
 from accel.values import Placed, Placement, Plan
 
 MOST = 4  # operators that are named in a reason
+PLACED = tuple(metric for metric in EXACT if metric != "size")  # what a placement answers
 OFF: Mapping[str, Callable[[Placement], tuple[Placed, ...]]] = {
     "nodes_fallen": placement.fallen,
     "nodes_slipped": placement.slipped,
@@ -27,10 +29,31 @@ def cells(candidate: Subject, baseline: Subject, budgets: Sequence[Budget]) -> t
     return tuple(_cell(candidate, baseline, b) for b in budgets if b.metric in EXACT)
 
 
+def held(
+    candidate: Subject, baseline: Subject, budgets: Sequence[Budget], own: Sequence[Budget]
+) -> tuple[tuple[Budget, ...], tuple[str, ...]]:
+    """The budgets, and a note: where neither engine tells its placement, accel's `own` budgets on it
+    are only watched, for no epoch would ever answer them."""
+    silent = all(side.plan and side.plan.placement is None for side in (candidate, baseline))
+    mute = [b for b in budgets if silent and b in own and b.metric in PLACED and b.mode == "gate"]
+    if not mute:
+        return tuple(budgets), ()
+    names = " and ".join(b.metric for b in mute)
+    note = f"{names}: only watched, since neither engine tells where its nodes run"
+    watch = {b: dataclasses.replace(b, mode="watch") for b in mute}
+    return tuple(watch.get(b, b) for b in budgets), (note,)
+
+
 def _cell(candidate: Subject, baseline: Subject, budget: Budget) -> Cell:
     there, here = (_value(s, budget.metric) for s in (baseline, candidate))
     if isinstance(there, str) or isinstance(here, str):
-        return Cell(budget, "cannot tell", there if isinstance(there, str) else str(here))
+        return Cell(
+            budget,
+            "cannot tell",
+            there if isinstance(there, str) else str(here),
+            value=None if isinstance(here, str) else here,
+            baseline=None if isinstance(there, str) else there,
+        )
     allowed = there + budget.limit * (there if budget.unit == "%" else 1)
     return Cell(
         budget,
@@ -52,7 +75,7 @@ def _value(subject: Subject, metric: str) -> float | str:
     if plan.placement is None:
         return (
             f"{subject.name}: {plan.engine} does not tell where its nodes run; "
-            f"budget size instead, or build with an engine that does"
+            f'{metric} = "off" in accel.toml takes the budget away; or build with an engine that does'
         )
     return float(placement.metrics(plan.placement)[metric])
 

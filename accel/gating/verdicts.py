@@ -10,7 +10,7 @@ from typing import Any
 
 from accel import manifest, store
 from accel.errors import UsageError
-from accel.evidence import Budget
+from accel.evidence import EXACT, Budget
 from accel.gating import budgets
 
 KIND = "accel/verdict"
@@ -33,6 +33,7 @@ class Judged:
     failed: tuple[str, ...]  # gating cells that did not pass: "copies: 0 -> 5"
     evidence: tuple[int, str]  # epochs, and the last hash of their chain
     stream: str  # the chain's key, by which its folder is named; empty where there was none
+    untold: tuple[Budget, ...] = ()  # watched ones on what neither engine tells
 
 
 def read(path: Path) -> Judged:
@@ -62,6 +63,7 @@ def read(path: Path) -> Judged:
             failed=tuple(_failed(c) for c in told["cells"] if _lost(c)),
             evidence=(int(told["evidence"]["epochs"]), str(told["evidence"]["head"])),
             stream=Path(told["evidence"]["folder"] or "").name,
+            untold=tuple(_budget(c["budget"]) for c in told["cells"] if _untold(c)),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"{type(error).__name__} {error}"
@@ -76,6 +78,13 @@ def _stands(told: Mapping[str, Any]) -> bool:
 
 def _lost(cell: Mapping[str, Any]) -> bool:
     return bool(cell["outcome"] != "pass" and cell["budget"]["mode"] == "gate")
+
+
+def _untold(cell: Mapping[str, Any]) -> bool:
+    """Was it watched, of a count that neither side has?"""
+    counts = cell["budget"]["metric"] in EXACT and cell["outcome"] == "cannot tell"
+    known = [cell.get(side) for side in ("value", "baseline")]
+    return bool(counts and cell["budget"]["mode"] == "watch" and known == [None, None])
 
 
 def _failed(cell: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -381,3 +382,37 @@ def test_what_was_left_open_is_on_record_too(house: House) -> None:
     assert house.bless(house.new, "--verdict", str(path), "--accept-regression").exception is None
     assert house.entry.blessed is not None
     assert any(line.endswith("(cannot tell)") for line in house.entry.blessed.failed)
+
+
+def test_what_neither_engine_tells_need_not_have_been_gated(house: House) -> None:
+    """As the gate only watches it; but not where it was written down, or one side tells."""
+    house.first()
+    watched = [b if b.unit else replace(b, mode="watch") for b in budgets.DEFAULT]
+    path = Path(house.verdict(cells=watched))
+    told = json.loads(path.read_text())
+    refused(
+        house.bless(house.new, "--verdict", str(path)),
+        errors.UsageError,
+        "nodes_fallen=0 was not gated; copies=0 was not gated",
+    )
+    for cell in told["data"]["cells"]:
+        if not cell["budget"]["unit"]:
+            cell.update(outcome="cannot tell", ratio=None)
+    path.write_text(json.dumps(told))
+    (house.folder / "accel.toml").write_text('[gate]\ncopies = "0"\n')
+    refused(
+        house.bless(house.new, "--verdict", str(path)),
+        errors.UsageError,
+        "of 'minilm': copies=0 was not gated",
+    )
+    (house.folder / "accel.toml").unlink()
+    one_side = json.loads(path.read_text())
+    one_side["data"]["cells"][3]["baseline"] = 0
+    path.write_text(json.dumps(one_side))
+    refused(
+        house.bless(house.new, "--verdict", str(path)),
+        errors.UsageError,
+        "of 'minilm': nodes_fallen=0 was not gated",
+    )
+    path.write_text(json.dumps(told))
+    assert house.bless(house.new, "--verdict", str(path)).exception is None

@@ -89,6 +89,29 @@ def test_an_engine_that_does_not_tell_leaves_it_open() -> None:
     assert (cell.outcome, "a file differs" in cell.reason) == ("cannot tell", True)
 
 
+def test_what_neither_engine_tells_is_watched_where_nobody_wrote_it() -> None:
+    """No epoch would answer it; where one of them tells, or a user wrote it, it gates."""
+    told = subject(CONVS)
+    assert told.plan is not None
+    mute = dataclasses.replace(told, plan=dataclasses.replace(told.plan, placement=None))
+    asked = (Budget("size", 0.05), Budget("nodes_fallen", 0, ""), Budget("copies", 0, ""))
+    found, (note,) = exact.held(mute, mute, asked, asked[:2])
+    assert [b.mode for b in found] == ["gate", "watch", "gate"]
+    assert note.startswith("nodes_fallen: only watched")
+    assert exact.held(told, mute, asked, asked) == (asked, ())
+    assert exact.held(mute, mute, asked, ()) == (asked, ())
+
+
+def test_the_side_that_is_known_is_told() -> None:
+    """Beside the reason, which names what takes the budget away."""
+    told = subject(CONVS, copies=2)
+    assert told.plan is not None
+    mute = dataclasses.replace(told, plan=dataclasses.replace(told.plan, placement=None))
+    (cell,) = exact.cells(mute, told, (Budget("copies", 0, ""),))
+    assert (cell.value, cell.baseline) == (None, 2)
+    assert 'copies = "off"' in cell.reason
+
+
 def test_two_engines_are_named() -> None:
     """Their counts are compared, and the reader is warned."""
     (cell,) = exact.cells(
