@@ -88,7 +88,7 @@ def gate(candidate: Path, baseline: Path, **words: Any) -> None:
     """Is CANDIDATE (a release, or an .onnx) worse than a baseline by more than its budgets?
 
     Exit 0 pass, 1 worse, 3 cannot tell, 4 the machine is unfit, 5 no baseline, 6 broken. The same
-    command goes on from the evidence that is there: it never starts over."""
+    command goes on from the evidence that is there; what it could not go on from, it tells."""
     from accel.gating import history, writing
     from accel.report import gate_line, verdict_json
     from accel.steps import gate as step

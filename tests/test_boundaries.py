@@ -1,5 +1,6 @@
 """What the house promises about itself: start-up, files, names."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,18 @@ except SystemExit:
 def test_every_public_name_exists() -> None:
     """What __all__ promises can be had."""
     assert all(getattr(accel, name) is not None for name in accel.__all__)
+
+
+@pytest.mark.parametrize("name", [n for n in accel.__all__ if n.islower()])
+def test_no_verb_insists_on_a_path(name: str) -> None:
+    """What takes a path takes a text as well, and the other way round for a workload or a .npz."""
+    words = inspect.signature(getattr(accel, name)).parameters.values()
+    kinds = {word.name: str(word.annotation).split(" | ") for word in words}
+    assert not [n for n, kind in kinds.items() if "Path" in kind and "str" not in kind]
+    files = {
+        n: kind for n, kind in kinds.items() if n in ("data", "source", "out", "work", "config")
+    }
+    assert not [n for n, kind in files.items() if "str" in kind and "Path" not in kind]
 
 
 def test_files_stay_small() -> None:

@@ -25,6 +25,7 @@ class Question:
     budgets: tuple[Budget, ...]
     rules: Rules
     notes: tuple[str, ...] = ()  # what of it was left aside
+    own: tuple[Budget, ...] = ()  # of the budgets, those that nobody wrote: accel's own
 
 
 def question(
@@ -69,8 +70,10 @@ def question(
         rules=_rules(rules, file, told),
         notes=(
             *lost,
+            *settings.unmatched(file, told),
             *(f"{limits.text(b)} is not gated: there is no last release" for b in left),
         ),
+        own=() if budgets is not None else limits.own(file, told, entry.budgets if entry else ()),
     )
 
 

@@ -62,13 +62,13 @@ def gate(
     name: str | None = None,
     budgets: Sequence[Budget] | None = None,
     reference: str | Path | None = None,
-    workload: str | None = None,
+    workload: str | Path | None = None,
     engine: str | None = None,
-    data: str | None = None,
+    data: str | Path | None = None,
     rules: Rules | Mapping[str, Any] | None = None,
-    config: Path | None = None,
-    work: Path = circumstances.WORK,
-    out: Path | None = None,
+    config: str | Path | None = None,
+    work: str | Path = circumstances.WORK,
+    out: str | Path | None = None,
     witnesses: Sequence[str | Path] = (),
     progress: Progress | None = None,
 ) -> Report:
@@ -82,13 +82,15 @@ def gate(
     on the same evidence. A broken candidate, a baseline that is missing or does not run and an
     unfit machine are outcomes of the Report. Raises UsageError for bad input and evidence that was
     altered, EnvironmentProblem for what the machine refuses."""
-    began, say, work = time.monotonic(), progress or (lambda _: None), work.absolute()
-    place = out and out.absolute()  # the user's code may change the folder
+    began, say = time.monotonic(), progress or (lambda _: None)
+    kept, place = Path(work).absolute(), _path(out)
+    place = place and place.absolute()  # the user's code may change the folder
+    source, given = _text(workload), _text(data)
     seen = [verdicts.read(Path(file)) for file in witnesses]
-    if out is not None:
-        writing.clear(out)
+    if place is not None:
+        writing.clear(place)
     try:
-        wish = question(candidate, baseline, name, reference, workload, budgets, rules, config)
+        wish = question(candidate, baseline, name, reference, source, budgets, rules, _path(config))
     except NoBaseline as error:
         report = _missing(candidate, baseline, name, str(error))
     else:
@@ -98,13 +100,13 @@ def gate(
             return found[-1].outcome in NAMES_A_LOG
 
         # all of it: what a second gate builds and evaluates would disturb what this one times
-        with chain.alone(work / "gate"), scratch(named, prefix="accel-gate-") as folder:
-            draft = _draft(wish, folder, engine, data)
-            found.append(_guarded(draft, lambda: _measured(draft, wish, work, seen, say)))
+        with chain.alone(kept / "gate"), scratch(named, prefix="accel-gate-") as folder:
+            draft = _draft(wish, folder, _text(engine), given)
+            found.append(_guarded(draft, lambda: _measured(draft, wish, kept, seen, say)))
         report = found[-1]
     options = {
         "name": name, "reference": reference, "workload": workload, "engine": engine,
-        "data": data, "config": config, "work": work, "out": out,
+        "data": data, "config": config, "work": kept, "out": out,
     }  # fmt: skip
     report = dataclasses.replace(
         report,
@@ -117,10 +119,23 @@ def gate(
     return report
 
 
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _text(given: str | Path | None) -> str | None:
+    return None if given is None else str(given)
+
+
 def _draft(wish: Question, scratch: Path, engine: str | None, data: str | None) -> Report:
     """Both sides, read and built, and where this runs; nothing is judged yet."""
-    if (engine or data) and wish.candidate.is_dir() and wish.baseline.is_dir():
-        raise UsageError("--engine and --data go with an .onnx; two releases bring their own.")
+    if data and wish.baseline.is_dir():
+        raise UsageError(
+            f"--data goes with a baseline that is an .onnx. {wish.baseline} is a release, whose own "
+            f"requests are used: leave --data out."
+        )
+    if engine and wish.candidate.is_dir() and wish.baseline.is_dir():
+        raise UsageError("--engine goes with an .onnx; two releases bring their own.")
     base = subject(
         wish.baseline, scratch / BASELINE, engine=engine, data=data, source=wish.workload
     )
@@ -186,13 +201,14 @@ def _measured(
     witnesses: Sequence[Judged],
     say: Progress,
 ) -> Report:
-    ours, base, budgets = draft.candidate, draft.baseline, wish.budgets
+    ours, base = draft.candidate, draft.baseline
+    budgets, untold = exact.held(ours, base, wish.budgets, wish.own)
     alphas = Alphas(wish.rules.alpha_pass, decision.share(budgets, wish.rules))
     fixed = (
         *exact.cells(ours, base, budgets),
         *accuracy.cells(ours, base, budgets, wish.workload, work, say, alphas),
     )
-    notes = (*wish.notes, *circumstances.notes(ours, base))
+    notes = (*wish.notes, *untold, *circumstances.notes(ours, base))
     draft = dataclasses.replace(draft, changes=changes.lines(ours, base), notes=notes)
     if any(cell.outcome == "broken" for cell in fixed):
         judgement = decision.judge((), budgets, draft.rules, fixed)
@@ -201,12 +217,12 @@ def _measured(
     folder = work / "gate" / chain.key(header)
     chain.create(folder, header)
     _, before, _ = chain.read(folder, circumstances.heads(witnesses, draft))
-    crashes = chain.crashes(folder)
+    further = (*chain.beside(folder, header), *chain.crashes(folder))
     epochs, judgement = _epochs(draft, budgets, fixed, folder, before, say)
     _, _, head = chain.read(folder)
     return dataclasses.replace(
         draft,
-        notes=(*draft.notes, *crashes),
+        notes=(*draft.notes, *further),
         outcome=judgement.outcome,
         judgement=judgement,
         changes=(*draft.changes, *_slower(judgement, ours, base, folder, say)),
@@ -263,7 +279,7 @@ def _slower(
         c.outcome == "fail" and c.budget.metric in SPEEDS and c.budget.arm == BASELINE
         for c in judgement.cells
     )
-    if not shown or not judgement.fitness.fit:
+    if not shown:
         return ()
     say("profiling both, for the nodes that are slower")
     return nodes.slower(ours, base, folder / "profile.log")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import shutil
@@ -20,7 +21,7 @@ from accel.evidence import REFERENCE, Budget, Epoch, Report
 from accel.gating import chain, sampler
 from accel.measure import machine
 from accel.steps import build
-from accel.values import Model, Release
+from accel.values import Model, Plan, Release
 
 WIDE = (Budget("p50", 9.0),)
 
@@ -67,6 +68,10 @@ def test_another_runtime_begins_evidence_of_its_own(
     assert second.new_epochs == len(second.epochs) > 0
     assert first.evidence != second.evidence
     assert second.versions["onnxruntime"] == "99.0"
+    assert not any("not counted" in note for note in first.notes)
+    (note,) = [note for note in second.notes if "not counted" in note]
+    assert note.startswith(f"{len(first.epochs)} epochs of this pair lie in {tmp_path / 'work'}")
+    assert "libraries.onnxruntime" in note
 
 
 def test_what_is_packed_again_goes_on(
@@ -197,6 +202,71 @@ def test_a_cumulative_budget_without_a_last_release_is_told(
         gate(budgets=(Budget("p50", 0.05, arm=REFERENCE),))
 
 
+def test_requests_that_are_drawn_anew_are_told(
+    gate: Callable[..., Report], quick: Model, tmp_path: Path
+) -> None:
+    """Each run of an unseeded workload begins evidence of its own, which nothing else shows."""
+    lines = ["import numpy as np", f"def model():\n    return {str(quick.path)!r}"]
+    lines += ["def requests():\n    x = np.random.default_rng().normal(size=(3, 8))"]
+    lines += ["    return [('drawn', 1.0, {'x': x.astype('float32')})]"]
+    source = tmp_path / "w.py"
+    source.write_text("\n".join(lines))
+    assert not any("not counted" in note for note in gate(workload=source).notes)
+    assert any("since requests differ" in note for note in gate(workload=source).notes)
+
+
+def test_paths_may_be_texts_and_texts_paths(
+    gate: Callable[..., Report], quick: Model, tmp_path: Path
+) -> None:
+    """Whichever of the two a test has at hand."""
+    feeds, config, source = (tmp_path / name for name in ("feeds.npz", "gate.toml", "w.py"))
+    arrays.save(feeds, [testing.request(quick).inputs])
+    config.write_text('[gate]\np50 = "900%"\n')
+    source.write_text(f"def model():\n    return {str(quick.path)!r}\n")
+    words = {"work": str(tmp_path / "texts"), "out": str(tmp_path / "out"), "config": str(config)}
+    found = gate(str(quick.path), str(quick.path), data=feeds, **words)
+    assert found.outcome == "pass"
+    assert found.evidence is not None
+    assert found.evidence.is_relative_to(tmp_path / "texts")
+    assert (tmp_path / "out" / "verdict.json").exists()
+    assert f"--data {feeds}" in found.command
+    with pytest.raises(UsageError, match="inputs"):
+        gate(workload=source)
+
+
+def test_a_table_of_another_name_is_noted(gate: Callable[..., Report], tmp_path: Path) -> None:
+    """A gate that was given no name has its candidate's."""
+    config = tmp_path / "accel.toml"
+    config.write_text('[gate.minilm]\np50 = "1%"\n')
+    told = "has tables for minilm, none for 'quick': add --name"
+    assert any(told in note for note in gate(budgets=None, config=config).notes)
+    named = gate(budgets=None, config=config, name="minilm", work=tmp_path / "named")
+    assert not any("has tables for" in note for note in named.notes)
+
+
+def test_engines_that_tell_no_placement_can_pass(
+    gate: Callable[..., Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """accel's own budgets on it are watched then, and one that was written is not."""
+    real = build.build
+
+    def mute(*words: Any, **named: Any) -> Plan:
+        return dataclasses.replace(real(*words, **named), placement=None)
+
+    monkeypatch.setattr(build, "build", mute)
+    config = tmp_path / "accel.toml"
+    config.write_text('[gate]\npeak_memory = "off"\n')
+    found = gate(budgets=None, config=config)
+    modes = {c.budget.metric: (c.budget.mode, c.outcome) for c in found.judgement.cells}
+    assert modes["copies"] == modes["nodes_fallen"] == ("watch", "cannot tell")
+    assert found.outcome == "pass"
+    assert any("nodes_fallen and copies: only watched" in note for note in found.notes)
+    config.write_text('[gate]\npeak_memory = "off"\ncopies = "0"\n')
+    strict = gate(budgets=None, config=config)
+    assert strict.outcome == "cannot tell"
+    assert 'copies = "off"' in strict.line
+
+
 def test_a_gate_is_called_as_its_folder_is(
     gate: Callable[..., Report], packed: Callable[..., Release]
 ) -> None:
@@ -210,6 +280,8 @@ def test_words_for_a_graph_are_refused_for_releases(
     """Nothing that is asked for is passed over."""
     with pytest.raises(UsageError, match="--engine"):
         gate(packed("a").path, packed("b").path, engine="openvino")
+    with pytest.raises(UsageError, match="--data"):
+        gate(baseline=packed("c").path, data="feeds.npz")
 
 
 def test_two_gates_do_not_run_beside_each_other(
