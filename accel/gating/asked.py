@@ -73,7 +73,7 @@ def paired(feeds: Asked, outputs: list[Feed]) -> list[tuple[Feed, ...]]:
 def shapes(model: Model, feeds: Sequence[Feed], outputs: Sequence[Feed]) -> dict[str, Shape]:
     """The outputs' declared shapes, in which an axis that was as large as an input's of the same
     symbol in every feed is a number: a batch has its size from there, boxes have not."""
-    sizes = [
+    sizes: list[dict[int | str, int]] = [
         {
             symbol: size
             for port in model.inputs

@@ -311,7 +311,7 @@ def test_an_unfit_instrument_ends_the_run() -> None:
     assert (found.outcome, found.done) == ("unfit", True)
     (cell,) = found.cells
     assert (cell.outcome, cell.p_fail <= RULES.alpha_fail) == ("unfit", True)
-    assert cell.reason.startswith("beyond its budget, on an unfit instrument: 20.0 % slower")
+    assert cell.reason.startswith("beyond its budget, on an unfit instrument: 19.9 % slower")
     assert "differs from itself" in found.reasons[0]
     undecided = [
         Epoch(e.number, {CANDIDATE: {"p50": x}, SHADOW: e.logs[SHADOW]})
