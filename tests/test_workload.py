@@ -50,6 +50,16 @@ def test_what_a_whole_file_says(tmp_path: Path) -> None:
     assert [(len(calls), label) for calls, label in samples] == [(1, 1), (2, 0)]
 
 
+def test_a_file_may_be_given_as_a_path(tmp_path: Path) -> None:
+    """A workload, or a graph with its data: what pathlib gives is what a text says."""
+    text = load(tmp_path, GOOD)
+    found = workload.load(tmp_path / "w.py")
+    assert (found.source, found.digest) == (text.source, text.digest)
+    model, feeds = testing.mlp(tmp_path / "m.onnx"), tmp_path / "feeds.npz"
+    arrays.save(feeds, [testing.request(model).inputs])
+    assert workload.load(model.path, feeds).data == str(feeds)
+
+
 def test_what_is_absent_is_not_invented(tmp_path: Path) -> None:
     """Only model() is needed; without data there is none, and the example is the one request."""
     bare = load(tmp_path, "def model(): pass")
