@@ -8,27 +8,21 @@ machine of the class that it was built for, and that gives the stored reference 
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import tempfile
-import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from accel import arrays, catalog, golden, manifest, store
+from accel import arrays, golden, manifest, starting, store
 from accel.errors import (
-    AccelError,
     CandidateBroken,
     EnvironmentProblem,
     Unmeasured,
     UsageError,
 )
 from accel.loaded import Loaded
-from accel.plain import flat, seen, shown
-from accel.protocols import Engine, Session
-from accel.values import Candidate, Options, Plan, Release, Request, Target
+from accel.plain import flat, shown
+from accel.values import Candidate, Plan, Release, Request
 
 T = TypeVar("T")
 MANIFEST, KIND = "accel.json", "accel/release"
@@ -180,7 +174,7 @@ def load(path: str | Path, *, portable: bool = False) -> Loaded:
             _same_class(root, data)
         allowed = _tolerance(data["tolerance"].get(which, {}))
         asked = requests(root)
-    session = start_portable(candidate, asked) if portable else start(candidate)
+    session = starting.portable(candidate, asked) if portable else starting.start(candidate)
     try:
         golden.smoke(root, session, allowed)
     except BaseException:
@@ -209,42 +203,8 @@ def _built(root: Path, candidate: Candidate) -> Plan:
             f"{root} was packed unmeasured: nothing is built. Run: accel finish {root}"
         )
     _inside(root, candidate.plan)
-    _no_code(candidate.plan.options)
+    starting.refuse_code(candidate.plan.options)
     return candidate.plan
-
-
-def _no_code(options: Options) -> None:
-    """Raise UsageError for a plan that runs the user's module, as a baseline's does: no release holds one."""
-    if "workload" in options:
-        raise UsageError(
-            f"The manifest asks to run a Python file, {seen(options['workload'])}. A release never does: "
-            f"accel did not write this one."
-        )
-
-
-def start(candidate: Candidate) -> Session:
-    """The candidate's plan, loaded by its engine in this process.
-
-    Raises CandidateBroken for whatever the runtime throws."""
-    plan = candidate.plan
-    if plan is None:
-        raise Unmeasured(f"{shown(candidate.name, keep='')} was never built.")
-    return _guarded(candidate, lambda: _engine(candidate).load(plan))
-
-
-def start_portable(candidate: Candidate, asked: Sequence[Request]) -> Session:
-    """The candidate's graph, built for this machine and loaded; raises as `start` does."""
-    plan, engine = candidate.plan, _engine(candidate)
-    if plan is None:
-        raise Unmeasured(f"{shown(candidate.name, keep='')} has no graph: it was never built.")
-    _no_code(candidate.options)
-    here = Target("here", "this machine", (candidate.engine,), local=True)
-    folder = tempfile.TemporaryDirectory()  # lives as long as the session: it may read lazily
-    build = functools.partial(engine.build, plan.model, here, candidate.options, asked)
-    made = _guarded(candidate, lambda: build(Path(folder.name)))
-    session = start(dataclasses.replace(candidate, plan=made))
-    weakref.finalize(session, folder.cleanup)
-    return session
 
 
 def requests(path: str | Path) -> tuple[Request, ...]:
@@ -286,19 +246,3 @@ def _inside(root: Path, plan: Plan) -> None:
             raise UsageError(
                 f"{root / MANIFEST} points outside the release: {shown(path, keep='')}"
             )
-
-
-def _engine(candidate: Candidate) -> Engine:
-    found: Engine = catalog.load("engines", candidate.engine)
-    return found
-
-
-def _guarded(candidate: Candidate, call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except AccelError:
-        raise
-    except Exception as error:  # whatever a runtime throws: none of it may cross the API
-        store.blame_the_disk(error)
-        name = shown(candidate.name, keep="")
-        raise CandidateBroken(f"{name} does not load: {flat(error)}") from None

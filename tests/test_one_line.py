@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from accel import arrays, cli, release, sparse, tensors, testing
+from accel import arrays, cli, release, sparse, starting, tensors, testing
 from accel.calibration import audit
 from accel.errors import AccelError, UsageError
 from accel.gating import accuracy, pointers
@@ -84,7 +84,7 @@ def _unlike(folder: Path) -> None:
 
 
 def _never_built(_: Path) -> None:
-    release.start(Candidate(NAME, "any", "any", "onnxruntime_cpu"))
+    starting.start(Candidate(NAME, "any", "any", "onnxruntime_cpu"))
 
 
 def _elsewhere(_: Path) -> None:

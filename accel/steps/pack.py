@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from accel import arrays, catalog, manifest, provenance, release, store
+from accel import arrays, catalog, manifest, provenance, release, starting, store
 from accel import golden as smoke
 from accel import graph as graph_files
 from accel.errors import AccelError, CandidateBroken, UsageError
@@ -196,9 +196,9 @@ def _tolerances(
     chosen: Candidate, graph: Candidate, requests: Sequence[Request], folder: Path
 ) -> dict[str, Options]:
     """Load what was copied, as a user will, and see how far it is from the reference."""
-    found = {"portable": _tolerance(release.start_portable(graph, requests), graph, folder)}
+    found = {"portable": _tolerance(starting.portable(graph, requests), graph, folder)}
     if chosen.plan is not None:
-        found["winner"] = _tolerance(release.start(chosen), chosen, folder)
+        found["winner"] = _tolerance(starting.start(chosen), chosen, folder)
     return found
 
 

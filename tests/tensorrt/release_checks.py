@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fake_world import World
 
-from accel import arrays, catalog, release, testing
+from accel import arrays, catalog, release, starting, testing
 from accel import target as targets
 from accel.engines import _tensorrt_cache as cache
 from accel.errors import EnvironmentProblem
@@ -57,7 +57,7 @@ def made(
         plain = candidate(tmp_path, "onnxruntime_cpu", cpu, model, {"threads": 1})
         winner = candidate(tmp_path, "tensorrt", H100, model, options)
         given = [dict(testing.request(model, batch=b).inputs) for b in (1, 3)]
-        with_plain = release.start(plain)
+        with_plain = starting.start(plain)
         wanted = [with_plain(feed) for feed in given]
         with_plain.close()
         rows = tmp_path / "rows.npy"
