@@ -110,7 +110,7 @@ def test_what_an_engine_says_of_itself_is_read_right(name: str) -> None:
     try:
         module = catalog.load("engines", name)
     except MissingExtra as error:
-        pytest.skip(str(error))
+        pytest.skip(f"{error} What it says is read in test_a_plan_that_is_native_code_is_told")
     for word in ("NATIVE", "BASELINE", "KERNELS"):
         assert catalog.constant("engines", name, word) == getattr(module, word, None)
 
