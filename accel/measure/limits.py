@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accel.errors import CandidateBroken
+from accel.measure import cgroups
 from accel.measure.worker import Worker
 from accel.values import Target
 
-CGROUP = Path("/sys/fs/cgroup")
-GROUPS = Path("/proc/self/cgroup")  # "0::/a/b" (v2), "4:memory:/a/b" (v1): which this process is in
 SHARE = 0.9  # of the machine's: the rest is for the run itself, and for telling what happened
 CACHED = ("inactive_file", "active_file")  # given back on demand, as in the machine's `available`
 
@@ -33,8 +32,10 @@ class _Files:
     total: str
 
 
-V2 = _Files("memory.max", "memory.current", "")
-V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+FILES = {
+    cgroups.V2: _Files("memory.max", "memory.current", ""),
+    cgroups.V1: _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+}
 
 
 def machine_bytes() -> int:
@@ -53,39 +54,17 @@ def free_bytes() -> int:
 
 def _limited() -> Iterator[tuple[int, Path, _Files]]:
     """The limit of each group that this process is in; v1 tells a number beyond all memory for none."""
-    for group, files in _groups():
-        if (limit := _number(group / files.limit)) is not None:
+    for group, version in cgroups.around("memory"):
+        files = FILES[version]
+        if (limit := cgroups.number(group / files.limit)) is not None:
             yield limit, group, files
 
 
-def _groups() -> Iterator[tuple[Path, _Files]]:
-    """The group of this process and those around it, by both versions: one of them has no files.
-
-    A container may be told its path on the host, and sees nothing there but the top, which is itself."""
-    lines = (line.split(":", 2) for line in _text(GROUPS).splitlines() if line.count(":") > 1)
-    places = {kind: path for _, kinds, path in lines for kind in kinds.split(",")}
-    for kind, top, files in (("", CGROUP, V2), ("memory", CGROUP / "memory", V1)):
-        own = top / places.get(kind, "").lstrip("/")
-        yield from ((p, files) for p in (own, *own.parents) if p.is_relative_to(top))
-
-
 def _used(group: Path, files: _Files) -> int:
-    rows = (line.split() for line in _text(group / "memory.stat").splitlines())
+    rows = (line.split() for line in cgroups.text(group / "memory.stat").splitlines())
     told = {row[0]: int(row[1]) for row in rows if len(row) == 2}
     cached = sum(told.get(files.total + kind, 0) for kind in CACHED)
-    return (_number(group / files.used) or 0) - cached
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path).strip()
-    return int(text) if text.isdecimal() else None  # "max"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return ""
+    return (cgroups.number(group / files.used) or 0) - cached
 
 
 def target_bytes(target: Target) -> int:

@@ -7,14 +7,13 @@ import hashlib
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from accel.measure import cgroups
 from accel.values import Options
 
-CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
-CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
 GPUS = "gpus"
 KNOWN_ISA = {  # /proc/cpuinfo's flags (x86) or features (Arm) that decide which kernels run
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
@@ -28,24 +27,21 @@ CLASS_KEYS = ("cpu", "isa", "cores", "smt", "hypervisor", "architecture", GPUS)
 
 
 def cores() -> int:
-    """How many cores this process may use: its affinity, and its container's quota."""
-    allowed = len(os.sched_getaffinity(0))
-    quota = _quota()
-    return allowed if quota is None else max(1, min(allowed, math.floor(quota)))
+    """How many cores this process may use: its affinity, and the quota of each group around it."""
+    return max(1, min([len(os.sched_getaffinity(0)), *map(math.floor, _quotas())]))
 
 
-def _quota() -> float | None:
-    try:
-        if CGROUP_V2.exists():
-            limit, period = CGROUP_V2.read_text(encoding="ascii").split()
-            return None if limit == "max" else int(limit) / int(period)
-        if CGROUP_V1.exists():
-            limit_us = int(CGROUP_V1.read_text(encoding="ascii"))
-            period_us = int(CGROUP_V1.with_name("cpu.cfs_period_us").read_text(encoding="ascii"))
-            return None if limit_us < 0 else limit_us / period_us
-    except (OSError, ValueError):
-        return None
-    return None
+def _quotas() -> Iterator[float]:
+    """Cores that a group may use on average: its time per period ("max" or -1: as much as there is)."""
+    for group, version in cgroups.around("cpu"):
+        if version == cgroups.V2:
+            told = cgroups.text(group / "cpu.max").split()
+        else:
+            told = [
+                cgroups.text(group / f"cpu.cfs_{what}_us").strip() for what in ("quota", "period")
+            ]
+        if len(told) == 2 and all(t.isdecimal() for t in told) and int(told[1]):
+            yield int(told[0]) / int(told[1])
 
 
 def isa() -> frozenset[str]:

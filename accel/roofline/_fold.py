@@ -8,6 +8,7 @@ leaves are run by its reference implementation, and inference goes on from what 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from accel.plain import flat
 MOST = 4096  # elements of a value that sizes are made of: a range over positions is the longest
 MOST_FLOATS = 8  # the scales of a Resize
 PASSES = 16  # each finds what depends on sizes that the one before found
+PICKS = ("Compress", "NonMaxSuppression", "NonZero", "Unique")  # some of what they read: never more
 RANDOM = ("RandomNormal", "RandomUniform", "Bernoulli", "Multinomial", "RandomNormalLike")
 
 
@@ -53,7 +55,7 @@ def _values(proto: Any) -> Iterator[tuple[str, Any]]:
         if t.name not in given
         and _small(onnx.helper.tensor_dtype_to_np_dtype(t.data_type).kind, t.dims)
     }
-    dims = {v.name: _dims(v) for v in (*proto.graph.value_info, *proto.graph.input)}
+    dims = {v.name: _dims(v.type) for v in (*proto.graph.value_info, *proto.graph.input)}
     dims |= {t.name: tuple(t.dims) for t in proto.graph.initializer}
     opsets = {o.domain: o.version for o in proto.opset_import}
     for node in proto.graph.node:
@@ -69,7 +71,7 @@ def _run(
     """A node's outputs, or nothing where they depend on more than sizes."""
     import numpy as np
 
-    if node.domain or node.op_type in RANDOM or any(a.HasField("g") for a in node.attribute):
+    if node.domain or node.op_type in RANDOM or any(_unlike_sizes(a) for a in node.attribute):
         return ()
     if node.op_type in ("Shape", "Size"):
         whole = dims.get(node.input[0])
@@ -78,7 +80,30 @@ def _run(
     if any(value is None for value in feed.values()):
         return ()
     floats = sum(int(np.size(v)) for v in feed.values() if v is not None and v.dtype.kind == "f")
-    return () if floats > MOST_FLOATS else _evaluated(node, feed, opsets)
+    told = floats <= MOST_FLOATS and _stays_small(node, feed, opsets)
+    return _evaluated(node, feed, opsets) if told else ()
+
+
+def _unlike_sizes(attribute: Any) -> bool:
+    """Branches, and windows that slide: these pad by as much as they like before they pick."""
+    return attribute.HasField("g") or attribute.name in ("pads", "kernel_shape")
+
+
+def _stays_small(node: Any, feed: Mapping[str, Any], opsets: Mapping[str, int]) -> bool:
+    """Whether no output is beyond what is kept: a Range to 2 ** 40 would take all memory there is."""
+    import onnx
+
+    tensors = {name: onnx.numpy_helper.from_array(value) for name, value in feed.items()}
+    types = {k: onnx.helper.make_tensor_type_proto(t.data_type, t.dims) for k, t in tensors.items()}
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opsets.get("", 1), "")
+        found = onnx.shape_inference.infer_node_outputs(schema, node, types, tensors)
+    except (RuntimeError, ValueError, onnx.defs.SchemaError, onnx.shape_inference.InferenceError):
+        return False
+    if node.op_type in PICKS:
+        return True
+    sizes = [_dims(found[name]) if name in found else None for name in node.output if name]
+    return all(dims is not None and math.prod(dims) <= MOST for dims in sizes)
 
 
 def _hollow(dims: tuple[int, ...]) -> Any:
@@ -106,8 +131,8 @@ def _small(kind: str, dims: Sequence[int]) -> bool:
     return kind in "iubf" and count <= (MOST_FLOATS if kind == "f" else MOST)
 
 
-def _dims(value: Any) -> tuple[int, ...] | None:
-    kind = value.type.tensor_type
+def _dims(of: Any) -> tuple[int, ...] | None:
+    kind = of.tensor_type
     known = kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim)
     return tuple(d.dim_value for d in kind.shape.dim) if known else None
 

@@ -11,6 +11,7 @@ import math
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -94,24 +95,34 @@ def _highest(
     fixed: ChainMap[str, Any],
 ) -> tuple[str, dict[str, int], list[str]]:
     """Where the most is alive, what that is, and what has no size. `held`: alive throughout."""
+    lives = _lives(nodes, outputs, held, fixed)
+    told = {name: sized.of(name).size_bytes for name in lives}
+    unknown = [name for name, size_bytes in told.items() if size_bytes is None]
+    inside = [_inside(sized, node, fixed, unknown) for node in nodes]
+    change = [0] * (len(nodes) + 2)
+    for name, (born, dies) in lives.items():
+        change[born] += told[name] or 0
+        change[dies + 1] -= told[name] or 0
+    totals = [own + sum(of.values()) for own, of in zip(accumulate(change), inside, strict=False)]
+    if not totals:
+        return "", {}, unknown
+    at = totals.index(max(totals))
+    live = {n: told[n] or 0 for n, (born, dies) in lives.items() if born <= at <= dies}
+    node = nodes[at]
+    return node.name or next(iter(node.output), node.op_type), live | inside[at], unknown
+
+
+def _lives(
+    nodes: Sequence[Any], outputs: Sequence[str], held: Sequence[str], fixed: Mapping[str, Any]
+) -> dict[str, tuple[int, int]]:
+    """Value that takes memory -> the node that makes it, and the last one that reads it."""
     below = _storage(nodes, fixed)
     last = _last_reads(nodes, below)
     last.update((below.get(name, name), len(nodes)) for name in (*outputs, *held))
-    alive: dict[str, int] = {}
-    unknown: list[str] = []
-    best: tuple[str, dict[str, int]] = ("", {})
-    for name in held:
-        _add(sized, name, alive, unknown)
+    born = dict.fromkeys(held, 0)
     for i, node in enumerate(nodes):
-        for name in node.output:
-            if name and name not in fixed and name not in below:
-                _add(sized, name, alive, unknown)
-        now = {**alive, **_inside(sized, node, fixed, unknown)}
-        if not best[0] or sum(now.values()) > sum(best[1].values()):
-            best = (node.name or next(iter(node.output), node.op_type), now)
-        for name in [n for n in alive if last.get(n, i) <= i]:
-            del alive[name]
-    return (*best, unknown)
+        born |= {n: i for n in node.output if n and n not in fixed and n not in below}
+    return {name: (i, max(i, last.get(name, i))) for name, i in born.items()}
 
 
 def _storage(nodes: Sequence[Any], fixed: Mapping[str, Any]) -> dict[str, str]:
@@ -125,13 +136,6 @@ def _storage(nodes: Sequence[Any], fixed: Mapping[str, Any]) -> dict[str, str]:
 
 def _last_reads(nodes: Sequence[Any], below: Mapping[str, str]) -> dict[str, int]:
     return {below.get(name, name): i for i, node in enumerate(nodes) for name in _constant.reads(node)}  # fmt: skip
-
-
-def _add(sized: Sized, name: str, alive: dict[str, int], unknown: list[str]) -> None:
-    size_bytes = sized.of(name).size_bytes
-    if size_bytes is None:
-        unknown.append(name)
-    alive[name] = size_bytes or 0
 
 
 def _inside(

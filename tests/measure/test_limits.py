@@ -15,7 +15,7 @@ import pytest
 from accel.errors import CandidateBroken
 from accel.evidence import Subject
 from accel.gating import copies
-from accel.measure import instrument, limits
+from accel.measure import cgroups, instrument, limits
 from accel.measure.worker import Worker
 from accel.values import Model, Plan, Target
 
@@ -60,8 +60,8 @@ def lay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lay:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text)
 
-    monkeypatch.setattr(limits, "GROUPS", tmp_path / "groups")
-    monkeypatch.setattr(limits, "CGROUP", tmp_path)
+    monkeypatch.setattr(cgroups, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(cgroups, "TOP", tmp_path)
     return written
 
 
@@ -90,7 +90,7 @@ def test_what_is_free_in_a_container_counts_no_cached_files(lay: Lay) -> None:
     stat = "inactive_file 1\ntotal_inactive_file 200\ntotal_active_file 100\n"
     files = {"memory.limit_in_bytes": "2000", "memory.usage_in_bytes": "1000", "memory.stat": stat}
     lay("4:memory:/\n", {f"memory/{name}": text for name, text in files.items()})
-    (Path(limits.CGROUP) / "memory.max").unlink()
+    (Path(cgroups.TOP) / "memory.max").unlink()
     assert limits.free_bytes() == 1300
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from accel.measure import child, here, load, machine
+from accel.measure import cgroups, child, here, load, machine
 
 
 def test_every_process_sees_the_same_machine(tmp_path: Path) -> None:
@@ -77,37 +77,39 @@ def test_threads_follow_the_allowed_cores() -> None:
     assert found.stdout.split() == ["1"] * (1 + len(child.THREADS))
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("max 100000", 8),
-        ("400000 100000", 4),
-        ("250000 100000", 2),
-        ("50000 100000", 1),
-        ("6400000 100000", 8),
-        ("nonsense", 8),
-        ("", 8),
-    ],
-)
-def test_a_containers_quota_limits_the_cores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: int
-) -> None:
-    """Rounded down, one at least, never above the affinity; unreadable means none."""
-    (tmp_path / "cpu.max").write_text(text)
-    monkeypatch.setattr(machine, "CGROUP_V2", tmp_path / "cpu.max")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    assert machine.cores() == expected
+QUOTAS = {  # what the kernel says of this process's groups, the quotas of these, cores of eight
+    "none": ("0::/\n", {"cpu.max": "max 100000"}, 8),
+    "whole": ("0::/\n", {"cpu.max": "400000 100000"}, 4),
+    "rounded down": ("0::/\n", {"cpu.max": "250000 100000"}, 2),
+    "one at least": ("0::/\n", {"cpu.max": "50000 100000"}, 1),
+    "beyond the affinity": ("0::/\n", {"cpu.max": "6400000 100000"}, 8),
+    "nonsense": ("0::/\n", {"cpu.max": "nonsense"}, 8),
+    "no period": ("0::/\n", {"cpu.max": "100000 0"}, 8),
+    "empty": ("0::/\n", {"cpu.max": ""}, 8),
+    "its own": ("0::/job/step\n", {"job/step/cpu.max": "300000 100000"}, 3),
+    "around it": ("0::/job/step\n", {"job/step/cpu.max": "max 100000", "job/cpu.max": "200000 100000"}, 2),
+    "v1, none": ("", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+    "v1": ("", {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+    "v1, its own": (
+        "3:cpu,cpuacct:/job\n",
+        {"cpu/job/cpu.cfs_quota_us": "500000", "cpu/job/cpu.cfs_period_us": "100000"},
+        5,
+    ),
+    "a kernel without them": ("", {}, 8),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("quota_us", "expected"), [("-1", 8), ("300000", 3)])
-def test_the_older_cgroup_is_read_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota_us: str, expected: int
+@pytest.mark.parametrize("what", QUOTAS)
+def test_a_quota_limits_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """Version 1 keeps quota and period in two files; -1 is no limit."""
-    (tmp_path / "cpu.cfs_quota_us").write_text(quota_us)
-    (tmp_path / "cpu.cfs_period_us").write_text("100000")
-    monkeypatch.setattr(machine, "CGROUP_V2", tmp_path / "absent")
-    monkeypatch.setattr(machine, "CGROUP_V1", tmp_path / "cpu.cfs_quota_us")
+    """That of a container, a batch job or a unit, and of any around it; unreadable means none."""
+    told, files, expected = QUOTAS[what]
+    for name, text in {"groups": told, **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(cgroups, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(cgroups, "TOP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert machine.cores() == expected
 

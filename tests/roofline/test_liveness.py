@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,3 +115,46 @@ def test_the_sizes_follow_what_the_graph_computes(write: Write) -> None:
     assert roofline.peak(path, {"rows": 10}).unknown == ()
     found = roofline._sizes.bind(path, {"rows": 10})
     assert found.of("y").dims == (5, 12)
+
+
+def test_values_that_live_to_the_end_add_up(write: Write) -> None:
+    """Each of 300 outputs stays for the caller, so the last node is the peak; one nobody reads dies at once."""
+    nodes = "".join(f"y{i} = Relu(x) d{i} = Abs(x)\n" for i in range(300))
+    outputs = ", ".join(f"float[4] y{i}" for i in range(300))
+    text = f'<ir_version: 8, opset_import: ["": 17]> g (float[4] x) => ({outputs}) {{ {nodes} }}'
+    found = roofline.peak(write(text), {})
+    assert found.node == "d299"
+    assert dict(found.live) == {"x": 16, "d299": 16} | {f"y{i}": 16 for i in range(300)}
+
+
+HUGE = 1 << 26  # elements: half a GB of int64
+GROWING = {
+    "Range": "y = Range(zero, huge, one)",
+    "ConstantOfShape": "y = ConstantOfShape(sizes)",
+    "Expand": "y = Expand(zero, sizes)",
+    "Tile": "y = Tile(ones, sizes)",
+    "Pad": "y = Pad(ones, around)",
+    "OneHot": "y = OneHot(ones, huge, around)",
+    "Resize": "y = Resize(ones, , , sizes)",
+    "HannWindow": "y = HannWindow(huge)",
+    "MaxPool": "c = Cast<to = 3>(plane) y = MaxPool<kernel_shape = [1], pads = [0, 67108864], strides = [67108864]>(c)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", GROWING)
+def test_what_a_graph_computes_takes_no_memory(write: Write, kind: str) -> None:
+    """An operator that makes much of a few numbers is not run for its sizes."""
+    text = f"""
+    <ir_version: 8, opset_import: ["": 17]>
+    g (float[4] x) => (float[4] z)
+    <int64 zero = {{0}}, int64 one = {{1}}, int64[1] ones = {{1}}, int64 huge = {{{HUGE}}},
+     int64[1] sizes = {{{HUGE}}}, int64[2] around = {{{HUGE}, 0}}, int64[1, 1, 1] plane = {{1}}>
+    {{ {GROWING[kind]} z = Relu(x) }}
+    """
+    path = write(text)
+    tracemalloc.start()
+    try:
+        roofline.peak(path, {})
+        assert tracemalloc.get_traced_memory()[1] < HUGE
+    finally:
+        tracemalloc.stop()
