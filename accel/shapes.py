@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from accel import tensors
+from accel.errors import BadModel
+from accel.plain import flat
 
 Sizes = tuple[int | str | None, ...]
 HEAVY = 256  # elements of a weight whose values no shape depends on
@@ -20,14 +22,27 @@ ELEMENTWISE = ("Add", "Sub", "Mul", "Div")
 SAME_VALUE = ("Unsqueeze", "Squeeze", "Cast", "Identity", "Reshape")  # of a tensor with one element
 
 
+def inferred(proto: Any, data_prop: bool = False) -> Any:
+    """The model with what onnx's own inference finds. Raises BadModel where that gives it up."""
+    import onnx
+
+    refusals = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError)
+    try:
+        return onnx.shape_inference.infer_shapes(proto, data_prop=data_prop)
+    except (*refusals, RuntimeError, ValueError) as error:
+        raise BadModel(f"The model's sizes cannot be inferred: {flat(error)}") from None
+
+
 def infer(proto: Any) -> Any:
-    """A copy of the model with every size noted that could be found, in its subgraphs too."""
+    """A copy of the model with every size noted that could be found, in its subgraphs too.
+
+    Raises BadModel like `inferred`."""
     import onnx
 
     light = lightened(proto)
     known = {v.name for v in light.graph.value_info}
     for _ in range(PASSES):
-        found = onnx.shape_inference.infer_shapes(light, data_prop=True)
+        found = inferred(light, data_prop=True)
         kinds = {v.name: v.type.tensor_type.elem_type for v in found.graph.value_info}
         more = {n: s for n, s in _left_open(found) if n in kinds and n not in known}
         if not more:
@@ -54,8 +69,8 @@ def contradictions(proto: Any) -> Iterator[str]:
         value.ClearField("type")
     given = {t.name: t.data_type for t in proto.graph.initializer}
     try:
-        found = light.graph if _costly(light) else onnx.shape_inference.infer_shapes(light).graph
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        found = light.graph if _costly(light) else inferred(light).graph
+    except BadModel:
         found = light.graph  # a weight's types differ: what follows from it cannot be told
     given |= {v.name: _kind(v) for v in (*found.value_info, *found.output)}
     for value in (*proto.graph.value_info, *proto.graph.output, *proto.graph.input):

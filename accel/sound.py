@@ -92,9 +92,10 @@ def _opsets(proto: Any) -> str:
 
     found: dict[str, int] = {}
     for entry in proto.opset_import:
-        if found.setdefault(entry.domain, entry.version) != entry.version:
-            both = f"{found[entry.domain]} and {entry.version}"
-            return f"it imports two opsets of {entry.domain or 'ai.onnx'}: {both}"
+        domain, version = _domain(entry.domain), entry.version
+        if found.setdefault(domain, version) != version:
+            both = f"{found[domain]} and {version}"
+            return f"it imports two opsets of {domain or 'ai.onnx'}: {both}"
     known = onnx.defs.onnx_opset_version()
     if (own := found.get("", known)) > known:
         newest = f"onnx {onnx.__version__} knows those up to {known}"
@@ -104,15 +105,17 @@ def _opsets(proto: Any) -> str:
 
 def _twice(proto: Any) -> str:
     """A function that stands twice: the checker sees it where it is called, inference always."""
-    counts = Counter((f.domain, f.name, f.overload) for f in proto.functions)
+    counts = Counter(_called(f.domain, f.name, f.overload) for f in proto.functions)
     found = next((name for name, count in counts.items() if count > 1), None)
-    return f"its function {found[0]}::{found[1]} stands twice" if found else ""
+    return f"its function {found[0] or 'ai.onnx'}::{found[1]} stands twice" if found else ""
 
 
 def _recursive(proto: Any) -> str:
     """A function that leads to itself has no end; checkers before onnx 1.23 follow it until they crash."""
     calls = {
-        (f.domain, f.name, f.overload): {(n.domain, n.op_type, n.overload) for n in _nodes(f)}
+        _called(f.domain, f.name, f.overload): {
+            _called(n.domain, n.op_type, n.overload) for n in _nodes(f)
+        }
         for f in proto.functions
     }
     waits = {name: len(called & calls.keys()) for name, called in calls.items()}
@@ -128,6 +131,16 @@ def _recursive(proto: Any) -> str:
                 done.append(name)
     left = [name for name, count in waits.items() if count]
     return f"its function {left[0][1]} leads to itself" if left else ""
+
+
+def _called(domain: str, name: str, overload: str) -> tuple[str, str, str]:
+    """How onnx tells functions apart."""
+    return _domain(domain), name, overload
+
+
+def _domain(told: str) -> str:
+    """ONNX's own has two names."""
+    return "" if told == "ai.onnx" else told
 
 
 def _nodes(part: Any) -> Iterator[Any]:

@@ -14,6 +14,9 @@ from typing import Any
 
 import onnx
 
+from accel import shapes
+from accel.errors import BadModel
+
 FLOATS = {"float32", "float16", "bfloat16", "float64"}
 WEIGHTED = {"Conv", "ConvTranspose", "MatMul", "Gemm"}  # int8 even where the output stays float
 MOVING = {"Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
@@ -58,8 +61,8 @@ def asked(proto: Any) -> Asked:
 
 def _inferred(proto: Any) -> Any:
     try:
-        return onnx.shape_inference.infer_shapes(proto)
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):  # a runtime took it
+        return shapes.inferred(proto)
+    except BadModel:  # a runtime took it
         return proto  # what is declared, and no more
 
 

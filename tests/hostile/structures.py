@@ -163,6 +163,10 @@ def _nested() -> Iterator[Case]:
     yield Case("function twice", graph(_called(*[_function("f", "Relu")] * 2)), says=("own::f",))
     unread = graph(relu(), lambda m: m.functions.extend([_function("f", "Relu")] * 2))
     yield Case("function twice:that nothing calls", unread, says=("own::f stands twice",))
+    alias = graph(relu(), lambda m: m.functions.extend(_function("f", "Relu", d) for d in ("", "ai.onnx")))  # fmt: skip
+    yield Case("function twice:by its domain's other name", alias, says=("ai.onnx::f stands twice",))  # fmt: skip
+    again = graph(relu(), lambda m: m.functions.append(_function("Relu", "Relu", "ai.onnx")))
+    yield Case("recursive function:by its domain's other name", again, says=("Relu leads to itself",))  # fmt: skip
     for levels in (40, 200, 2000):
         yield Case(f"nested Ifs:{levels}", _deep(levels), says=("too deep in one another",))
 
