@@ -43,6 +43,7 @@ def main() -> int:
         done = one(corpus, findings, max(1, min(ROUND_S, int(left))))
         runs += done
         found = len(list(findings.iterdir()))
+        left = end - time.monotonic()
         print(f"{runs:,} files, {found} findings, {left / 60:.0f} minutes left", flush=True)
     for path in sorted(findings.iterdir()):
         print(f"finding: {path}")
