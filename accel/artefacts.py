@@ -54,7 +54,7 @@ def engine(job: Job, name: str) -> tuple[Engine | None, str]:
 
 
 def _fixable(seen: Probe) -> str:
-    return f"{seen.reason} {seen.fix}".strip()
+    return f"{seen.reason} Run: {seen.fix}" if seen.fix else seen.reason
 
 
 def probe(job: Job, engine: str) -> Probe:

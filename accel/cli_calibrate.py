@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from accel.cli_steps import working_folder
+from accel.cli_place import working_folder
 from accel.errors import UsageError
 from accel.shell import emit, output_options
 
@@ -35,9 +35,7 @@ def calibrate(model: Path, data: Path | None, source: str | None, noise: tuple[s
 
     place = out.absolute()  # the user's code may change the folder
     described = graph.describe(model.absolute())
-    if data is not None and data.exists() and out.exists() and out.samefile(data):
-        raise UsageError(f"{out} is what is read; it is left as it is. Choose another --out.")
-    with working_folder(place, model) as folder:
+    with working_folder(place, model, data) as folder:
         file, declared, timed = _data(data, source, folder)
         found = step.calibrate(
             described,

@@ -13,6 +13,7 @@ from accel.cli_legality import judge
 from accel.errors import UsageError
 from accel.shell import emit, output_options
 
+DIGITS, SHOWN = 18, 40  # of a size: what an int64 holds; of a wrong one: what is repeated
 LARGEST = 10  # nodes and values that the text shows; --json has them all
 
 
@@ -112,8 +113,9 @@ def _roofline(model: Path, target: str, sizes: Sequence[str], as_json: bool) -> 
 
 def _size(text: str) -> tuple[str, int]:
     name, _, number = text.partition("=")
-    if not name or not number.isdecimal():
-        raise UsageError(f"--size takes an axis and a whole number, batch=8, not {text!r}.")
+    if not name or not number.isdecimal() or len(number) > DIGITS:
+        told = repr(text[:SHOWN]) + "..." * (len(text) > SHOWN)
+        raise UsageError(f"--size takes an axis and a whole number, batch=8, not {told}.")
     return name, int(number)
 
 

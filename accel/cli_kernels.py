@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from accel.cli_steps import keep, working_folder
+from accel.cli_place import keep, working_folder
 from accel.shell import emit, output_options
 
 

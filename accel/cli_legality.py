@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from accel.cli_steps import keep, working_folder
+from accel.cli_place import keep, working_folder
 from accel.errors import AccelError, ConstraintError, Unmeasured
 from accel.shell import emit
 
@@ -19,7 +19,7 @@ def judge(
     if out is None:
         found = question.judge(model, target, data, lint=lint)
     else:
-        with working_folder(out, model) as folder:
+        with working_folder(out, model, data) as folder:
             found = question.judge(model, target, data, folder / "model.onnx", lint)
             found = keep(found, out) if found.fixed else found
     lines = [f"fixed: {line}" for line in found.fixed]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
+from accel.cli_place import keep, plan_folder, working_folder
 from accel.errors import UsageError
 from accel.plain import flat
 from accel.scratch import scratch
@@ -32,47 +31,10 @@ def export(
 
     place = out.absolute()  # the user's code may change the folder
     problem = workload.load(source, data)
-    with working_folder(place, Path(problem.source.partition(":")[0])) as folder:
+    with working_folder(place, Path(problem.source.partition(":")[0]), data) as folder:
         model = step.export(problem, step.roots(problem)[0] if data else exporter, folder)
         model = dataclasses.replace(keep(model, place), path=out)
     emit("model", model, [*model.trail, str(model.path)], as_json)
-
-
-@contextlib.contextmanager
-def working_folder(out: Path, source: Path) -> Any:
-    """A folder beside `out` to work in. Raises UsageError where `out` is what is read, or no file."""
-    from accel import graph, store
-
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder; --out names a file: {out / 'model.onnx'}")
-    weights = graph.external_data(source) if out.exists() and source.is_file() else ()
-    read = (source, *(source.parent / name for name in weights))
-    if out.exists() and any(one.exists() and out.samefile(one) for one in read):
-        raise UsageError(f"{out} is what is read; it is left as it is. Choose another --out.")
-    with store.disk(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".accel-", dir=out.parent) as folder:
-            yield Path(folder)
-
-
-def keep(model: Any, out: Path) -> Any:
-    import dataclasses
-
-    from accel import graph, store
-
-    with store.disk(out):
-        beside = graph.external_data(model.path)
-        for name in beside:
-            found = out.parent / name
-            if found.exists() and store.digest_file(found) != store.digest_file(model.path.parent / name):  # fmt: skip
-                raise UsageError(
-                    f"{found} exists and belongs to another model. Choose another --out."
-                )
-        for name in beside:
-            (out.parent / name).parent.mkdir(parents=True, exist_ok=True)
-            (model.path.parent / name).replace(out.parent / name)
-        model.path.replace(out)
-    return dataclasses.replace(model, path=out)
 
 
 @click.command()
@@ -97,7 +59,7 @@ def quantize(model: Path, recipe: str, engine: str, variant: int | None, target:
     if variant is not None and not 0 <= variant < len(variants):
         raise UsageError(f"--variant {variant}: {recipe} has 0 to {len(variants) - 1}: {variants}")
     wanted = variants if variant is None else (variants[variant],)
-    with working_folder(out, model) as folder:
+    with working_folder(out, model, data) as folder:
         made = _first(
             wanted,
             lambda one: step.quantize(described, recipe, data, style, one, folder, noise=noise),
@@ -141,7 +103,7 @@ def plan_of(model: Path, engine: str, target: str, out: Path, data: str | None) 
 @output_options
 def build(model: Path, engine: str, target: str, data: str | None, out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
     """Build MODEL (.onnx) for an engine."""
-    plan, _requests = plan_of(model, engine, target, out, data)
+    plan, _requests = plan_of(model, engine, target, plan_folder(out, model, data), data)
     lines = [f"{plan.engine}: {dict(plan.facts)}", *_where(plan), str(plan.path)]
     emit("plan", plan, lines, as_json)
 

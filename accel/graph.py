@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,21 @@ def external_data(path: Path, read: Any = None) -> tuple[str, ...]:
     there = [t for t in tensors.every(proto) if tensors.beside(t)] if proto is not None else []
     places = {tensors.place(tensor, path).path for tensor in there}
     return tuple(sorted(str(place.relative_to(path.parent)) for place in places))
+
+
+def rename_data(path: Path, names: Mapping[str, str]) -> None:
+    """Give the files beside a graph that hold its weights other names, there and in the graph."""
+    if not names:
+        return
+    proto = skeleton(path)
+    for tensor in tensors.every(proto):
+        if tensors.beside(tensor):
+            held = str(tensors.place(tensor, path).path.relative_to(path.parent))
+            for entry in (e for e in tensor.external_data if e.key == "location"):
+                entry.value = names[held]
+    for held, name in names.items():
+        (path.parent / held).replace(path.parent / name)
+    path.write_bytes(proto.SerializeToString())
 
 
 def skeleton(path: Path) -> Any:

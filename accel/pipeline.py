@@ -179,6 +179,10 @@ def pack(
     return _finished(job, table, only, yardstick, again, out, progress)
 
 
+def _exact(number: float) -> str:
+    return f"{number:.15g}"
+
+
 def command(
     job: jobs.Job,
     source: str,
@@ -190,13 +194,13 @@ def command(
     words = ["accel", *verb, source, "--target", target, "--objective", constraints.objective]
     unit = "%" if constraints.max_drop_relative else "pt"
     drop = constraints.max_drop
-    words += ["--max-drop", "none" if drop is None else f"{drop:g}{unit}"]
+    words += ["--max-drop", "none" if drop is None else f"{_exact(drop)}{unit}"]
     if constraints.min_speedup is not None:
-        words += ["--min-speedup", f"{constraints.min_speedup:g}"]
+        words += ["--min-speedup", _exact(constraints.min_speedup)]
     if constraints.max_latency_s is not None:
-        words += ["--max-latency", f"{constraints.max_latency_s * 1e3:g}ms"]
+        words += ["--max-latency", f"{_exact(constraints.max_latency_s * 1e3)}ms"]
     if constraints.max_memory_bytes is not None:
-        words += ["--max-memory", f"{constraints.max_memory_bytes / 1e6:g}MB"]
+        words += ["--max-memory", f"{_exact(constraints.max_memory_bytes / 1e6)}MB"]
     words += [w for r in constraints.recipes for w in ("--recipe", r)]
     words += [w for e in constraints.engines for w in ("--engine", e)]
     words += ["--certify"] if constraints.certify else []

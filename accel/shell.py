@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import re
 import signal
@@ -75,16 +77,20 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """(amount in the base unit, the unit as given)."""
-        found = re.fullmatch(r"([0-9.]+)\s*([A-Za-z%]*)", str(value))
+        found = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z%]*)", str(value))
         units = {k.replace("percent", "%"): v for k, v in self.factors.items()}
         if not found or found[2] not in units:
             self.fail(
-                f"{value!r} needs one of the units {', '.join(units)}: 0.5{next(iter(units))}"
+                f"{value!r} needs one of the units {', '.join(units)} behind a number, 0 or more: "
+                f"0.5{next(iter(units))}"
             )
         try:
-            return float(found[1]) * units[found[2]], found[2]
+            amount = float(found[1]) * units[found[2]]
         except ValueError:
             self.fail(f"{found[1]!r} is not a number", param, ctx)
+        if not math.isfinite(amount):
+            self.fail(f"{found[1][:20]}... is more than any number", param, ctx)
+        return amount, found[2]
 
 
 class Drop(Amount):
@@ -106,6 +112,9 @@ def _terminate(*_: object) -> NoReturn:
 def run(command: click.Command) -> NoReturn:
     """Run, and turn every ending into its exit code (see accel.errors)."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal has no letters for
+            stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:]
     try:
         code = command.main(words, standalone_mode=False)

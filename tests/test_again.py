@@ -18,6 +18,7 @@ DEMANDS = (
     Constraints(max_drop=0.0),
     Constraints(max_drop=1.0, max_drop_relative=True, certify=True),
     Constraints(max_drop=2.0, min_speedup=1.5, max_latency_s=0.005, max_memory_bytes=500_000_000),
+    Constraints(max_drop=0.00005, max_memory_bytes=1_234_567_890_123),
     Constraints(recipes=("fp32", "bf16"), engines=("onnxruntime_cpu",), objective="size"),
 )
 

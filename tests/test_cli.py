@@ -188,6 +188,9 @@ def test_what_is_not_a_model_is_named(
         (["optimize", "tiny.py", "--data", "feeds.npz"], "--data goes with an .onnx"),
         (["optimize", "tiny.py", "--max-latency", "5"], "needs one of the units ms, s"),
         (["optimize", "tiny.py", "--max-drop", "1.2.3pt"], "is not a number"),
+        (["optimize", "tiny.py", "--max-drop", "-1pt"], "0 or more"),
+        (["optimize", "tiny.py", "--max-memory", "9" * 320 + "MB"], "more than any number"),
+        (["inspect", "good.onnx", "--roofline", "--size", "b=" + "9" * 5000], "a whole number"),
         (["optimize", "tiny.py", "--engine", "openvin"], "Did you mean 'openvino'?"),
         (["quantize", "good.onnx", "--recipe", "int8"], "int8_dynamic"),
         (["quantize", "good.onnx", "--recipe", "fp32", "--variant", "9"], "--variant 9"),
@@ -206,6 +209,18 @@ def test_wrong_words_end_with_2(files: Path, words: list[str], said: str) -> Non
     error = document(found.stdout, "error")
     assert error["exit_code"] == 2
     assert said in error["message"]
+
+
+def test_a_name_that_the_terminal_cannot_show_is_spelled_out(files: Path) -> None:
+    """The file is there, and that is said in the letters that there are."""
+    words = ("-m", "accel", "export", "good.onnx", "--out", "\u0436.onnx")
+    found = subprocess.run(
+        [sys.executable, *words], cwd=files, capture_output=True, check=False,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert (files / "\u0436.onnx").is_file()
+    assert rb"\u0436.onnx" in found.stdout
 
 
 def test_debug_shows_the_traceback(files: Path) -> None:

@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
-from accel import Constraints, optimize, release, store, testing
+from accel import Constraints, arrays, optimize, release, store, testing
 from accel.constraints import validate
 from accel.errors import BadModel, CandidateBroken, EnvironmentProblem, UsageError
 from accel.replacing import replacing
@@ -134,21 +135,71 @@ def test_a_command_never_writes_over_what_it_reads(tmp_path: Path) -> None:
     proto = onnx.load(graph)
     onnx.save(proto, graph, save_as_external_data=True, location="w.bin", size_threshold=0)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "w.bin").write_bytes(b"another model's")
-    before = graph.read_bytes()
+    (tmp_path / "other" / "copy.onnx.data").write_bytes(b"another model's")
+    feeds = tmp_path / "feeds.npz"
+    arrays.save(feeds, [{"x": np.ones((1, 64), np.float32)}])
+    before = graph.read_bytes(), feeds.read_bytes()
     for words in (
         ("export", graph, "--out", graph),
         ("quantize", graph, "--recipe", "int8_dynamic", "--out", graph),
         ("export", graph, "--out", tmp_path / "other"),
         ("export", graph, "--out", tmp_path / "other" / "copy.onnx"),
+        ("quantize", graph, "--recipe", "int8_dynamic", "--data", feeds, "--out", feeds),
         ("build", graph, "--out", graph),
+        ("build", graph, "--out", tmp_path),
+        ("build", graph, "--out", tmp_path / "other"),
     ):
         done = run(*words, cwd=tmp_path)
         assert done.returncode == 2, done.stderr
         assert "Choose another" in done.stderr or "--out names a file" in done.stderr
-    assert graph.read_bytes() == before
-    assert (tmp_path / "other" / "w.bin").read_bytes() == b"another model's"
-    assert [p.name for p in (tmp_path / "other").iterdir()] == ["w.bin"]
+    assert (graph.read_bytes(), feeds.read_bytes()) == before
+    assert (tmp_path / "other" / "copy.onnx.data").read_bytes() == b"another model's"
+    assert [p.name for p in (tmp_path / "other").iterdir()] == ["copy.onnx.data"]
+
+
+def test_a_command_run_again_replaces_its_own_results(tmp_path: Path) -> None:
+    """A graph with the weights beside it, which belong to none but it, and the folder of a plan."""
+    graph = testing.mlp(tmp_path / "mlp.onnx").path
+    proto = onnx.load(graph)
+    onnx.save(proto, graph, save_as_external_data=True, location="w.bin", size_threshold=0)
+    out = tmp_path / "out"
+    for name in ("a.onnx", "b.onnx"):
+        assert run("export", graph, "--out", out / name, cwd=tmp_path).returncode == 0
+    (tmp_path / "w.bin").write_bytes(bytes((tmp_path / "w.bin").stat().st_size))
+    again = run("export", graph, "--out", out / "b.onnx", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert sorted(p.name for p in out.iterdir()) == [
+        "a.onnx",
+        "a.onnx.data",
+        "b.onnx",
+        "b.onnx.data",
+    ]
+    sums = [
+        sum(abs(onnx.numpy_helper.to_array(t)).sum() for t in onnx.load(out / n).graph.initializer)
+        for n in ("a.onnx", "b.onnx")
+    ]
+    assert sums[0] > sums[1] == 0
+    for _ in range(2):
+        done = run("build", graph, "--out", tmp_path / "plan", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+
+
+def test_nothing_is_written_into_a_release(packed: Callable[..., Release], tmp_path: Path) -> None:
+    """It would not be intact any more: a graph, a plan, or a bill of materials over its own files."""
+    root = packed().path
+    graph = testing.mlp(tmp_path / "mlp.onnx").path
+    before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    for words in (
+        ("export", graph, "--out", root / "model.onnx"),
+        ("quantize", graph, "--recipe", "int8_dynamic", "--out", root / "engine" / "q.onnx"),
+        ("build", graph, "--out", root),
+        ("build", graph, "--out", root / "plan"),
+        ("sbom", root, "--out", root / "accel.json"),
+    ):
+        done = run(*words, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert "release" in done.stderr
+    assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
 
 
 def test_swapped_and_misspelt_words_are_told(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def probe() -> Probe:
         )
     if not here.gpus():
         reason = "no NVIDIA driver shows a GPU here."
-        return Probe(False, reason=reason, fix="Run: nvidia-smi")
+        return Probe(False, reason=reason, fix="nvidia-smi")
     if opening.CUDA not in onnxruntime.get_available_providers():
         reason = f"the onnxruntime that is installed has no {opening.CUDA}."
         return Probe(False, onnxruntime.__version__, reason, fix())
@@ -47,7 +47,7 @@ def fix() -> str:
     """One line of pip, by the CUDA that torch or else the driver is of."""
     bounds = f">=1.24,<{FIRST_OF_CUDA_13}" if cuda_major() == 12 else f">={FIRST_OF_CUDA_13},<2"
     return (
-        "Run: pip uninstall -y onnxruntime onnxruntime-gpu && "
+        "pip uninstall -y onnxruntime onnxruntime-gpu && "
         f"pip install 'onnxruntime-gpu[cuda,cudnn]{bounds}'"
     )
 

@@ -37,7 +37,7 @@ def probe() -> Probe:
     """Usable where torch imports and a C++ compiler is on the PATH."""
     if not programs.compiler():
         reason = "inductor compiles C++, and no compiler is on the PATH ($CXX, else g++)."
-        return Probe(False, torch.__version__, reason, "Run: apt-get install g++")
+        return Probe(False, torch.__version__, reason, "apt-get install g++")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     facts = {"compiler": programs.require_compiler(), "gpu": gpu}
     return Probe(True, torch.__version__, facts=facts)

@@ -153,5 +153,6 @@ def _unseen(root: Path, data: Mapping[str, Any]) -> Iterator[str]:
             f"{proof['grade']}, at most {proof['bound']:.3g} at 95 %"
         )
     yield (
-        "speed and accuracy: as recorded, nothing was run. To see again: accel bench, accel evaluate"
+        "speed and accuracy: as recorded, nothing was run. To see again: accel bench RELEASE; "
+        "accel evaluate RELEASE/model.onnx --workload FILE"
     )

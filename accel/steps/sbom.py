@@ -15,12 +15,16 @@ def sbom(path: str | Path, out: str | Path | None = None) -> Path:
 
     The release's digest stays: the bill is told beside it. Raises MissingExtra without the library,
     CandidateBroken where a file differs from what was packed, UsageError for a signed release
-    without `out`: its signature would break."""
+    without `out`, whose signature would break, and for an `out` inside of it."""
     root = Path(path).absolute()
     data = release.document(root)
     if out is not None:
         release.require_intact(root, (release.BILL,))
         place = Path(out).absolute()
+        if place.resolve().is_relative_to(root.resolve()):
+            raise UsageError(
+                f"{place} is in the release. Leave --out away, or name a file elsewhere."
+            )
         with store.disk(place):
             store.write(place, bill.text(data))
         return place

@@ -283,7 +283,7 @@ def test_the_line_that_mends_goes_by_cudas_major(
     monkeypatch.setattr(_ort_cuda_probe, "cuda_major", lambda: major)
     line = _ort_cuda_probe.fix()
     assert wheel in line
-    assert line.startswith("Run: pip uninstall -y onnxruntime onnxruntime-gpu && pip install ")
+    assert line.startswith("pip uninstall -y onnxruntime onnxruntime-gpu && pip install ")
 
 
 @pytest.mark.parametrize(

@@ -284,7 +284,7 @@ def test_without_a_compiler_it_is_refused(
     later = build(compiler="torch_compile", kernels=True)
     monkeypatch.setenv("PATH", "")
     answer = torch_inductor.probe()
-    assert (answer.usable, answer.fix) == (False, "Run: apt-get install g++")
+    assert (answer.usable, answer.fix) == (False, "apt-get install g++")
     assert "no compiler is on the PATH" in answer.reason
     for refused in (lambda: build(threads=2), lambda: torch_inductor.load(later)):
         with pytest.raises(MissingExtra, match=r"needs a C\+\+ compiler; g\+\+ is not on the PATH"):
