@@ -35,3 +35,31 @@ def drawn(path: Path, nodes: Sequence[Node], opset: int, **weights: Any) -> Mode
     proto = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION)
     onnx.save(onnx.shape_inference.infer_shapes(proto), path)
     return graph.describe(path)
+
+
+ROTARY: list[Node] = [
+    ("Shape", "x", "s", {}),
+    ("ReduceMax", "s", "n", {"keepdims": 0}),
+    ("Range", "zero n one", "positions", {}),
+    ("Cast", "positions", "p", {"to": F}),
+    ("Unsqueeze", "p at_1", "column", {}),
+    ("MatMul", "column frequencies", "angles", {}),
+    ("Cos", "angles", "c", {}),
+    ("MatMul", "x w", "m", {}),
+    ("Mul", "m c", "r", {}),
+    ("MatMul", "r w", "y", {}),
+]
+
+
+def rotary(path: Path, opset: int) -> Model:
+    """Products turned by the cosine of each row's position, between two of them."""
+    return drawn(
+        path,
+        ROTARY,
+        opset,
+        zero=np.int64(0),
+        one=np.int64(1),
+        at_1=np.array([1]),
+        frequencies=(10000.0 ** (-np.arange(8) / 8)).astype(np.float32)[None],
+        w=np.eye(8, dtype=np.float32),
+    )

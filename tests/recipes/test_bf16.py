@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from small_graphs import F, Node, drawn
+from small_graphs import F, Node, drawn, rotary
 
 from accel import catalog, graph, legality, store, target, testing
 from accel.errors import CandidateBroken
@@ -139,31 +139,9 @@ def test_what_onnxruntime_has_no_cuda_kernel_of_stays_float32_for_it(tmp_path: P
         assert (kinds["clip_c"], kinds["matmul_m"]) == (kind, "BFLOAT16")
 
 
-ROTARY: list[Node] = [
-    ("Shape", "x", "s", {}),
-    ("ReduceMax", "s", "n", {"keepdims": 0}),
-    ("Range", "zero n one", "positions", {}),
-    ("Cast", "positions", "p", {"to": F}),
-    ("Unsqueeze", "p at_1", "column", {}),
-    ("MatMul", "column frequencies", "angles", {}),
-    ("Cos", "angles", "c", {}),
-    ("MatMul", "x w", "m", {}),
-    ("Mul", "m c", "r", {}),
-    ("MatMul", "r w", "y", {}),
-]
-
-
 def test_positions_and_their_angles_stay_exact(tmp_path: Path) -> None:
     """bfloat16 does not tell position 501 from 500: what leads to a cosine is not rounded."""
-    model = _model(
-        tmp_path / "m.onnx",
-        ROTARY,
-        zero=np.int64(0),
-        one=np.int64(1),
-        at_1=np.array([1]),
-        frequencies=(10000.0 ** (-np.arange(8) / 8)).astype(np.float32)[None],
-        w=np.eye(8, dtype=np.float32),
-    )
+    model = rotary(tmp_path / "m.onnx", 22)
     made = _applied(model, tmp_path / "out")
     kinds = _kinds(made.model.path)
     exact = ("cast_p", "unsqueeze_column", "matmul_angles", "cos_c")

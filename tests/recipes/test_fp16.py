@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
-from small_graphs import F, Node, drawn
+from small_graphs import F, Node, drawn, rotary
 
 from accel import catalog, testing
 from accel.errors import CandidateBroken
@@ -228,3 +228,42 @@ def test_an_empty_tensor_does_not_overflow(tmp_path: Path) -> None:
     made = _applied(model, [empty, _x()], tmp_path / "out")
     assert "inf" not in str(dict(made.facts))
     assert set(_kinds(made.model.path).values()) >= {"FLOAT16"}
+
+
+COUNTED: list[Node] = [
+    ("Shape", "x", "s", {"end": 1}),
+    ("Squeeze", "s", "n", {}),
+    ("Range", "zero n step", "rows", {}),
+    ("Cast", "rows", "r", {"to": F}),
+    ("Add", "r one", "next", {}),
+    ("Cast", "next", "k", {"to": TensorProto.INT64}),
+    ("Gather", "table k", "t", {}),
+    ("Add", "x t", "y", {}),
+]
+
+
+@pytest.mark.parametrize("keep", ["sensitive", "range"])
+def test_rows_are_fetched_by_exact_indices(keep: str, tmp_path: Path) -> None:
+    """float16 takes row 2049 for 2048: what becomes an index is not rounded, and its table is."""
+    weights = {"zero": np.int64(0), "step": np.int64(1), "one": np.float32(1)}
+    odd = np.repeat(np.arange(4096) % 2, 8).reshape(4096, 8).astype(np.float32)
+    model = _model(tmp_path / "m.onnx", COUNTED, table=odd, **weights)
+    feed = {"x": np.zeros((4000, 8), np.float32)}
+    made = _applied(model, [feed], tmp_path / "out", keep)
+    assert made.facts["kept in fp32"] == "2 exact, 1 no float16"
+    assert _kinds(made.model.path)["gather_t"] == "FLOAT16"
+    (wanted,), (found,) = (_run(p, feed) for p in (model.path, made.model.path))
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_angles_stay_exact(tmp_path: Path) -> None:
+    """The cosine of position 3999 is that of float32: in float16 its angle would be 4000."""
+    model = rotary(tmp_path / "m.onnx", 17)
+    feed = {"x": np.ones((4000, 8), np.float32)}
+    made = _applied(model, [feed], tmp_path / "out")
+    kinds = _kinds(made.model.path)
+    exact = ("cast_p", "unsqueeze_column", "matmul_angles", "cos_c")
+    assert {kinds[n] for n in exact} == {"FLOAT"}
+    assert {kinds[n] for n in ("matmul_m", "mul_r", "matmul_y")} == {"FLOAT16"}
+    (wanted,), (found,) = (_run(p, feed) for p in (model.path, made.model.path))
+    np.testing.assert_allclose(found, wanted, atol=2**-9)
