@@ -267,3 +267,37 @@ def test_angles_stay_exact(tmp_path: Path) -> None:
     assert {kinds[n] for n in ("matmul_m", "mul_r", "matmul_y")} == {"FLOAT16"}
     (wanted,), (found,) = (_run(p, feed) for p in (model.path, made.model.path))
     np.testing.assert_allclose(found, wanted, atol=2**-9)
+
+
+SEQUENCES: dict[str, tuple[int, list[Node]]] = {
+    "split": (17, [("SplitToSequence", "a sizes", "q", {}), ("SequenceAt", "q last", "t", {})]),
+    "joined": (
+        17,
+        [
+            ("SequenceConstruct", "a x", "q", {}),
+            ("SequenceInsert", "q a", "q2", {}),
+            ("ConcatFromSequence", "q2", "t", {"axis": 0}),
+        ],
+    ),
+    "optional": (18, [("Optional", "a", "q", {}), ("OptionalGetElement", "q", "t", {})]),
+}
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_what_goes_through_a_sequence_stays(kind: str, tmp_path: Path) -> None:
+    """Its tensors are of one type, float32, whoever puts them in or takes them out; the graph runs."""
+    opset, middle = SEQUENCES[kind]
+    nodes: list[Node] = [
+        ("Abs", "x", "a", {}),
+        *middle,
+        ("Mul", "t t", "s", {}),
+        ("Relu", "s", "y", {}),
+    ]
+    weights = {"sizes": np.array([1, 1]), "last": np.int64(1)} if kind == "split" else {}
+    model = _model(tmp_path / "m.onnx", nodes, opset, **weights)
+    made = _applied(model, [_x()], tmp_path / "out")
+    kinds = {n.op_type: n for n in onnx.load(made.model.path).graph.node}
+    assert not any(i.endswith("__half") for o, *_ in middle for i in kinds[o].input)
+    assert kinds["Mul"].input[0] == "t__half"
+    (wanted,), (found,) = (_run(p, _x()) for p in (model.path, made.model.path))
+    np.testing.assert_allclose(found, wanted, rtol=5e-3, atol=1e-3)
