@@ -49,13 +49,12 @@ class Floats:
 
 
 def read(proto: Any) -> Floats:
-    """What stands in subgraphs and functions stays as it is."""
+    """What stands in subgraphs and functions stays as it is. Weights are no inputs in `proto` any more."""
+    proto = order.closed(proto)
     known = shapes.infer(_typed(proto)).graph
     kinds = {v.name: _kind(v) for v in (*known.value_info, *known.input, *known.output)}
     given = [v.name for v in proto.graph.input]
-    constants = {
-        t.name: t for t in proto.graph.initializer if t.data_type == FLOAT and t.name not in given
-    }
+    constants = {t.name: t for t in proto.graph.initializer if t.data_type == FLOAT}
     for node in proto.graph.node:
         value = node.attribute[0] if node.op_type == "Constant" else None
         if value is not None and value.name == "value" and value.t.data_type == FLOAT:
@@ -152,6 +151,7 @@ def write(found: Floats, halves: Mapping[int, frozenset[str]], to: int = HALF) -
     made.CopyFrom(found.proto)
     for name in ("node", "initializer", "value_info"):
         made.graph.ClearField(name)
+    made.ir_version = max(made.ir_version, order.INITIALIZERS_ALONE)  # those of 16 bits are
     nodes = list(enumerate(found.proto.graph.node))
     made_half = {o for i, n in nodes for o in n.output if o in halves.get(i, ())}
     read_half = {x for i, n in nodes for x in n.input if x in halves.get(i, ())}
