@@ -49,6 +49,22 @@ def insert(made: Any, first: Sequence[Any], behind: Mapping[str, Sequence[Any]])
     made.ir_version = max(made.ir_version, INITIALIZERS_ALONE)
 
 
+def closed(proto: Any) -> Any:
+    """The graph whose inputs are what a caller must give: an old one lists its weights among them too.
+
+    Accel's ports are without these, so nobody gives them; engines take them for constants now."""
+    fixed = {t.name for t in proto.graph.initializer}
+    given = [v for v in proto.graph.input if v.name not in fixed]
+    if len(given) == len(proto.graph.input):
+        return proto
+    made = type(proto)()
+    made.CopyFrom(proto)
+    made.graph.ClearField("input")
+    made.graph.input.extend(given)
+    made.ir_version = max(made.ir_version, INITIALIZERS_ALONE)
+    return made
+
+
 def drop_unread(made: Any) -> None:
     """Leave out the initializers that nothing reads any more."""
     read = {n for node in made.graph.node for n in reads(node)}

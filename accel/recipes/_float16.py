@@ -1,6 +1,7 @@
-"""What of a graph can be float16, by the largest magnitude of each of its values.
+"""What of a graph can be float16, by the largest magnitude of each of its values, and what must be exact.
 
-float16 holds 65504 at most and 2^-24 at least (IEEE 754); below 2^-14 it loses bits.
+float16 holds 65504 at most and 2^-24 at least (IEEE 754); below 2^-14 it loses bits. Of integers it
+holds those to 2048: what leads to one, or to an angle, fits its range and is wrong nevertheless.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def judged(
     halves: dict[int, frozenset[str]] = {}
     kept: Counter[str] = Counter()
     floats, opset = frozenset(tops), _halves.opset(found.proto)
+    exact = _kept.exact(found)
     for i, node in found.nodes:
         names = _halves.ports(node, floats, opset)
         if names is None:
@@ -32,6 +34,8 @@ def judged(
             kept["range"] += 1
         elif vanishing & names:
             kept["weights"] += 1
+        elif i in exact:
+            kept["exact"] += 1
         elif node.op_type in sensitive and node.domain in _halves.STANDARD:
             kept["sensitive"] += 1
         else:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy
 import onnx
 from onnx import helper, numpy_helper
 
@@ -23,7 +22,7 @@ FLOAT, HALF, BRAIN = (
     onnx.TensorProto.BFLOAT16,
 )
 SPELT = {HALF: "tensor(float16)", BRAIN: "tensor(bfloat16)"}  # as ONNX's schemas spell them
-MOST_BRAIN = numpy.float32(2.0**128 - 2.0**120)  # bfloat16's largest: 8 bits, all of them ones
+GATHERED = ("seq(", "optional(")  # as they spell what holds tensors
 STANDARD = ("", "ai.onnx")
 TAILS = ("__half", "__cast", "__half__cast")  # of new names
 PRIVATE = "com.microsoft"
@@ -50,13 +49,12 @@ class Floats:
 
 
 def read(proto: Any) -> Floats:
-    """What stands in subgraphs and functions stays as it is."""
+    """What stands in subgraphs and functions stays as it is. Weights are no inputs in `proto` any more."""
+    proto = order.closed(proto)
     known = shapes.infer(_typed(proto)).graph
     kinds = {v.name: _kind(v) for v in (*known.value_info, *known.input, *known.output)}
     given = [v.name for v in proto.graph.input]
-    constants = {
-        t.name: t for t in proto.graph.initializer if t.data_type == FLOAT and t.name not in given
-    }
+    constants = {t.name: t for t in proto.graph.initializer if t.data_type == FLOAT}
     for node in proto.graph.node:
         value = node.attribute[0] if node.op_type == "Constant" else None
         if value is not None and value.name == "value" and value.t.data_type == FLOAT:
@@ -101,7 +99,8 @@ def _kind(value: Any) -> int:
 def ports(node: Any, floats: frozenset[str], opset: int, to: int = HALF) -> frozenset[str] | None:
     """The float32 values of a node that would be of 16 bits; None where it cannot be.
 
-    A port whose schema says float32 alone, such as the scales of Resize, stays."""
+    A port whose schema says float32 alone, such as the scales of Resize, stays. What is put into a sequence
+    or an optional, or taken out of one, stays too: what else is in there is not followed."""
     if _is_fused(node):
         return (floats & {*node.input, *_of_its_type(node)}) or None
     if node.domain not in STANDARD or node.op_type in BY_ATTRIBUTE or any(_bodies(node)):
@@ -117,39 +116,32 @@ def ports(node: Any, floats: frozenset[str], opset: int, to: int = HALF) -> froz
     allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
     found = set()
     seen: dict[str, set[bool]] = {}  # of a type's values: is it float32, as far as is known
-    for names, formal in ((node.input, schema.inputs), (node.output, schema.outputs)):
-        for i, name in enumerate(names):
-            if name:
-                seen.setdefault(formal[min(i, len(formal) - 1)].type_str, set()).add(name in floats)
-            kind = formal[min(i, len(formal) - 1)].type_str if name in floats else ""
-            if kind in allowed and SPELT[to] not in allowed[kind]:
-                return None
-            if kind in allowed and not (node.op_type == "LayerNormalization" and kind == "U"):
-                found.add(name)  # U is the type of its mean, by stash_type
+    for name, kind in _typed_by(node, schema):
+        seen.setdefault(kind, set()).add(name in floats)
+        if kind not in allowed:
+            continue
+        if name not in floats and any(a.startswith(GATHERED) for a in allowed[kind]):
+            return None
+        if name in floats and SPELT[to] not in allowed[kind]:
+            return None
+        if name in floats and not (node.op_type == "LayerNormalization" and kind == "U"):
+            found.add(name)  # U is the type of its mean, by stash_type
     if any(kind in allowed and len(both) > 1 for kind, both in seen.items()):
         return None  # values of one type, and of some nobody knows that they are float32
     return frozenset(found) if found else None
 
 
+def _typed_by(node: Any, schema: Any) -> Iterator[tuple[str, str]]:
+    """Each value that a node reads or makes, and the name that the schema has for its type."""
+    for names, formal in ((node.input, schema.inputs), (node.output, schema.outputs)):
+        for i, name in enumerate(names):
+            if name:
+                yield name, formal[min(i, len(formal) - 1)].type_str
+
+
 def _bodies(node: Any) -> Iterator[Any]:
     for attribute in node.attribute:
         yield from (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs)
-
-
-def bounded(proto: Any) -> Any:
-    """The graph with finite constants that bfloat16 would round to an infinity at its largest number.
-
-    Masks hold float32's least: as -inf, a row that is masked as a whole would come out as NaN."""
-    made = onnx.ModelProto()
-    made.CopyFrom(proto)
-    values = (a.t for n in made.graph.node for a in n.attribute if a.name == "value")
-    for tensor in (*made.graph.initializer, *values):
-        array = numpy_helper.to_array(tensor) if tensor.data_type == FLOAT else numpy.zeros(0)
-        beyond = numpy.isfinite(array) & (numpy.abs(array) > MOST_BRAIN)
-        if beyond.any():
-            nearest = numpy.where(beyond, numpy.copysign(MOST_BRAIN, array), array)
-            tensor.CopyFrom(numpy_helper.from_array(nearest, tensor.name))
-    return made
 
 
 def write(found: Floats, halves: Mapping[int, frozenset[str]], to: int = HALF) -> Any:
@@ -159,6 +151,7 @@ def write(found: Floats, halves: Mapping[int, frozenset[str]], to: int = HALF) -
     made.CopyFrom(found.proto)
     for name in ("node", "initializer", "value_info"):
         made.graph.ClearField(name)
+    made.ir_version = max(made.ir_version, order.INITIALIZERS_ALONE)  # those of 16 bits are
     nodes = list(enumerate(found.proto.graph.node))
     made_half = {o for i, n in nodes for o in n.output if o in halves.get(i, ())}
     read_half = {x for i, n in nodes for x in n.input if x in halves.get(i, ())}

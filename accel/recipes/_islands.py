@@ -26,7 +26,8 @@ SPREAD = (
 def written(made: Any, known: Mapping[str, Sketch]) -> tuple[Any, dict[str, str]]:
     """The graph of `made`, whose float values are `known` by name, and facts for the table.
 
-    What is of unknown size stays float32, and so do ports and what sums or takes exponentials."""
+    What is of unknown size stays float32, and so do ports, what sums or takes
+    exponentials, and what leads to an integer or an angle."""
     found = _halves.read(made)
     constants = _ranges.of_constants(found.constants)
     tops = {name: top for name, (top, _) in constants.items()}

@@ -45,7 +45,8 @@ def exact(found: Floats) -> frozenset[int]:
     """The nodes that count or measure: what leads to an angle, to an integer, to a scale of Resize.
 
     bfloat16 holds integers to 256 alone, and takes position 501 for 500 (huggingface/transformers#29285
-    forces float32 there). What was learnt ends the way back, and so does what is no float."""
+    forces float32 there); float16 holds those to 2048. What was learnt ends the way back, and so does
+    what is no float."""
     makers, nodes = _makers(found), dict(found.nodes)
     floats = {*found.values, *found.constants}
     kept = {i for i, node in found.nodes if node.op_type in ANGLES}

@@ -18,6 +18,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy
+import onnx
+from onnx import numpy_helper
+
 from accel import graph
 from accel.errors import CandidateBroken
 from accel.protocols import Quantized
@@ -26,6 +30,7 @@ from accel.recipes._halves import BRAIN, Floats
 from accel.values import Feed, Model, Options, QuantStyle
 
 NEEDS_CALIBRATION = False
+MOST = numpy.float32(2.0**128 - 2.0**120)  # bfloat16's largest: 8 bits, all of them ones
 
 
 def variants(style: QuantStyle) -> tuple[Options, ...]:
@@ -46,7 +51,7 @@ def apply(
         graph.copy(model.path, path)
         hinted = graph.describe(path, (*model.trail, "bf16 by the runtime's hint"))
         return Quantized(hinted, {"hint": "bf16"}, portable=False, only="openvino")
-    found = _halves.read(_halves.bounded(graph.dense(model.path)))
+    found = _halves.read(_bounded(graph.dense(model.path)))
     brains, kept = _judged(found, style)
     told = _kept.reasons(kept)
     if not brains:
@@ -63,6 +68,26 @@ def apply(
     described = graph.describe(path, (*model.trail, line))
     reader = style.operators[0] if style.operators else "tensorrt"
     return Quantized(described, facts, portable=False, only=reader)
+
+
+def _bounded(proto: Any) -> Any:
+    """The graph with finite constants that bfloat16 would round to an infinity at its largest number.
+
+    Masks hold float32's least: as -inf, a row that is masked as a whole would come out as NaN."""
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    values = (a.t for n in made.graph.node for a in n.attribute if a.name == "value")
+    for tensor in (*made.graph.initializer, *values):
+        array = (
+            numpy_helper.to_array(tensor)
+            if tensor.data_type == onnx.TensorProto.FLOAT
+            else numpy.zeros(0)
+        )
+        beyond = numpy.isfinite(array) & (numpy.abs(array) > MOST)
+        if beyond.any():
+            nearest = numpy.where(beyond, numpy.copysign(MOST, array), array)
+            tensor.CopyFrom(numpy_helper.from_array(nearest, tensor.name))
+    return made
 
 
 def _judged(found: Floats, style: QuantStyle) -> tuple[dict[int, frozenset[str]], Counter[str]]:

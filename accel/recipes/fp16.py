@@ -4,6 +4,7 @@ float16 holds 65504 at most and 2^-24 at least (IEEE 754). A node stays float32 
 
     max |v| > 65504 / 4 or max |v| < 2^-14   for a value v that it reads or makes, over the calibration data
     a weight of it would vanish in a large part, or overflow
+    it leads to an angle, an integer or a scale of Resize: of integers, float16 holds those to 2048
     it sums, squares or divides by what it squared, as the norms do that peers' users met overflowing
     its operator has no float16 in ONNX, or is not ONNX's
 

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from small_graphs import F, Node, drawn
+from small_graphs import F, Node, drawn, listed, rotary, types_of
 
 from accel import catalog, graph, legality, store, target, testing
 from accel.errors import CandidateBroken
@@ -39,15 +39,6 @@ def _applied(model: Model, folder: Path, style: QuantStyle = STYLES["tensorrt"])
     return made
 
 
-def _kinds(path: Path) -> dict[str, str]:
-    """Node name -> the element type of its first output."""
-    proto = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True)
-    kinds = {
-        v.name: v.type.tensor_type.elem_type for v in (*proto.graph.value_info, *proto.graph.output)
-    }
-    return {n.name: TensorProto.DataType.Name(kinds[n.output[0]]) for n in proto.graph.node}
-
-
 def _upgraded(model: Model, opset: int, path: Path) -> Model:
     """The same graph at a later opset."""
     onnx.save(onnx.version_converter.convert_version(onnx.load(model.path), opset), path)
@@ -68,7 +59,7 @@ def test_the_outputs_are_those_of_the_graph_to_eight_bits(
     model = getattr(testing, kind)(tmp_path / "m.onnx")
     feed = testing.request(model, batch=4).inputs if kind == "mlp" else testing.tokens().inputs
     made = _applied(model, tmp_path / "out", STYLES[engine])
-    kinds = _kinds(made.model.path)
+    kinds = types_of(made.model.path)
     operators = {n.name: n.op_type for n in onnx.load(made.model.path).graph.node}
     assert {kinds[n] for n, o in operators.items() if o == "MatMul"} == {"BFLOAT16"}
     assert {kinds[n] for n, o in operators.items() if o in ("Softmax", "ReduceSum")} <= {"FLOAT"}
@@ -87,6 +78,16 @@ def test_it_halves_the_weights(tmp_path: Path) -> None:
     assert made.model.path.stat().st_size < 0.6 * model.path.stat().st_size
     kinds = {t.data_type for t in onnx.load(made.model.path).graph.initializer}
     assert kinds == {TensorProto.BFLOAT16}
+
+
+def test_it_halves_the_weights_that_an_old_graph_lists_as_inputs(tmp_path: Path) -> None:
+    """They are constants to accel, whose ports are without them: no call casts them."""
+    model = listed(testing.mlp(tmp_path / "m.onnx"))
+    made = _applied(model, tmp_path / "out")
+    proto = onnx.load(made.model.path)
+    assert {t.data_type for t in proto.graph.initializer} == {TensorProto.BFLOAT16}
+    assert [v.name for v in proto.graph.input] == ["x"]
+    assert (made.model.inputs, made.model.outputs) == (model.inputs, model.outputs)
 
 
 @pytest.mark.parametrize("engine", STYLES)
@@ -113,7 +114,7 @@ def test_the_opset_decides_about_convolutions(opset: int, kind: str, tmp_path: P
     """ONNX has bfloat16 convolutions from opset 22 on; before, they stay and are counted."""
     model = testing.convnet(tmp_path / "m.onnx")
     made = _applied(_upgraded(model, opset, tmp_path / "o.onnx"), tmp_path / "out")
-    kinds = _kinds(made.model.path)
+    kinds = types_of(made.model.path)
     convolutions = [n.name for n in onnx.load(made.model.path).graph.node if n.op_type == "Conv"]
     assert {kinds[n] for n in convolutions} == {kind}
     assert ("no bfloat16" in made.facts["kept in fp32"]) == (opset == 17)
@@ -135,37 +136,15 @@ def test_what_onnxruntime_has_no_cuda_kernel_of_stays_float32_for_it(tmp_path: P
     ]
     model = _model(tmp_path / "m.onnx", nodes, w=np.eye(8, dtype=np.float32))
     for engine, kind in {"tensorrt": "BFLOAT16", "onnxruntime_cuda": "FLOAT"}.items():
-        kinds = _kinds(_applied(model, tmp_path / engine, STYLES[engine]).model.path)
+        kinds = types_of(_applied(model, tmp_path / engine, STYLES[engine]).model.path)
         assert (kinds["clip_c"], kinds["matmul_m"]) == (kind, "BFLOAT16")
-
-
-ROTARY: list[Node] = [
-    ("Shape", "x", "s", {}),
-    ("ReduceMax", "s", "n", {"keepdims": 0}),
-    ("Range", "zero n one", "positions", {}),
-    ("Cast", "positions", "p", {"to": F}),
-    ("Unsqueeze", "p at_1", "column", {}),
-    ("MatMul", "column frequencies", "angles", {}),
-    ("Cos", "angles", "c", {}),
-    ("MatMul", "x w", "m", {}),
-    ("Mul", "m c", "r", {}),
-    ("MatMul", "r w", "y", {}),
-]
 
 
 def test_positions_and_their_angles_stay_exact(tmp_path: Path) -> None:
     """bfloat16 does not tell position 501 from 500: what leads to a cosine is not rounded."""
-    model = _model(
-        tmp_path / "m.onnx",
-        ROTARY,
-        zero=np.int64(0),
-        one=np.int64(1),
-        at_1=np.array([1]),
-        frequencies=(10000.0 ** (-np.arange(8) / 8)).astype(np.float32)[None],
-        w=np.eye(8, dtype=np.float32),
-    )
+    model = rotary(tmp_path / "m.onnx", 22)
     made = _applied(model, tmp_path / "out")
-    kinds = _kinds(made.model.path)
+    kinds = types_of(made.model.path)
     exact = ("cast_p", "unsqueeze_column", "matmul_angles", "cos_c")
     assert {kinds[n] for n in exact} == {"FLOAT"}
     assert {kinds[n] for n in ("matmul_m", "mul_r", "matmul_y")} == {"BFLOAT16"}
@@ -221,7 +200,7 @@ def test_so_does_a_mask_that_float32_nodes_make(tmp_path: Path) -> None:
     ]
     model = _model(tmp_path / "m.onnx", nodes, opset=17, w=np.eye(8, dtype=np.float32))
     made = _applied(model, tmp_path / "out")
-    kinds = _kinds(made.model.path)
+    kinds = types_of(made.model.path)
     assert (kinds["constantofshape_mask"], kinds["add_a"]) == ("FLOAT", "BFLOAT16")
     (found,) = _answers(made.model.path, {"x": np.ones((2, 8), np.float32)})
     np.testing.assert_allclose(found, np.full((2, 8), 1 / 8), atol=2**-8)

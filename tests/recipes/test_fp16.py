@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
-from small_graphs import F, Node, drawn
+from small_graphs import F, Node, drawn, types_of
 
 from accel import catalog, testing
 from accel.errors import CandidateBroken
@@ -45,15 +45,6 @@ def _x(scale: float = 1.0) -> Feed:
     return {"x": (scale * np.random.default_rng(0).normal(size=(2, 8))).astype(np.float32)}
 
 
-def _kinds(path: Path) -> dict[str, str]:
-    """Node name -> the element type of its first output."""
-    proto = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True)
-    kinds = {
-        v.name: v.type.tensor_type.elem_type for v in (*proto.graph.value_info, *proto.graph.output)
-    }
-    return {n.name: TensorProto.DataType.Name(kinds[n.output[0]]) for n in proto.graph.node}
-
-
 SQUARES: list[Node] = [
     ("Mul", "x big", "m", {}),
     ("Mul", "m m", "s", {}),
@@ -66,7 +57,7 @@ def test_what_overflows_stays_and_its_neighbours_do_not(tmp_path: Path) -> None:
     """Squares of 300 leave float16: the node that makes them and the one that reads them stay."""
     model = _model(tmp_path / "m.onnx", SQUARES, big=np.float32(300), small=np.float32(1e-4))
     made = _applied(model, [_x()], tmp_path / "out")
-    kinds = _kinds(made.model.path)
+    kinds = types_of(made.model.path)
     assert (kinds["mul_m"], kinds["relu_y"]) == ("FLOAT16", "FLOAT16")
     assert (kinds["mul_s"], kinds["mul_r"]) == ("FLOAT", "FLOAT")
     assert made.facts["kept in fp32"] == "2 range"
@@ -100,7 +91,7 @@ def test_infinite_values_stay(tmp_path: Path) -> None:
     mask = np.array([0, -np.inf] * 4, np.float32)
     made = _applied(_model(tmp_path / "m.onnx", nodes, mask=mask), [_x()], tmp_path / "out")
     assert made.facts["kept in fp32"] == "2 range"
-    assert _kinds(made.model.path)["relu_y"] == "FLOAT16"
+    assert types_of(made.model.path)["relu_y"] == "FLOAT16"
 
 
 NORM: list[Node] = [
@@ -121,10 +112,10 @@ def test_sums_and_squares_stay_when_asked(tmp_path: Path) -> None:
     model = _model(tmp_path / "m.onnx", NORM, **weights)
     made = _applied(model, [_x()], tmp_path / "out", keep="sensitive")
     kinds = Counter(
-        _kinds(made.model.path)[n] for n in ("pow_p", "reducemean_v", "add_e", "sqrt_d")
+        types_of(made.model.path)[n] for n in ("pow_p", "reducemean_v", "add_e", "sqrt_d")
     )
     assert kinds == {"FLOAT": 4}
-    assert _kinds(made.model.path)["div_y"] == "FLOAT16" or made.facts["fp16"]
+    assert types_of(made.model.path)["div_y"] == "FLOAT16" or made.facts["fp16"]
     (wanted,), (found,) = (_run(p, _x()) for p in (model.path, made.model.path))
     np.testing.assert_allclose(found, wanted, rtol=5e-3, atol=2e-3)
 
@@ -177,7 +168,7 @@ def test_bodies_of_subgraphs_stay(tmp_path: Path) -> None:
     ]
     model = _model(tmp_path / "m.onnx", nodes)
     made = _applied(model, [_x()], tmp_path / "out")
-    assert _kinds(made.model.path)["if_y"] == "FLOAT"
+    assert types_of(made.model.path)["if_y"] == "FLOAT"
     (wanted,), (found,) = (_run(p, _x()) for p in (model.path, made.model.path))
     np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=1e-3)
 
@@ -188,7 +179,7 @@ def test_masks_stay_and_attention_answers_alike(tmp_path: Path) -> None:
     feeds = [testing.tokens(batch=2, length=n).inputs for n in (3, 7)]
     for keep in ("sensitive", "range"):
         made = _applied(model, feeds, tmp_path / keep, keep)
-        kinds = _kinds(made.model.path)
+        kinds = types_of(made.model.path)
         assert (kinds["add_masked"], kinds["softmax_weights"]) == ("FLOAT", "FLOAT")
         assert kinds["matmul_query"] == "FLOAT16"
         for wanted, found in zip(
@@ -227,4 +218,4 @@ def test_an_empty_tensor_does_not_overflow(tmp_path: Path) -> None:
     empty = {"x": np.zeros((0, 8), np.float32)}
     made = _applied(model, [empty, _x()], tmp_path / "out")
     assert "inf" not in str(dict(made.facts))
-    assert set(_kinds(made.model.path).values()) >= {"FLOAT16"}
+    assert set(types_of(made.model.path).values()) >= {"FLOAT16"}

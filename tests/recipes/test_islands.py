@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
+from small_graphs import rotary
 
 from accel import catalog, graph, legality, target, testing
 from accel.recipes import int8_mixed
@@ -108,6 +109,21 @@ def test_scales_that_float16_would_lose_stay_float32(tmp_path: Path) -> None:
     made = applied(model, REST, tmp_path / "rest")
     wanted = answers(model.path, model)
     assert sqnr_db(wanted, answers(made.model.path, model)) > 25
+
+
+def test_positions_and_their_angles_stay_float32(tmp_path: Path) -> None:
+    """What leads to a cosine is within float16's range, and is not rounded to it."""
+    model = rotary(tmp_path / "m.onnx", 19)
+    long = {"x": np.ones((4000, 8), np.float32)}
+    (tmp_path / "rest").mkdir()
+    options = {**REST, "float": ("matmul_angles",)}
+    made = int8_mixed.apply(model, [long], STYLE, options, tmp_path / "rest")
+    assert "exact" in made.facts["kept in fp32"]
+    wanted, found = (
+        onnxruntime.InferenceSession(p, providers=["CPUExecutionProvider"]).run(None, long)[0]
+        for p in (model.path, made.model.path)
+    )
+    assert sqnr_db(wanted, found) > 30
 
 
 def test_a_graph_too_old_for_it_is_raised(tmp_path: Path) -> None:
