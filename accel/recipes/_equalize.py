@@ -6,6 +6,9 @@ It changes no output where what lies between is positively homogeneous (nothing,
 need it: a channel of their own for each weight row leaves some rows a thousand times larger than others.
 (Nagel et al., Data-Free Quantization, ICCV 2019, arXiv 1906.04721.) Repeated, until the scales
 of chains of three settle.
+
+A channel whose weights are next to nothing beside its bias keeps s = 1: it is a constant, as a folded
+BatchNormalization leaves dead ones, and b / s would widen the range of all channels for its sake.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from accel.qdq import order
 
 PASSES = 10  # the authors' chains had settled by then
 TOLERANCE = 0.01
+DEAD = 2.0**-8  # of max|W1_i| / |b_i|: less than a step, where b_i is the top of what 8 bits hold
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ def _scale(pair: _Pair, weights: dict[str, NDArray[Any]]) -> NDArray[np.float32]
     one = _rows(weights[pair.first.input[1]], 0)
     two = _rows(weights[pair.second.input[1]], _axis(pair))
     used = (one > 0) & (two > 0)
+    for bias in pair.first.input[2:3]:
+        used &= one > DEAD * np.abs(weights[bias])
     return np.where(used, np.sqrt(np.where(used, one, 1) / np.where(used, two, 1)), 1).astype(
         np.float32
     )

@@ -104,6 +104,23 @@ def test_equalisation_loses_less_in_int8(depthwise: Any, images: Any, tmp_path: 
     assert errors[1] < 0.7 * errors[0]
 
 
+def test_a_dead_channel_with_a_bias_is_left_as_it_is(
+    depthwise: Any, images: Any, tmp_path: Path
+) -> None:
+    """Its bias would be divided by next to nothing, and the range of every other channel with it."""
+    for tensor in depthwise.graph.initializer:
+        array = numpy_helper.to_array(tensor).copy()
+        if tensor.name == "k0":
+            array[3] *= 1e-18
+        if tensor.name == "b0":
+            array[3] = 0.2
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    made, scales = _equalize.equalized(depthwise)
+    assert scales["c0"][3] == 1 != scales["c0"][2]
+    known, fresh = (seen(p, images, tmp_path)["r0"].high for p in (depthwise, made))
+    assert fresh < 2 * known
+
+
 def branch(read: str) -> Any:
     """An If whose branches read a value, or a weight, of the main graph."""
     bodies = {
