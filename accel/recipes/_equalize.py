@@ -71,7 +71,7 @@ def _pairs(made: Any, tensors: Any) -> Iterator[_Pair]:
     for node in made.graph.node:
         for name in order.reads(node):
             readers.setdefault(name, []).append(node)
-    uses = Counter(n for node in made.graph.node for n in order.reads(node))
+    uses = order.uses(made)
     outputs = {v.name for v in made.graph.output}
     for node in made.graph.node:
         if not _own(node, tensors, uses):
@@ -90,7 +90,7 @@ def _pairs(made: Any, tensors: Any) -> Iterator[_Pair]:
 
 
 def _own(node: Any, tensors: Any, uses: Counter[str]) -> bool:
-    """A convolution whose weight and bias are constants of its own."""
+    """A convolution whose weight and bias are constants of its own, and no outputs."""
     constants = node.input[1:3]
     return node.op_type == "Conv" and all(n in tensors and uses[n] == 1 for n in constants)
 

@@ -256,3 +256,19 @@ def test_attention_is_no_option_where_there_is_none(tmp_path: Path) -> None:
     given = [{"x": DRAW.normal(size=(4, 8)).astype(np.float32)}]
     with pytest.raises(CandidateBroken, match="no attention"):
         int8_mixed.apply(made, given, U8S8, {"ranges": "mse", "attention": True}, tmp_path)
+
+
+@pytest.mark.parametrize("weight", ["k0", "b0", "k1"])
+def test_a_convolution_whose_weight_is_an_output_is_left_alone(depthwise: Any, weight: str) -> None:
+    """The caller gets it as it was."""
+    shape = next(t.dims for t in depthwise.graph.initializer if t.name == weight)
+    depthwise.graph.output.append(helper.make_tensor_value_info(weight, F, shape))
+    _, scales = _equalize.equalized(depthwise)
+    assert "r0" not in scales
+
+
+def test_a_weight_that_is_an_output_is_not_scaled(shared: Any, rows: Any, tmp_path: Path) -> None:
+    """Its product is as good as before; the caller gets the weight as it was."""
+    shared.graph.output.append(helper.make_tensor_value_info("a", F, [8, 6]))
+    _, moved = _smooth.smoothed(shared, sites(shared), seen(shared, rows, tmp_path), 0.5)
+    assert not moved
