@@ -20,9 +20,7 @@ F = onnx.TensorProto.FLOAT
 DRAW = np.random.default_rng(3)
 STYLES = {
     "onnxruntime": QuantStyle(True, False, True, False, True),
-    "openvino": QuantStyle(
-        True, False, True, False, True, operators=("openvino",), pairs="inputs"
-    ),
+    "openvino": QuantStyle(True, False, True, False, True, operators=("openvino",), pairs="inputs"),
 }
 SHAPES = {
     "a stack of matrices": ((2, 3, 5, 16), (3, 16, 8), (2, 3, 5, 8)),
