@@ -10,7 +10,7 @@ channel. (Jacob et al., Quantization and Training of Neural Networks, CVPR 2018,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from accel.qdq import order
 
 INTO = ("Conv", "ConvTranspose", "Gemm")
 STANDARD = ("", "ai.onnx")
+OPSET = 9
 EPSILON = 1e-5  # where the node gives none (ONNX, BatchNormalization)
 TAILS = ("__folded_weight", "__folded_bias")
 
@@ -37,13 +38,15 @@ class _Pair:
     bias: NDArray[np.float32]  # [channels]
 
 
-def folded(proto: Any) -> tuple[Any, int]:
-    """The graph, of opset 9 or later, without the normalisations that can be folded, and how many those were.
+def folded(proto: Any, kept: Collection[str] = ()) -> tuple[Any, int]:
+    """The graph without the normalisations that can be folded, but for those of the values `kept`, and how many
+    those were. Below opset 9, where they are told otherwise from those that train, it is left as it is.
 
     A product then makes the value that the normalisation made, and its site has the name that it had: what
     is known of one from the graph as it was is true of this one."""
-    found = list(_pairs(proto))
-    if not found:
+    found = [p for p in _pairs(proto) if p.norm.input[0] not in kept]
+    opset = max((o.version for o in proto.opset_import if o.domain in STANDARD), default=1)
+    if not found or opset < OPSET:
         return proto, 0
     made = onnx.ModelProto()
     made.CopyFrom(proto)
@@ -58,9 +61,9 @@ def folded(proto: Any) -> tuple[Any, int]:
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     made.graph.ClearField("node")
     made.graph.node.extend(copies)
-    kept = [v for v in made.graph.value_info if v.name not in behind]
+    told = [v for v in made.graph.value_info if v.name not in behind]
     made.graph.ClearField("value_info")
-    made.graph.value_info.extend(kept)
+    made.graph.value_info.extend(told)
     made.ir_version = max(made.ir_version, order.INITIALIZERS_ALONE)
     order.drop_unread(made)
     return made, len(found)

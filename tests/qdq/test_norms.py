@@ -13,8 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from accel import graph
 from accel.errors import CandidateBroken
+from accel.qdq import norms
 from accel.qdq.sites import sites
-from accel.recipes import _batchnorm, int8_mixed
+from accel.recipes import int8_mixed
 from accel.values import QuantStyle
 
 F = TensorProto.FLOAT
@@ -51,12 +52,11 @@ def model(nodes: Any, weights: Any, shape: Any, *outputs: str, opset: int = 17) 
     )
 
 
-def product(operator: str, shape: Any, *constants: Any, norms: Any = None, **options: Any) -> Any:
+def product(operator: str, shape: Any, *constants: Any, **options: Any) -> Any:
     """x -> the product -> its normalisation."""
     weights = dict(zip(("w", "b"), constants, strict=False))
     node = helper.make_node(operator, ["x", *weights], ["h"], "product", **options)
-    channels = norms or norm(8)
-    return model([node, normed("h", "y", epsilon=0.01)], {**weights, **channels}, shape)
+    return model([node, normed("h", "y", epsilon=0.01)], {**weights, **norm(8)}, shape)
 
 
 def run(proto: Any) -> Any:
@@ -89,10 +89,17 @@ PRODUCTS = {
 def test_the_answers_are_the_same(kind: str) -> None:
     """To float32's rounding, with one node fewer and none of the old constants."""
     exact = PRODUCTS[kind]
-    made, count = _batchnorm.folded(exact)
+    made, count = norms.folded(exact)
     onnx.checker.check_model(made, full_check=True)
     assert (count, len(made.graph.node), len(made.graph.initializer)) == (1, 1, 2)
     np.testing.assert_allclose(run(made)[0], run(exact)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_product_whose_value_is_wanted_stays_as_it_is() -> None:
+    """So that a graph which still makes that value can be compared with this one."""
+    exact = PRODUCTS["convolution"]
+    assert norms.folded(exact, {"h"}) == (exact, 0)
+    assert norms.folded(exact, {"y"})[1] == 1
 
 
 def test_what_reads_the_product_as_well_gets_it_as_it_was() -> None:
@@ -110,7 +117,7 @@ def test_what_reads_the_product_as_well_gets_it_as_it_was() -> None:
             )  # fmt: skip
             branches = {"then_branch": inner, "else_branch": inner}
             exact.graph.node.append(helper.make_node("If", ["yes"], ["r"], **branches))
-        assert _batchnorm.folded(exact) == (exact, 0)
+        assert norms.folded(exact) == (exact, 0)
 
 
 @pytest.mark.parametrize("why", ["it trains", "its variance is negative", "a number a row"])
@@ -123,7 +130,7 @@ def test_what_is_no_constant_a_channel_is_left_alone(why: str) -> None:
     if "variance" in why:
         (variance,) = (t for t in exact.graph.initializer if t.name == "variance")
         variance.CopyFrom(numpy_helper.from_array(-np.ones(8, np.float32), "variance"))
-    assert _batchnorm.folded(exact) == (exact, 0)
+    assert norms.folded(exact) == (exact, 0)
 
 
 def twins(opset: int = 17) -> Any:
@@ -144,7 +151,7 @@ def twins(opset: int = 17) -> Any:
 def test_a_weight_of_two_products_serves_both() -> None:
     """And who else reads it gets it as it was: here the caller."""
     exact = twins()
-    made, count = _batchnorm.folded(exact)
+    made, count = norms.folded(exact)
     assert count == 2
     assert kinds(made) == ["Conv", "Relu", "Conv", "Relu", "Conv"]
     for got, want in zip(run(made), run(exact), strict=True):
@@ -156,7 +163,7 @@ def test_sites_have_the_names_that_they_had() -> None:
     exact = twins()
     names = [s.name for s in sites(exact)]
     assert names == ["c0", "c1", "y"]
-    assert [s.name for s in sites(_batchnorm.folded(exact)[0])] == names
+    assert [s.name for s in sites(norms.folded(exact)[0])] == names
 
 
 @pytest.mark.parametrize("opset", [9, 17])
