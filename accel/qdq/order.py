@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -81,6 +82,14 @@ def rounds(node: Any, operator: str) -> bool:
     and neither inputs nor outputs: onnx's checker does not know it."""
     named = node.op_type == operator and node.domain in RUNTIMES
     return named and len(node.input) > 1 and len(node.output) > 0
+
+
+def uses(proto: Any) -> Counter[str]:
+    """How often a value of the main graph is read: by nodes, in their subgraphs too, and by who calls it. A
+    constant that one node may change has one use."""
+    found = Counter(name for node in proto.graph.node for name in reads(node))
+    found.update(v.name for v in proto.graph.output)
+    return found
 
 
 def reads(node: Any) -> Iterator[str]:

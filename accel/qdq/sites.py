@@ -7,7 +7,7 @@ product runs in int8 only where both of its factors are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,12 +44,10 @@ class Site:
 def sites(proto: Any) -> tuple[Site, ...]:
     """Every node of the main graph that could run in int8, in order."""
     known = shapes.infer(proto).graph
-    kinds = {
-        v.name: v.type.tensor_type.elem_type
-        for v in (*known.value_info, *known.input, *known.output)
-    }
+    tensors = {v.name: v.type.tensor_type for v in (*known.value_info, *known.input, *known.output)}
     sizes = {t.name: t for t in proto.graph.initializer if t.data_type == FLOAT}
-    floats = {n for n, kind in kinds.items() if kind == FLOAT} & live(proto)
+    given = live(proto)
+    floats = {n: _rank(t) for n, t in tensors.items() if n in given and t.elem_type == FLOAT}
     named = Counter(n.name for n in proto.graph.node)
     found = []
     for i, node in enumerate(proto.graph.node):
@@ -72,7 +70,14 @@ def live(proto: Any) -> set[str]:
     return found
 
 
-def _site(i: int, name: str, node: Any, sizes: Mapping[str, Any], floats: set[str]) -> Site | None:
+def _rank(tensor: Any) -> int | None:
+    """None where it is not known."""
+    return len(tensor.shape.dim) if tensor.HasField("shape") else None
+
+
+def _site(
+    i: int, name: str, node: Any, sizes: Mapping[str, Any], floats: Mapping[str, int | None]
+) -> Site | None:
     kind = node.op_type
     if kind not in (*PRODUCTS, *JOINS, *POOLS):
         return None
@@ -85,7 +90,7 @@ def _site(i: int, name: str, node: Any, sizes: Mapping[str, Any], floats: set[st
 
 
 def _product(
-    i: int, name: str, node: Any, sizes: Mapping[str, Any], floats: set[str]
+    i: int, name: str, node: Any, sizes: Mapping[str, Any], floats: Mapping[str, int | None]
 ) -> Site | None:
     factors = node.input[:2]
     active = tuple(s for s, n in enumerate(factors) if n in floats)
@@ -98,20 +103,26 @@ def _product(
     tensor = sizes[factors[slot]]
     if len(tensor.dims) < 2:
         return None
-    weight = Weight(slot, tensor.name, _axis(node, slot, tensor.dims))
+    weight = Weight(
+        slot, tensor.name, _axis(node, slot, len(tensor.dims), floats[factors[active[0]]])
+    )
     bias = 2 if len(node.input) > 2 and node.input[2] in sizes else None
     return Site(i, name, node.op_type, active, weight, bias)
 
 
-def _axis(node: Any, slot: int, dims: Sequence[int]) -> int | None:
-    """The axis of a weight that its product keeps: a scale for each of these can be taken out."""
+def _axis(node: Any, slot: int, rank: int, other: int | None) -> int | None:
+    """The axis of a weight that its product keeps: a scale for each of these can be taken out.
+
+    `rank` is the weight's, `other` the activation's."""
+    if slot != 1:
+        return None  # a scale for each row of the left factor suits none
     options = {a.name: a.i for a in node.attribute}
     if node.op_type == "Conv":
-        return 0 if slot == 1 else None
+        return 0
     if node.op_type == "ConvTranspose":
-        return 1 if slot == 1 and options.get("group", 1) == 1 else None
+        return 1 if options.get("group", 1) == 1 else None
     if node.op_type == "Gemm":
-        return (0 if options.get("transB") else 1) if slot == 1 else None
-    return (
-        len(dims) - 1 if slot == 1 else None
-    )  # a scale for each row of the left factor suits none
+        return 0 if options.get("transB") else 1
+    # with one a column ONNX Runtime 1.32 refuses a stack of matrices, and OpenVINO 2026.4 gives other numbers; of a
+    # vector by a matrix OpenVINO makes a matrix
+    return 1 if rank == 2 and other != 1 else None

@@ -126,14 +126,24 @@ def _views(candidate: Path, reference: Path, feeds: Sequence[Feed]) -> tuple[Vie
         arrays.fit(feed, ports[0].inputs, f"feed {i}")
     one, two = View(graph.open_model(reference)), View(graph.open_model(candidate))
     if one.opset == two.opset:
-        return one, two
+        return _folded(one, two), two
     try:
-        return View(onnx.version_converter.convert_version(one.proto, two.opset)), two
+        one = View(onnx.version_converter.convert_version(one.proto, two.opset))
     except Exception as error:  # the converter raises whatever its C++ does
         raise UsageError(
             f"{reference} is of opset {one.opset}, {candidate} of {two.opset}, and it cannot be converted: "
             f"{flat(error)}"
         ) from None
+    return _folded(one, two), two
+
+
+def _folded(one: View, two: View) -> View:
+    """The reference with the norms folded that the candidate has folded: then their weights can be compared."""
+    from accel.explaining.view import View, aligned
+    from accel.qdq import norms
+
+    proto, count = norms.folded(one.proto, aligned(one, two))
+    return View(proto) if count else one
 
 
 def _held(two: View, feeds: Sequence[Feed]) -> Mapping[str, Sketch]:

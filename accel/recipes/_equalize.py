@@ -6,6 +6,9 @@ It changes no output where what lies between is positively homogeneous (nothing,
 need it: a channel of their own for each weight row leaves some rows a thousand times larger than others.
 (Nagel et al., Data-Free Quantization, ICCV 2019, arXiv 1906.04721.) Repeated, until the scales
 of chains of three settle.
+
+A channel whose weights are next to nothing beside its bias keeps s = 1: it is a constant, as a folded
+BatchNormalization leaves dead ones, and b / s would widen the range of all channels for its sake.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from accel.qdq import order
 
 PASSES = 10  # the authors' chains had settled by then
 TOLERANCE = 0.01
+DEAD = 2.0**-8  # of max|W1_i| / |b_i|: less than a step, where b_i is the top of what 8 bits hold
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def _pairs(made: Any, tensors: Any) -> Iterator[_Pair]:
     for node in made.graph.node:
         for name in order.reads(node):
             readers.setdefault(name, []).append(node)
-    uses = Counter(n for node in made.graph.node for n in order.reads(node))
+    uses = order.uses(made)
     outputs = {v.name for v in made.graph.output}
     for node in made.graph.node:
         if not _own(node, tensors, uses):
@@ -86,7 +90,7 @@ def _pairs(made: Any, tensors: Any) -> Iterator[_Pair]:
 
 
 def _own(node: Any, tensors: Any, uses: Counter[str]) -> bool:
-    """A convolution whose weight and bias are constants of its own."""
+    """A convolution whose weight and bias are constants of its own, and no outputs."""
     constants = node.input[1:3]
     return node.op_type == "Conv" and all(n in tensors and uses[n] == 1 for n in constants)
 
@@ -115,6 +119,8 @@ def _scale(pair: _Pair, weights: dict[str, NDArray[Any]]) -> NDArray[np.float32]
     one = _rows(weights[pair.first.input[1]], 0)
     two = _rows(weights[pair.second.input[1]], _axis(pair))
     used = (one > 0) & (two > 0)
+    for bias in pair.first.input[2:3]:
+        used &= one > DEAD * np.abs(weights[bias])
     return np.where(used, np.sqrt(np.where(used, one, 1) / np.where(used, two, 1)), 1).astype(
         np.float32
     )

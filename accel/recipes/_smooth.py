@@ -8,7 +8,6 @@ in front of them, which engines fold into the rounding behind it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,7 +56,7 @@ def smoothed(
 
 def _groups(proto: Any, sites: Sequence[Site]) -> dict[str, list[Site]]:
     """Value -> the products by a matrix that read it, where they are all that is quantized of it."""
-    uses = Counter(n for node in proto.graph.node for n in order.reads(node))
+    uses = order.uses(proto)
     found: dict[str, list[Site]] = {}
     other: set[str] = set()
     for site in sites:

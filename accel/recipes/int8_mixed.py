@@ -14,7 +14,7 @@ from accel import catalog, graph
 from accel.errors import CandidateBroken
 from accel.plain import shown
 from accel.protocols import Quantized
-from accel.qdq import dynamic, place, tables, write
+from accel.qdq import dynamic, norms, place, tables, write
 from accel.qdq.numbers import Steps
 from accel.qdq.sites import PRODUCTS, Site, sites
 from accel.ranges import minmax
@@ -72,7 +72,7 @@ def apply(
     apply to this graph, or nothing is left to quantize."""
     seen, counted = _calibration.sketches("int8_mixed", calibration, model)
     opset = _islands.OPSET if options.get("rest") else _raise.PER_CHANNEL_OPSET
-    raised = _raise.raised(graph.dense(model.path), opset)
+    raised, folded = norms.folded(_raise.raised(graph.dense(model.path), opset))
     found, left = sites(raised), frozenset(options.get("float", ()))
     transformer = _fuse.is_transformer(raised)
     _check(raised, {s.name for s in found}, left, transformer, options)
@@ -92,6 +92,7 @@ def apply(
     graph.save(made, path)
     facts: dict[str, Any] = {
         **counted,
+        **({"folded": folded} if folded else {}),
         **more,
         "int8": len(placing.products),
         "float32": products - len(placing.products) - int(more.get("dynamic", 0)),

@@ -90,6 +90,33 @@ def test_a_planted_fault_is_named_first(
     assert first.mend or not kind
 
 
+def test_a_weight_is_told_behind_a_norm_that_was_folded(
+    model: Model, feeds: Any, tmp_path: Path
+) -> None:
+    """The reference has the convolution and its norm apart, the candidate one weight for both."""
+    proto = onnx.load(model.path)
+    draw, norm = np.random.default_rng(1), ["n_gain", "n_offset", "n_mean", "n_variance"]
+    channels = next(t.dims[0] for t in proto.graph.initializer if t.name == "k1")
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(draw.uniform(1, 2, channels).astype(np.float32), n) for n in norm
+    )
+    (at,) = (i for i, n in enumerate(proto.graph.node) if "k1" in n.input)
+    value = proto.graph.node[at].output[0]
+    proto.graph.node[at].output[0] = "before"
+    node = helper.make_node("BatchNormalization", ["before", *norm], [value])
+    proto.graph.node.insert(at + 1, node)
+    onnx.save(proto, tmp_path / "m.onnx")
+    (tmp_path / "q").mkdir()
+    described = graph.describe(tmp_path / "m.onnx")
+    made = int8_mixed.apply(described, feeds, U8S8, {"ranges": "minmax"}, tmp_path / "q")
+    assert made.facts["folded"] == 1
+    planted = changed(made.model.path, tmp_path, scaled("before__folded_weight__scale", 3))
+    first = explain(planted, tmp_path / "m.onnx", feeds).suspects[0]
+    assert (first.value, first.kind) == (value, "wrong or stale scale")
+    assert first.part.startswith("weight (input 1)")
+    assert first.recovered > 0.9
+
+
 def test_sound_int8_has_no_kind_of_fault(int8: Path, model: Model, feeds: Any) -> None:
     """Rounding alone: shares of an error that is spread, none of them over nine tenths."""
     found = explain(int8, model.path, feeds)

@@ -47,7 +47,7 @@ def test_products_of_activations_have_two(tmp_path: Path) -> None:
         ("Gemm", (4, 8), {}, 1),
         ("Gemm", (8, 4), {"transB": 1}, 0),
         ("MatMul", (4, 8), {}, 1),
-        ("MatMul", (2, 4, 8), {}, 2),
+        ("MatMul", (2, 4, 8), {}, None),
     ],
 )
 def test_the_axis_is_that_of_the_output_channels(
@@ -89,3 +89,18 @@ def test_integers_constants_and_other_domains_are_no_sites(tmp_path: Path) -> No
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("somebody", 1)]
     found = sites(helper.make_model(body, opset_imports=opsets))
     assert not found
+
+
+@pytest.mark.parametrize(("shape", "axis"), [([4], None), ([2, 4], 1), (None, 1)])
+def test_a_vector_by_a_matrix_has_one_scale(shape: list[int] | None, axis: int | None) -> None:
+    """Where it is known to be one; what has no shape is taken for a matrix."""
+    body = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", F, shape)],
+        [helper.make_tensor_value_info("y", F, None)],
+        [numpy_helper.from_array(np.zeros((4, 8), np.float32), "w")],
+    )
+    proto = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)])
+    (found,) = sites(proto)
+    assert found.weight == Weight(1, "w", axis)

@@ -104,6 +104,23 @@ def test_equalisation_loses_less_in_int8(depthwise: Any, images: Any, tmp_path: 
     assert errors[1] < 0.7 * errors[0]
 
 
+def test_a_dead_channel_with_a_bias_is_left_as_it_is(
+    depthwise: Any, images: Any, tmp_path: Path
+) -> None:
+    """Its bias would be divided by next to nothing, and the range of every other channel with it."""
+    for tensor in depthwise.graph.initializer:
+        array = numpy_helper.to_array(tensor).copy()
+        if tensor.name == "k0":
+            array[3] *= 1e-18
+        if tensor.name == "b0":
+            array[3] = 0.2
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    made, scales = _equalize.equalized(depthwise)
+    assert scales["c0"][3] == 1 != scales["c0"][2]
+    known, fresh = (seen(p, images, tmp_path)["r0"].high for p in (depthwise, made))
+    assert fresh < 2 * known
+
+
 def branch(read: str) -> Any:
     """An If whose branches read a value, or a weight, of the main graph."""
     bodies = {
@@ -239,3 +256,19 @@ def test_attention_is_no_option_where_there_is_none(tmp_path: Path) -> None:
     given = [{"x": DRAW.normal(size=(4, 8)).astype(np.float32)}]
     with pytest.raises(CandidateBroken, match="no attention"):
         int8_mixed.apply(made, given, U8S8, {"ranges": "mse", "attention": True}, tmp_path)
+
+
+@pytest.mark.parametrize("weight", ["k0", "b0", "k1"])
+def test_a_convolution_whose_weight_is_an_output_is_left_alone(depthwise: Any, weight: str) -> None:
+    """The caller gets it as it was."""
+    shape = next(t.dims for t in depthwise.graph.initializer if t.name == weight)
+    depthwise.graph.output.append(helper.make_tensor_value_info(weight, F, shape))
+    _, scales = _equalize.equalized(depthwise)
+    assert "r0" not in scales
+
+
+def test_a_weight_that_is_an_output_is_not_scaled(shared: Any, rows: Any, tmp_path: Path) -> None:
+    """Its product is as good as before; the caller gets the weight as it was."""
+    shared.graph.output.append(helper.make_tensor_value_info("a", F, [8, 6]))
+    _, moved = _smooth.smoothed(shared, sites(shared), seen(shared, rows, tmp_path), 0.5)
+    assert not moved
