@@ -15,6 +15,7 @@ from accel.errors import CandidateBroken
 from accel.plain import flat
 from accel.recipes._quiet import quiet
 
+DRAWN = ("RandomUniform", "RandomNormal", "RandomUniformLike", "RandomNormalLike", "Multinomial")
 KEPT = "accel.kept"  # the domain of nodes that a pass is not to see
 
 
@@ -46,9 +47,10 @@ def _passed(proto: Any) -> Any:
     common.IdentityEliminationPass()(model)
     for node in hidden:
         node.domain = ""
+    twins = () if draws(proto) else (common.CommonSubexpressionEliminationPass(),)
     passes = Sequential(
         common.DeduplicateInitializersPass(),  # before twins are looked for: they share weights
-        common.CommonSubexpressionEliminationPass(),
+        *twins,
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedFunctionsPass(),
         common.RemoveUnusedOpsetsPass(),
@@ -61,6 +63,21 @@ def _gives_out(node: Any, part: Any) -> bool:
     graph around, which ONNX Runtime does not take for an output of the subgraph."""
     is_identity = node.op_type == "Identity" and not node.domain
     return is_identity and node.graph is not part and node.outputs[0].is_graph_output()
+
+
+def draws(proto: Any) -> bool:
+    """Has it operators that give another value each time, which the search for twins does not know?
+
+    It knows DRAWN, but not within a function that is called twice."""
+    return any(
+        _draws(node) or (proto.functions and node.op_type in DRAWN) for node in graph.walk(proto)
+    )
+
+
+def _draws(node: Any) -> bool:
+    if "Dropout" in node.op_type:  # the standard's takes training_mode; ONNX Runtime has others
+        return bool(node.domain or any(node.input[2:]))
+    return bool(node.op_type == "Bernoulli")
 
 
 def _nodes(proto: Any) -> int:

@@ -131,3 +131,30 @@ def test_a_pass_that_fails_leaves_the_graph_as_it_is(monkeypatch: pytest.MonkeyP
     made, said = _clean.clean(proto)
     assert made is proto
     assert said == "no, ONNX IR's clean-up failed: ValueError: Shapes must have"
+
+
+DRAWS = {
+    "Bernoulli": "a = Bernoulli(x) b = Bernoulli(x)",
+    "RandomUniformLike": "a = RandomUniformLike(x) b = RandomUniformLike(x)",
+    "Multinomial": "a = Multinomial(x) b = Multinomial(x)",
+    "Dropout": "t = Constant<value: tensor = bool {1}>() a = Dropout(x, , t) b = Dropout(x, , t)",
+    "BitmaskDropout": "a, m = com.microsoft.BitmaskDropout(x) b, n = com.microsoft.BitmaskDropout(x)",
+    "draw": "a = my.draw(x) b = my.draw(x)",
+}
+
+
+@pytest.mark.parametrize("operator", DRAWS)
+def test_two_draws_of_one_value_stay_two(operator: str) -> None:
+    """Their difference would be 0 if they were taken for twins, whoever the draw stands with."""
+    body = f"g (float[3,4] x) => (y) {{ {DRAWS[operator]} y = Sub(a, b) }}"
+    function = """
+    <domain: "my", opset_import: ["" : 17]> draw (x) => (y) { y = RandomNormalLike(x) }"""
+    made, _ = _clean.clean(parser.parse_model(HEAD + body + function * (operator == "draw")))
+    assert sum(n.op_type == operator for n in made.graph.node) == 2
+
+
+def test_twins_are_found_beside_a_dropout_that_drops_nothing() -> None:
+    """Without training_mode it gives what it read."""
+    body = "g (float[3,4] x) => (y) { a = Dropout(x) b = Dropout(x) y = Sub(a, b) }"
+    made, _ = _clean.clean(parser.parse_model(HEAD + body))
+    assert [n.op_type for n in made.graph.node] == ["Dropout", "Sub"]
