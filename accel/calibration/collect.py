@@ -17,9 +17,10 @@ import onnx
 import onnxruntime
 from onnx import helper
 
-from accel import graph, shapes
+from accel import graph
 from accel.calibration import settling
 from accel.errors import CandidateBroken, UsageError
+from accel.kinds import kinds
 from accel.qdq import order
 from accel.qdq.sites import live
 from accel.sketch import Sketch
@@ -94,11 +95,9 @@ def _ends(sizes: Sizes) -> set[tuple[str, int, int]]:
 
 def tapped(proto: Any) -> dict[str, int | None]:
     """Float values of the main graph that depend on the inputs -> the axis of their channels."""
-    known = shapes.infer(proto).graph
-    kinds = {v.name: v for v in (*known.value_info, *known.input, *known.output)}
-    alive = live(proto)
+    known, alive = kinds(proto), live(proto)
     names = (*(v.name for v in proto.graph.input), *(o for n in proto.graph.node for o in n.output))
-    found: dict[str, int | None] = {n: None for n in names if n in alive and _float(kinds.get(n))}
+    found: dict[str, int | None] = {n: None for n in names if n in alive and known.get(n) == FLOAT}
     return found | _axes(proto, found)
 
 
@@ -114,10 +113,6 @@ def _axes(proto: Any, found: Mapping[str, int | None]) -> dict[str, int | None]:
                 if name in found:  # where two nodes differ, nobody knows
                     axes[name] = axis if axes.get(name, axis) == axis else None
     return axes
-
-
-def _float(value: Any) -> bool:
-    return value is not None and value.type.tensor_type.elem_type == FLOAT
 
 
 class _Taps:
