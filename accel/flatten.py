@@ -7,20 +7,24 @@ MatMul(x, Constant(w))         ->   MatMul(x, w)
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import Any
+
+from accel import tensors
 
 KERNELS = "accel.kernels"  # functions that an engine may run as one node each: they stay
 OWN_IR = 4  # initializers need not be inputs since then
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather")
+MOST_NODES = 500_000  # as of any graph that is read (accel.sound)
 FLOAT = 1  # onnx.TensorProto.FLOAT
 
 
 def inlined(proto: Any, keep: str = KERNELS) -> Any:
     """The model with the bodies of its functions in their nodes' place, but for those of the domain `keep`;
-    as it is where onnx cannot, such as with a function of another opset in a branch."""
+    as it is where onnx cannot, such as with a function of another opset in a branch, or where that is too long."""
     import onnx.inliner
 
-    if not called(proto, keep):
+    if not called(proto, keep) or _beyond(proto):
         return proto
     light = (
         onnx.ModelProto()
@@ -48,6 +52,26 @@ def inlined(proto: Any, keep: str = KERNELS) -> Any:
 def called(proto: Any, keep: str = KERNELS) -> list[str]:
     """The model's functions outside of the domain `keep`."""
     return [f"{f.domain}.{f.name}" for f in proto.functions if f.domain != keep]
+
+
+def _beyond(proto: Any) -> bool:
+    """Would it be more nodes than any model has? Forty functions that call each other twice are 2^40."""
+    bodies = {(f.domain, f.name): f.node for f in proto.functions}
+
+    @functools.cache
+    def length(name: tuple[str, str]) -> int:
+        return _length(bodies[name]) if name in bodies else 1
+
+    def _length(nodes: Any) -> int:
+        inner = (g for n in nodes for a in n.attribute for g in tensors.bodies(a))
+        return sum(length((n.domain, n.op_type)) for n in nodes) + sum(
+            _length(g.node) for g in inner
+        )
+
+    try:
+        return _length(proto.graph.node) > MOST_NODES
+    except RecursionError:  # a thousand functions, each within the next
+        return True
 
 
 def lift(proto: Any) -> None:

@@ -13,6 +13,10 @@ from onnx import TensorProto, helper, numpy_helper, parser
 
 from accel import flatten, graph
 
+OWN = '<domain: "my", opset_import: ["" : 17, "my" : 1]>'
+HEAD = f"""<ir_version: 8, opset_import: ["" : 17, "my" : 1]>
+g (float[2] x) => (float[2] y) {{ y = my.LAST(x) }}
+{OWN} f0 (x) => (y) {{ y = Neg(x) }}"""
 X = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
 CALLS = """<ir_version: 8, opset_import: ["" : 17, "accel.kernels" : 1, "my" : 1]>
 g (float[2,4] x, bool c) => (float[2,4] y) <float[4] h__1 = {1, 2, 3, 4}> {
@@ -75,6 +79,25 @@ def test_functions_that_cannot_be_inlined_stay(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         _answer(made, c=np.array(True)), _answer(parser.parse_model(text), c=np.array(True))
     )
+
+
+def test_what_would_have_no_end_stays_as_it_is() -> None:
+    """Forty functions, each of which calls the one before twice; thousands, each of which calls one."""
+    for count, calls in ((40, 2), (3000, 1)):
+        text = HEAD.replace("LAST", f"f{count - 1}")
+        for i in range(1, count):
+            inner = " ".join(f"y{j} = my.f{i - 1}(x)" for j in range(calls))
+            text += f"{OWN} f{i} (x) => (y0) {{ {inner} }}"
+        proto = parser.parse_model(text)
+        assert flatten.inlined(proto) is proto
+
+
+def test_as_many_nodes_as_a_model_may_have_are_written_out() -> None:
+    """Seven functions, each of which calls the one before twice, are 64 nodes."""
+    text = HEAD.replace("LAST", "f6")
+    for i in range(1, 7):
+        text += f"{OWN} f{i} (x) => (y) {{ h = my.f{i - 1}(x) y = my.f{i - 1}(h) }}"
+    assert len(flatten.inlined(parser.parse_model(text)).graph.node) == 64
 
 
 def _constant(ir_version: int) -> Any:
