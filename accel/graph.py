@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from accel import flood, sound, sparse, tensors
+from accel import flatten, flood, sound, sparse, tensors
 from accel.content import digest as digest
 from accel.errors import BadModel
 from accel.plain import shown
@@ -37,11 +37,14 @@ def open_model(path: Path) -> Any:
 
 
 def dense(path: Path) -> Any:
-    """The same, its sparse weights written out in full: for what changes weights.
+    """The same as recipes read it: its sparse weights written out in full, the bodies of its functions in
+    their nodes' place, and its weights initializers.
 
     Raises BadModel like `open_model`, and where that is too large."""
     proto = open_model(path)
     sparse.expand(proto.graph)
+    proto = flatten.inlined(proto)
+    flatten.lift(proto)
     return proto
 
 

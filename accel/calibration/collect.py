@@ -6,6 +6,7 @@ it with the graph: values are tapped in sets whose bytes, of the largest feed so
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from accel import graph, shapes
 from accel.calibration import settling
 from accel.errors import CandidateBroken, UsageError
+from accel.kinds import kinds
 from accel.qdq import order
 from accel.qdq.sites import live
 from accel.sketch import Sketch
@@ -94,11 +96,9 @@ def _ends(sizes: Sizes) -> set[tuple[str, int, int]]:
 
 def tapped(proto: Any) -> dict[str, int | None]:
     """Float values of the main graph that depend on the inputs -> the axis of their channels."""
-    known = shapes.infer(proto).graph
-    kinds = {v.name: v for v in (*known.value_info, *known.input, *known.output)}
-    alive = live(proto)
+    known, alive = kinds(proto), live(proto)
     names = (*(v.name for v in proto.graph.input), *(o for n in proto.graph.node for o in n.output))
-    found: dict[str, int | None] = {n: None for n in names if n in alive and _float(kinds.get(n))}
+    found: dict[str, int | None] = {n: None for n in names if n in alive and known.get(n) == FLOAT}
     return found | _axes(proto, found)
 
 
@@ -116,14 +116,32 @@ def _axes(proto: Any, found: Mapping[str, int | None]) -> dict[str, int | None]:
     return axes
 
 
-def _float(value: Any) -> bool:
-    return value is not None and value.type.tensor_type.elem_type == FLOAT
+def _taken(proto: Any) -> dict[str, Any]:
+    """The large float weights, of which the graph keeps but inputs: all sessions share what they are given at
+    each run, where each has a copy of an initializer, and another that is packed.
+
+    What an operator of another domain reads stays: some ask for constants."""
+    stay = {x for node in graph.walk(proto) if node.domain for x in node.input}
+    given = {v.name for v in proto.graph.input}
+    found: dict[str, Any] = {}
+    for i in reversed(range(len(proto.graph.initializer))):
+        tensor = proto.graph.initializer[i]
+        name, count = tensor.name, math.prod(tensor.dims)
+        if tensor.data_type != FLOAT or count <= shapes.HEAVY or name in stay:
+            continue
+        found[name] = onnxruntime.OrtValue.ortvalue_from_numpy(numpy_helper.to_array(tensor))
+        if name not in given:
+            port = helper.make_tensor_value_info(name, FLOAT, tensor.dims)
+            proto.graph.input.append(port)
+        del proto.graph.initializer[i]
+    return found
 
 
 class _Taps:
     """Sessions over one graph, each with some of its values as further outputs."""
 
     def __init__(self, proto: Any, names: Sequence[str], folder: Path) -> None:
+        self._weights = _taken(proto)
         self._proto, self._folder = proto, folder
         self._bytes = dict.fromkeys(names, 0)  # the most that each was
         self._sets: list[list[str]] = [list(names)]
@@ -141,7 +159,7 @@ class _Taps:
         kind = onnx.TensorProto.INT64
         ports = [helper.make_tensor_value_info(o, kind, []) for o in asked]
         session = self._opened(sized, ports, "sized.onnx")
-        counts = _run(session, list(asked), feed)
+        counts = _run(session, list(asked), {**self._weights, **feed})
         self._bytes = {n: 4 * int(c) for n, c in zip(names, counts, strict=True)}
         if self._size(names) > TAPPED_BYTES:
             self._split()
@@ -153,7 +171,7 @@ class _Taps:
         for i, names in enumerate(self._sets):
             if i == len(self._sessions):
                 self._sessions.append(self._session(names, f"tapped{i}.onnx"))
-            values = _run(self._sessions[i], names, feed)
+            values = _run(self._sessions[i], names, {**self._weights, **feed})
             for name in names:
                 value = values.pop(0)
                 self._bytes[name] = max(self._bytes[name], value.nbytes)
@@ -200,7 +218,7 @@ class _Taps:
                 left.unlink()
 
 
-def _run(session: Any, names: Sequence[str], feed: Feed) -> list[Any]:
+def _run(session: Any, names: Sequence[str], feed: Mapping[str, Any]) -> list[Any]:
     try:
         found: list[Any] = session.run(list(names), dict(feed))
     except Exception as error:  # whatever its C++ raises

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from accel import shapes
+from accel import kinds
 from accel.qdq import order
 
 FLOAT = 1  # onnx.TensorProto.FLOAT
+UNTYPED = "behind an operator whose types are not known"
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 JOINS = ("Add", "Concat", "Mul")  # of several activations: in int8 only where its neighbours are
 POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
@@ -43,11 +44,10 @@ class Site:
 
 def sites(proto: Any) -> tuple[Site, ...]:
     """Every node of the main graph that could run in int8, in order."""
-    known = shapes.infer(proto).graph
-    tensors = {v.name: v.type.tensor_type for v in (*known.value_info, *known.input, *known.output)}
     sizes = {t.name: t for t in proto.graph.initializer if t.data_type == FLOAT}
     given = live(proto)
-    floats = {n: _rank(t) for n, t in tensors.items() if n in given and t.elem_type == FLOAT}
+    types = {n: t for n, t in kinds.types(proto).items() if n in given}
+    floats = {n: _rank(t) for n, t in types.items() if t.elem_type == FLOAT}
     named = Counter(n.name for n in proto.graph.node)
     found = []
     for i, node in enumerate(proto.graph.node):
@@ -58,6 +58,13 @@ def sites(proto: Any) -> tuple[Site, ...]:
         if one is not None:
             found.append(one)
     return tuple(found)
+
+
+def untyped(proto: Any) -> int:
+    """How many products of the main graph are no site since nobody knows the type of what they read."""
+    nodes = [n for n in proto.graph.node if n.op_type in PRODUCTS and not n.domain]
+    unknown = live(proto) - {*kinds.kinds(proto)}
+    return sum(bool(unknown.intersection(n.input[:2])) for n in nodes)
 
 
 def live(proto: Any) -> set[str]:

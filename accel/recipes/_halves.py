@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 from onnx import helper, numpy_helper
 
-from accel import shapes
+from accel import kinds
 from accel.qdq import order
 
 FLOAT, HALF, BRAIN = (
@@ -25,13 +25,6 @@ SPELT = {HALF: "tensor(float16)", BRAIN: "tensor(bfloat16)"}  # as ONNX's schema
 GATHERED = ("seq(", "optional(")  # as they spell what holds tensors
 STANDARD = ("", "ai.onnx")
 TAILS = ("__half", "__cast", "__half__cast")  # of new names
-PRIVATE = "com.microsoft"
-# ONNX Runtime's own whose float inputs are all of one type, and the outputs that are of it: others are
-# statistics in float32, or integers (microsoft/onnxruntime docs/ContribOperators.md)
-FUSED: Mapping[str, tuple[int, ...]] = {
-    "Attention": (0, 1), "MultiHeadAttention": (0, 1, 2), "SkipLayerNormalization": (0, 3),
-    "EmbedLayerNormalization": (0, 2), "BiasGelu": (0,), "FastGelu": (0,), "Gelu": (0,),
-}  # fmt: skip
 BY_ATTRIBUTE = (
     "Range", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "EyeLike",
     "SequenceEmpty", "CastLike", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix",
@@ -51,8 +44,7 @@ class Floats:
 def read(proto: Any) -> Floats:
     """What stands in subgraphs and functions stays as it is. Weights are no inputs in `proto` any more."""
     proto = order.closed(proto)
-    known = shapes.infer(_typed(proto)).graph
-    kinds = {v.name: _kind(v) for v in (*known.value_info, *known.input, *known.output)}
+    known = kinds.kinds(proto)
     given = [v.name for v in proto.graph.input]
     constants = {t.name: t for t in proto.graph.initializer if t.data_type == FLOAT}
     for node in proto.graph.node:
@@ -60,7 +52,7 @@ def read(proto: Any) -> Floats:
         if value is not None and value.name == "value" and value.t.data_type == FLOAT:
             constants[node.output[0]] = value.t
     made = given + [o for n in proto.graph.node for o in n.output]
-    values = tuple(n for n in made if kinds.get(n) == FLOAT and n not in constants)
+    values = tuple(n for n in made if known.get(n) == FLOAT and n not in constants)
     floats = {*values, *constants}
     nodes = tuple(
         (i, n)
@@ -70,39 +62,13 @@ def read(proto: Any) -> Floats:
     return Floats(proto, nodes, values, constants)
 
 
-def _typed(proto: Any) -> Any:
-    """The graph with the types of what ONNX Runtime's own operators make: ONNX's inference knows none."""
-    outputs = [o for n in proto.graph.node if _is_fused(n) for o in _of_its_type(n)]
-    known = {v.name for v in (*proto.graph.value_info, *proto.graph.output)}
-    if not {*outputs} - known:
-        return proto
-    made = onnx.ModelProto()
-    made.CopyFrom(proto)
-    made.graph.value_info.extend(
-        helper.make_tensor_value_info(o, FLOAT, None) for o in outputs if o not in known
-    )
-    return made
-
-
-def _of_its_type(node: Any) -> list[str]:
-    return [o for i, o in enumerate(node.output) if o and i in FUSED[node.op_type]]
-
-
-def _is_fused(node: Any) -> bool:
-    return node.domain == PRIVATE and node.op_type in FUSED
-
-
-def _kind(value: Any) -> int:
-    return int(value.type.tensor_type.elem_type)
-
-
 def ports(node: Any, floats: frozenset[str], opset: int, to: int = HALF) -> frozenset[str] | None:
     """The float32 values of a node that would be of 16 bits; None where it cannot be.
 
     A port whose schema says float32 alone, such as the scales of Resize, stays. What is put into a sequence
     or an optional, or taken out of one, stays too: what else is in there is not followed."""
-    if _is_fused(node):
-        return (floats & {*node.input, *_of_its_type(node)}) or None
+    if kinds.fused(node):
+        return (floats & {*node.input, *kinds.of_its_type(node)}) or None
     if node.domain not in STANDARD or node.op_type in BY_ATTRIBUTE or any(_bodies(node)):
         return None
     if node.op_type == "Cast" and not floats & set(node.output):

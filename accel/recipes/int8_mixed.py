@@ -16,7 +16,7 @@ from accel.plain import shown
 from accel.protocols import Quantized
 from accel.qdq import dynamic, norms, place, tables, write
 from accel.qdq.numbers import Steps
-from accel.qdq.sites import PRODUCTS, Site, sites
+from accel.qdq.sites import PRODUCTS, UNTYPED, Site, sites, untyped
 from accel.ranges import minmax
 from accel.recipes import _calibration, _equalize, _fuse, _islands, _merge, _raise, _smooth
 from accel.sketch import Sketch
@@ -81,19 +81,25 @@ def apply(
     wanted = [s for s in sites(proto) if s.name in chosen]
     proto, known, given = _moved(proto, wanted, dict(seen), options)
     placing = place.place(proto, sites(proto), chosen, style.pairs)
+    kept = f"{count} {UNTYPED}" if (count := untyped(proto)) else ""
     if not placing.products and not options.get("left"):
-        raise CandidateBroken("nothing was quantized: no Conv, Gemm or MatMul is left for int8")
+        why = f": {kept}" if kept else ""
+        raise CandidateBroken(
+            f"nothing was quantized: no Conv, Gemm or MatMul is left for int8{why}"
+        )
     how = _how(style, bool(options.get("symmetric")))
     ranges = _ranges(proto, placing, known, given, str(options["ranges"]), how)
     means = known if options.get("correct") else None
     made = write.written(proto, placing, ranges, how, means)
     made, more = _beside(made, known, left, how, options)
+    kept = ", ".join(said for said in (kept, more.get("kept in fp32", "")) if said)
     path, products = out / "model.onnx", sum(n.op_type in PRODUCTS for n in graph.walk(proto))
     graph.save(made, path)
     facts: dict[str, Any] = {
         **counted,
         **({"folded": folded} if folded else {}),
         **more,
+        **({"kept in fp32": kept} if kept else {}),
         "int8": len(placing.products),
         "float32": products - len(placing.products) - int(more.get("dynamic", 0)),
         "pairs": len(place.tensors(proto, placing)),

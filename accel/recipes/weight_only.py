@@ -28,7 +28,7 @@ from accel import graph
 from accel.errors import CandidateBroken, UsageError
 from accel.protocols import Quantized
 from accel.qdq import blocks, order
-from accel.qdq.sites import PRODUCTS, Site, sites
+from accel.qdq.sites import PRODUCTS, UNTYPED, Site, sites, untyped
 from accel.recipes import _kept, _raise
 from accel.values import Feed, Model, Options, QuantStyle
 
@@ -113,7 +113,7 @@ def _judged(proto: Any, how: _How) -> tuple[list[Site], Counter[str]]:
     """The products whose weights are rounded, and how many are kept, by reason."""
     sizes = {t.name: tuple(t.dims) for t in proto.graph.initializer}
     chosen: list[Site] = []
-    kept: Counter[str] = Counter()
+    kept = Counter({UNTYPED: unknown} if (unknown := untyped(proto)) else {})
     for site in sites(proto):
         if site.operator not in PRODUCTS:
             continue

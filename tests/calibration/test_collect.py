@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import helper
 
 from accel import testing
 from accel.calibration import collect as collecting
@@ -140,6 +141,83 @@ def peak(folder: Path, count: int) -> int:
 def test_memory_does_not_grow_with_feeds(tmp_path: Path) -> None:
     """From 16 to 512 feeds (25 MB more of inputs alone) the peak stays within a tenth."""
     assert peak(tmp_path, 512) < 1.1 * peak(tmp_path, 16)
+
+
+MANY_SETS = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from accel.calibration import collect as collecting
+collecting.TAPPED_BYTES = int(sys.argv[2])
+feeds = [{"x": np.ones((1, 1024), "float32")}]
+collecting.collect(Path(sys.argv[1]), feeds)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def _products(path: Path, ir_version: int = 8) -> Path:
+    """x [1, 1024] w0 ... w5, 4 MiB each."""
+    draw, names = np.random.default_rng(0), [f"w{i}" for i in range(6)]
+    weights = {n: draw.normal(size=(1024, 1024)).astype(np.float32) / 32 for n in names}
+    nodes = [
+        helper.make_node("MatMul", [f"h{i}" if i else "x", n], [f"h{i + 1}"])
+        for i, n in enumerate(names)
+    ]
+    port, last = (helper.make_tensor_value_info(n, 1, [1, 1024]) for n in ("x", "h6"))
+    inputs = [helper.make_tensor_value_info(n, 1, [1024, 1024]) for n in names]
+    held = [onnx.numpy_helper.from_array(v, n) for n, v in weights.items()]
+    every = [port, *inputs] if ir_version < 4 else [port]  # an initializer had to be an input
+    body = helper.make_graph(nodes, "g", every, [last], held)
+    opsets = [helper.make_opsetid("", 8 if ir_version < 4 else 17)]
+    onnx.save(helper.make_model(body, opset_imports=opsets, ir_version=ir_version), path)
+    return path
+
+
+def test_memory_does_not_grow_with_sets_of_taps(tmp_path: Path) -> None:
+    """Six sets, one for each value, hold the weights once: 24 MiB, not 6 times as much and packed copies."""
+    path = _products(tmp_path / "m.onnx")
+    one, six = (
+        int(subprocess.run(
+            [sys.executable, "-c", MANY_SETS, str(path), str(most)],
+            capture_output=True, check=True, text=True,
+        ).stdout)
+        for most in (1 << 30, 1)
+    )  # fmt: skip
+    assert six < 1.1 * one
+
+
+@pytest.mark.parametrize("ir_version", [3, 8])
+def test_large_weights_are_those_of_the_file(ir_version: int, tmp_path: Path) -> None:
+    """Though sessions get them with each feed, and whether the file names them as inputs or not."""
+    path = _products(tmp_path / "m.onnx", ir_version)
+    x = DRAW.normal(size=(1, 1024)).astype(np.float32)
+    found = collect(path, [{"x": x}]).sketches
+    (y,) = onnxruntime.InferenceSession(path).run(["h6"], {"x": x})
+    assert {"x", "h1", "h2", "h3", "h4", "h5", "h6"} == set(found)
+    assert found["h6"].high == pytest.approx(y.max(), rel=1e-4)
+
+
+def test_weights_stay_where_a_constant_may_be_asked_for(tmp_path: Path) -> None:
+    """By an operator that is not ONNX's; a branch reads the other one as before."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+    g (float[n, 32] x, bool c) => (float[n, 32] y) {
+      h = com.microsoft.FusedMatMul(x, own)
+      y = If (c) <
+        then_branch = t () => (float[n, 32] a) { a = MatMul(h, large) },
+        else_branch = e () => (float[n, 32] b) { b = Neg(h) }
+      >
+    }"""
+    proto = onnx.parser.parse_model(text)
+    square = DRAW.normal(size=(32, 32)).astype(np.float32)
+    held = [onnx.numpy_helper.from_array(square, n) for n in ("own", "large")]
+    proto.graph.initializer.extend(held)
+    onnx.save(proto, tmp_path / "m.onnx")
+    feed: Feed = {"x": DRAW.normal(size=(4, 32)).astype(np.float32), "c": np.array(True)}
+    found = collect(tmp_path / "m.onnx", [feed]).sketches
+    assert found["y"].high == pytest.approx((feed["x"] @ square @ square).max(), rel=1e-4)
+    assert set(collecting._taken(proto)) == {"large"}
+    assert [t.name for t in proto.graph.initializer] == ["own"]
 
 
 def test_sizes_are_known_before_anything_is_tapped(

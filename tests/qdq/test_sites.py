@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from accel import graph, testing
-from accel.qdq.sites import Weight, sites
+from accel.calibration.collect import tapped
+from accel.kinds import kinds
+from accel.qdq.sites import Weight, sites, untyped
 
 F = TensorProto.FLOAT
 
@@ -104,3 +107,59 @@ def test_a_vector_by_a_matrix_has_one_scale(shape: list[int] | None, axis: int |
     proto = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)])
     (found,) = sites(proto)
     assert found.weight == Weight(1, "w", axis)
+
+
+def _behind(private: str, inputs: str = "") -> Any:
+    """x a -> h; an operator of ONNX Runtime's own -> k; k b -> y."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node(private, ["h", *inputs.split()], ["k"], domain="com.microsoft"),
+        helper.make_node("MatMul", ["k", "b"], ["y"]),
+    ]  # fmt: skip
+    square, row = np.ones((8, 8), np.float32), np.ones(8, np.float32)
+    body = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", F, ["n", 5, 8])],
+        [helper.make_tensor_value_info("y", F, ["n", 5, 8])],
+        [numpy_helper.from_array(square, n) for n in "ab"]
+        + [numpy_helper.from_array(row, n) for n in ("gamma", "beta", "bias")],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(body, opset_imports=opsets, ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("private", "inputs"),
+    [
+        ("BiasGelu", "bias"),
+        ("SkipLayerNormalization", "x gamma beta"),
+        ("QuickGelu", ""),
+        ("FusedMatMul", "a"),
+    ],
+)
+def test_products_behind_onnx_runtimes_own_operators_are_sites(private: str, inputs: str) -> None:
+    """ONNX's inference does not know the type of what such an operator makes, nor of all behind it."""
+    proto = _behind(private, inputs)
+    assert [s.weight.name for s in sites(proto) if s.weight] == ["a", "b"]
+    assert untyped(proto) == 0
+    assert {"h", "k", "y"} <= set(tapped(proto))
+
+
+def test_a_product_of_unknown_type_is_counted() -> None:
+    """It is no site, and a recipe can say why."""
+    proto = _behind("Inverse")
+    assert [s.weight.name for s in sites(proto) if s.weight] == ["a"]
+    assert untyped(proto) == 1
+
+
+def test_types_behind_own_operators_are_those_of_the_weights() -> None:
+    """In a graph of float16, not float32: or what is known to be float16 would contradict it."""
+    proto = _behind("BiasGelu", "bias")
+    for tensor in proto.graph.initializer:
+        half = numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    found = kinds(proto)
+    assert {found[n] for n in "hky"} == {TensorProto.FLOAT16}
