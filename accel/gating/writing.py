@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from accel import catalog, store
+from accel import catalog, release, store
+from accel.errors import UsageError
 from accel.evidence import EXIT_CODES, Report
+from accel.gating import verdicts
 
+VERDICT = "verdict.json"
 FILES = {  # file -> the member of report/ that writes it
-    "verdict.json": "verdict_json",
+    VERDICT: "verdict_json",
     "junit.xml": "junit",
     "summary.md": "gate_summary",
     "metrics.txt": "openmetrics",
@@ -29,14 +34,35 @@ def write(report: Report, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in texts)
 
 
-def clear(folder: Path) -> None:
-    """Remove an earlier gate's files: one that ends with an error must not leave another's verdict.
+def claim(folder: Path) -> None:
+    """Raise what `write` would raise at the gate's end, before minutes are spent, then remove an
+    earlier gate's files: one that ends with an error must not leave another's verdict.
 
-    Raises as `write` does."""
+    Raises UsageError where a file of that name is not a gate's, or the folder lies in a release,
+    and EnvironmentProblem where nothing can be written."""
     with store.disk(folder):
+        _refuse_strangers(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
+        tempfile.TemporaryFile(dir=folder).close()
+        for name in reversed(FILES):  # verdict.json, by which they are known, is the last to go
             (folder / name).unlink(missing_ok=True)
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Only what a gate wrote may be removed, and to a release nothing may be added."""
+    other = "Choose another folder with --out"
+    for root in (folder, *folder.absolute().parents):
+        if release.is_release(root):
+            raise UsageError(
+                f"{folder} lies in the release {root}, which holds nothing but what was packed. {other}."
+            )
+    there = [folder / name for name in FILES if os.path.lexists(folder / name)]
+    strange = [p for p in there if p.is_dir() or not verdicts.is_verdict(folder / VERDICT)]
+    if strange:
+        raise UsageError(
+            f"{strange[0]} is not a gate's: no {VERDICT} of one stands beside it. It is left as it "
+            f"is. {other}, or move it away."
+        )
 
 
 def publish(report: Report, environ: Mapping[str, str]) -> list[str]:
