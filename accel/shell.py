@@ -43,9 +43,9 @@ def emit(
 
         echo(manifest.document(kind, value))
     for line in lines:
-        echo(shown(line, keep="\t"), err=as_json)
+        (beside if as_json else echo)(shown(line, keep="\t"))
     if bad is not None:
-        say(f"accel: {bad}", err=True)
+        beside(shown(f"accel: {bad}"))
         click.get_current_context().exit(bad.exit_code)
 
 
@@ -75,6 +75,13 @@ def _silence(err: bool) -> None:
     """Write nothing more there: no second document behind half of a first one, and no last flush
     of Python's own that fails, too, and ends the command with 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2 if err else 1)
+
+
+def beside(text: str) -> None:
+    """A line on stderr, of an answer that stands on stdout: lost where it cannot be written, for the
+    answer has been given, and a second document must not follow it."""
+    with contextlib.suppress(EnvironmentProblem):
+        echo(text, err=True)
 
 
 class Amount(click.ParamType):  # type: ignore[type-arg]
@@ -156,8 +163,7 @@ def _pointed(error: click.ClickException) -> str:
 def _trace(words: list[str]) -> None:
     """The traceback of the error that is being handled, with --debug."""
     if "--debug" in words:
-        with contextlib.suppress(EnvironmentProblem):
-            echo(traceback.format_exc().rstrip(), err=True)
+        beside(traceback.format_exc().rstrip())
 
 
 def _fail(message: str, code: int, words: list[str]) -> NoReturn:
@@ -167,8 +173,7 @@ def _fail(message: str, code: int, words: list[str]) -> NoReturn:
 
         with contextlib.suppress(EnvironmentProblem):
             echo(manifest.document("error", {"message": message, "exit_code": code}))
-    with contextlib.suppress(EnvironmentProblem):
-        say(f"accel: {message}", err=True)
+    beside(shown(f"accel: {message}"))
     _leave(code)
 
 

@@ -133,8 +133,9 @@ def writing(path: Path, draft: Path | None = None) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def disk(place: Path) -> Iterator[None]:
-    """Turn the disk's refusals into one error that names the place and the next command."""
+def disk(place: Path, option: str = "--work or --out") -> Iterator[None]:
+    """Turn the disk's refusals into one error that names the place and the next command; `option`:
+    what chose the place."""
     try:
         yield
     except OSError as error:
@@ -147,11 +148,11 @@ def disk(place: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise EnvironmentProblem(
                 f"{error.filename or place} cannot be written ({error.strerror}). "
-                f"Choose another folder with --work or --out."
+                f"Choose another place with {option}."
             ) from None
         if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
             raise UsageError(
-                f"{error.filename or place}: {error.strerror}. Choose another with --work or --out."
+                f"{error.filename or place}: {error.strerror}. Choose another with {option}."
             ) from None
         what = f"{error.filename or place}: {error.strerror or error}"
         raise EnvironmentProblem(f"{what}. The machine refused it; look at that place.") from error

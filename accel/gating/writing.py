@@ -12,6 +12,7 @@ from accel.errors import UsageError
 from accel.evidence import EXIT_CODES, Report
 from accel.gating import verdicts
 
+RUNNERS = ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT")  # variables that name files of its runner
 VERDICT = "verdict.json"
 FILES = {  # file -> the member of report/ that writes it
     VERDICT: "verdict_json",
@@ -65,30 +66,37 @@ def _refuse_strangers(folder: Path) -> None:
         )
 
 
+def claim_runners(environ: Mapping[str, str]) -> None:
+    """Raise what `publish` would raise, before minutes are spent."""
+    for variable in RUNNERS:
+        if path := environ.get(variable):
+            with store.disk(Path(path), variable):
+                _append(Path(path), "")
+
+
 def publish(report: Report, environ: Mapping[str, str]) -> list[str]:
     """Tell GitHub's runner, where there is one: step summary, step outputs, and lines to print.
 
-    Appends to the files that GITHUB_STEP_SUMMARY and GITHUB_OUTPUT name; elsewhere it does nothing.
+    Appends to the files that RUNNERS name; elsewhere it does nothing.
     Raises EnvironmentProblem or UsageError when one cannot be written."""
-    if path := environ.get("GITHUB_STEP_SUMMARY"):
-        _append_summary(report, Path(path))
-    if path := environ.get("GITHUB_OUTPUT"):
-        _append(Path(path), _outputs(report))
+    for variable, told in zip(RUNNERS, (_summary, _outputs), strict=True):
+        if path := environ.get(variable):
+            with store.disk(Path(path), variable):
+                _append(Path(path), told(report, Path(path)))
     if environ.get("GITHUB_ACTIONS") != "true":
         return []
     return list(catalog.load("report", "annotations").commands([report]))
 
 
-def _append_summary(report: Report, path: Path) -> None:
+def _summary(report: Report, path: Path) -> str:
     """Beside what the step has written already: all of it together has the limit."""
     summary = catalog.load("report", "gate_summary")
-    with store.disk(path):
-        there = path.stat().st_size if path.exists() else 0
-    apart = "\n\n" if there else ""
-    _append(path, apart + summary.text(report, max(0, summary.LIMIT_BYTES - there)))
+    there = path.stat().st_size if path.exists() else 0
+    text: str = summary.text(report, max(0, summary.LIMIT_BYTES - there))
+    return "\n\n" + text if there else text
 
 
-def _outputs(report: Report) -> str:
+def _outputs(report: Report, _: Path) -> str:
     """name=value lines; a value is on one line, so that none can add an output of its own."""
     line = catalog.load("report", "gate_line").lines(report)[0]
     outcome = report.outcome
@@ -102,5 +110,5 @@ def _outputs(report: Report) -> str:
 
 
 def _append(path: Path, text: str) -> None:
-    with store.disk(path), path.open("a", encoding="utf-8") as stream:
+    with path.open("a", encoding="utf-8") as stream:
         stream.write(text)
