@@ -12,7 +12,6 @@ import json
 import math
 import os
 import statistics
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,12 +86,11 @@ def entries(report: Report) -> tuple[Entry, ...]:
 def claim(path: Path) -> None:
     """Raise what `append` would raise for this place at a gate's end, before minutes are spent."""
     with store.disk(path, OPTION):
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             with _held(path):
                 pass
         else:
-            tempfile.TemporaryFile(dir=path.parent).close()
+            store.probe(path.parent)
 
 
 def append(path: Path, found: Sequence[Entry]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,10 +40,9 @@ def claim(folder: Path) -> None:
 
     Raises UsageError where a file of that name is not a gate's, or the folder lies in a release,
     and EnvironmentProblem where nothing can be written."""
-    with store.disk(folder):
+    with store.disk(folder, "--out"):
         _refuse_strangers(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        store.probe(folder)
         for name in reversed(FILES):  # verdict.json, by which they are known, is the last to go
             (folder / name).unlink(missing_ok=True)
 

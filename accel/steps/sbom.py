@@ -21,7 +21,7 @@ def sbom(path: str | Path, out: str | Path | None = None) -> Path:
     if out is not None:
         release.require_intact(root, (release.BILL,))
         place = Path(out).absolute()
-        with store.disk(place):
+        with store.disk(place, "--out"):
             store.write(place, bill.text(data))
         return place
     with amending.amending(root):
