@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accel import store
+from accel import manifest, store
 from accel.errors import UsageError
 from accel.plain import shown
 
@@ -89,13 +89,16 @@ def count(path: Path) -> int:
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """One UsageError for what zipfile, its decompressors and numpy raise over a broken file: nearly
-    anything, a MemoryError for a header that claims too much among it."""
-    if not Path(path).is_file():
-        raise UsageError(f"{path} is not a file. An .npz of numeric arrays is needed.")
+    anything, a MemoryError for a header that claims too much among it. Raises EnvironmentProblem for
+    one that may not be read."""
     try:
+        if not Path(path).is_file():
+            raise UsageError(f"{path} is not a file. An .npz of numeric arrays is needed.")
         yield
     except UsageError:
         raise
+    except PermissionError as error:
+        raise manifest.unreadable(path, error) from None
     except Exception as error:
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise UsageError(f"{path} is not an .npz of plain arrays: {why}") from None

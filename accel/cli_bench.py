@@ -61,8 +61,8 @@ def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, 
     if words["scenario"] is None:
         _without_scenario()
     if out is not None:
-        with store.disk(out):
-            out.mkdir(parents=True, exist_ok=True)
+        with store.disk(out, "--out"):
+            store.probe(out)
     bad: AccelError | None = None
     with scratch(lambda: bad is not None) as folder:
         plans, requests = _arms(models, engine, data, folder)

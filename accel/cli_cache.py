@@ -35,7 +35,7 @@ def list_(work: Path, as_json: bool, **_: Any) -> None:
     from accel import cache as kept
     from accel import store
 
-    with store.disk(work):
+    with store.disk(work, "--work"):
         found = kept.entries(work, time.time())
     total = sum(e.size_bytes for e in found)
     lines = [*_table(found), f"{len(found)} kept, {_size(total)}"]
@@ -71,7 +71,7 @@ def verify(work: Path, as_json: bool, **_: Any) -> None:
     from accel import cache as kept
     from accel import store
 
-    with store.disk(work):
+    with store.disk(work, "--work"):
         found = kept.verify(work)
     lines = [f"{name}: {why}" for name, why in found.damaged.items()]
     lines += [f"{name}: not looked at, a running process has it" for name in found.busy]
@@ -94,7 +94,7 @@ def prune(work: Path, max_size: tuple[float, str], as_json: bool, **_: Any) -> N
     from accel import cache as kept
     from accel import store
 
-    with store.disk(work):
+    with store.disk(work, "--work"):
         found = kept.prune(work, max_size[0], time.time())
     lines = [f"removed {e.verb}-{e.key}, {_size(e.size_bytes)}" for e in found.removed]
     lines += [f"kept {e.verb}-{e.key}: a running process uses it" for e in found.in_use]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,11 @@ from accel.errors import (
     NoBaseline,
     Unmeasured,
 )
-from accel.shell import Amount, echo, output_options, say
+from accel.plain import shown
+from accel.shell import Amount, beside, echo, output_options, say
+
+if TYPE_CHECKING:
+    from accel.evidence import Report
 
 ENDINGS: dict[str, type[AccelError]] = {
     "fail": ConstraintError,
@@ -94,18 +98,39 @@ def gate(candidate: Path, baseline: Path, **words: Any) -> None:
     from accel.steps import gate as step
 
     past = words["history"] and words["history"].absolute()  # user's code may change the folder
+    writing.claim_runners(os.environ)
+    if past is not None:
+        history.claim(past)
     report = step.gate(candidate, baseline, **_asked(words))
+    commands, troubles = _kept(report, past)
     if words["as_json"]:
         echo(verdict_json.text(report))
-    for line in gate_line.lines(report):
-        say(line, err=words["as_json"])
-    for line in writing.publish(report, os.environ):  # commands, of clean words
-        echo(line, err=words["as_json"])
-    if past is not None:
-        history.append(past, history.entries(report))
+    put = beside if words["as_json"] else echo
+    for line in (*map(shown, gate_line.lines(report)), *commands):  # those are of clean words
+        put(line)
+    for trouble in troubles:
+        beside(shown(f"accel: {trouble} The verdict stands."))
     lenient = report.outcome == "cannot tell" and words["on_inconclusive"] != "fail"
     if report.outcome != "pass" and not lenient:
         click.get_current_context().exit(ENDINGS[report.outcome].exit_code)
+
+
+def _kept(report: Report, past: Path | None) -> tuple[list[str], list[AccelError]]:
+    """Tell GitHub's runner and the history; lines to print, and what could not be written. A verdict
+    that was reached keeps its exit code whatever becomes of these."""
+    from accel.gating import history, writing
+
+    commands, troubles = [], []
+    try:
+        commands = writing.publish(report, os.environ)
+    except AccelError as error:
+        troubles.append(error)
+    try:
+        if past is not None:
+            history.append(past, history.entries(report))
+    except AccelError as error:
+        troubles.append(error)
+    return commands, troubles
 
 
 def _asked(words: dict[str, Any]) -> dict[str, Any]:

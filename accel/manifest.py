@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accel.errors import UsageError
+from accel.errors import EnvironmentProblem, UsageError
 from accel.plain import seen
 
 SCHEMA = 1
@@ -88,13 +88,23 @@ def document(kind: str, value: Any) -> str:
 def read(path: Path, most_bytes: int = LARGEST_BYTES) -> Any:
     """JSON from a file; a duplicate key, NaN and a number beyond all floats are refused.
 
-    Raises UsageError naming the file and the first thing wrong."""
+    Raises UsageError naming the file and the first thing wrong, EnvironmentProblem where it may not
+    be read."""
     try:
         if (size := path.stat().st_size) > most_bytes:
             raise ValueError(f"{size / 1e6:.0f} MB; at most {most_bytes / 1e6:.0f} MB are read")
         return parsed(path.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise unreadable(path, error) from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not readable JSON: {error}") from None
+
+
+def unreadable(path: Path, error: PermissionError) -> EnvironmentProblem:
+    """What is told of a file that is there and may not be read: nothing is wrong with it."""
+    return EnvironmentProblem(
+        f"{path} cannot be read ({error.strerror or error}). Change its permissions, or name another."
+    )
 
 
 def parsed(text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
@@ -44,9 +45,9 @@ def emit(
 
         echo(manifest.document(kind, value))
     for line in lines:
-        echo(shown(line, keep="\t"), err=as_json)
+        (beside if as_json else echo)(shown(line, keep="\t"))
     if bad is not None:
-        say(f"accel: {bad}", err=True)
+        beside(shown(f"accel: {bad}"))
         click.get_current_context().exit(bad.exit_code)
 
 
@@ -57,14 +58,32 @@ def say(text: object, err: bool = False) -> None:
 
 def echo(text: str, err: bool = False) -> None:
     """Write a line. A reader that has gone ends the command with 141, as it ends any other (128 +
-    SIGPIPE), not with click's 1: that is a gate that failed."""
+    SIGPIPE), not with click's 1: that is a gate that failed. Raises EnvironmentProblem where the
+    line cannot be written, such as into a file on a full disk."""
     try:
         click.echo(text, err=err)
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), 2 if err else 1
-        )  # the last flush must not fail, too
-        raise SystemExit(PIPE_CLOSED) from None
+    except OSError as error:
+        _silence(err)
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(PIPE_CLOSED) from None
+        raise EnvironmentProblem(
+            f"{'stderr' if err else 'The answer, on stdout,'} cannot be written "
+            f"({error.strerror or error}). Free some room where it goes, or send it to another "
+            f"place, and run the same command again."
+        ) from None
+
+
+def _silence(err: bool) -> None:
+    """Write nothing more there: no second document behind half of a first one, and no last flush
+    of Python's own that fails, too, and ends the command with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2 if err else 1)
+
+
+def beside(text: str) -> None:
+    """A line on stderr, of an answer that stands on stdout: lost where it cannot be written, for the
+    answer has been given, and a second document must not follow it."""
+    with contextlib.suppress(EnvironmentProblem):
+        echo(text, err=True)
 
 
 class Amount(click.ParamType):  # type: ignore[type-arg]
@@ -118,29 +137,26 @@ def run(command: click.Command) -> NoReturn:
     words = sys.argv[1:]
     try:
         code = command.main(words, standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        _leave(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         _fail(_pointed(error), 2, words)
     except AccelError as error:
-        if "--debug" in words:
-            traceback.print_exc()
+        _trace(words)
         _fail(str(error), error.exit_code, words)
     except (KeyboardInterrupt, click.Abort):
         _fail("Interrupted. Finished steps are kept: run the same command to go on.", 130, words)
     except _Terminated:
         _fail("Terminated. Finished steps are kept: run the same command to go on.", 143, words)
     except BrokenPipeError:
-        sys.exit(PIPE_CLOSED)
+        _leave(PIPE_CLOSED)
     except OSError as error:
-        if "--debug" in words:
-            traceback.print_exc()
+        _trace(words)
         text = (
             f"{error.filename or 'The machine'}: {error.strerror or error}. Nothing was answered."
         )
         _fail(text, EnvironmentProblem.exit_code, words)
     except Exception as error:
-        if "--debug" in words:
-            traceback.print_exc()
+        _trace(words)
         text = f"This is a bug in accel: {type(error).__name__}: {error}. See it with --debug."
         _fail(text, BUG, words)
 
@@ -153,10 +169,28 @@ def _pointed(error: click.ClickException) -> str:
     return f"{text} See: {context.command_path} --help"
 
 
+def _trace(words: list[str]) -> None:
+    """The traceback of the error that is being handled, with --debug."""
+    if "--debug" in words:
+        beside(traceback.format_exc().rstrip())
+
+
 def _fail(message: str, code: int, words: list[str]) -> NoReturn:
+    """Tell it where it can be told; where nothing can be written, the exit code still tells it."""
     if "--json" in words:
         from accel import manifest
 
-        echo(manifest.document("error", {"message": message, "exit_code": code}))
-    say(f"accel: {message}", err=True)
+        with contextlib.suppress(EnvironmentProblem):
+            echo(manifest.document("error", {"message": message, "exit_code": code}))
+    beside(shown(f"accel: {message}"))
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End, also where what others wrote, such as click its help, is still in a buffer."""
+    for err, stream in enumerate((sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            _silence(bool(err))
     sys.exit(code)

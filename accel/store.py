@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,7 @@ T = TypeVar("T")
 RECORD, QUARANTINE = "record.json", "quarantine"
 DIGITS = 20  # of a key's digest in a folder's name: 80 bits
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DENIED = (errno.EACCES, errno.EPERM)
 NO_ROOM = "No usable temporary directory"
 REFUSED = (*FULL, errno.EROFS)  # whoever was writing: never the fault of what was to be written
 
@@ -133,8 +135,9 @@ def writing(path: Path, draft: Path | None = None) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def disk(place: Path) -> Iterator[None]:
-    """Turn the disk's refusals into one error that names the place and the next command."""
+def disk(place: Path, option: str = "--work or --out") -> Iterator[None]:
+    """Turn the disk's refusals into one error that names the place and the next command; `option`:
+    what chose the place."""
     try:
         yield
     except OSError as error:
@@ -144,26 +147,29 @@ def disk(place: Path) -> Iterator[None]:
                 f"The disk of {place} is full, or a limit on file sizes is reached ({free / 1e6:.0f} MB "
                 f"free). Finished steps are kept: free some room and run the same command again."
             ) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        where = _refusing(error, place)
+        if error.errno in (*DENIED, errno.EROFS):
+            shut = os.access(where, os.F_OK) and not os.access(where, os.R_OK)
             raise EnvironmentProblem(
-                f"{error.filename or place} cannot be written ({error.strerror}). "
-                f"Choose another folder with --work or --out."
+                f"{where} cannot be {'read' if shut else 'written'} ({error.strerror}). Change its "
+                f"permissions, or choose another place with {option}."
             ) from None
         if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
-            raise UsageError(
-                f"{error.filename or place}: {error.strerror}. Choose another with --work or --out."
-            ) from None
+            raise UsageError(f"{where}: {error.strerror}. Choose another with {option}.") from None
         what = f"{error.filename or place}: {error.strerror or error}"
         raise EnvironmentProblem(f"{what}. The machine refused it; look at that place.") from error
 
 
 def blame_the_disk(error: BaseException, place: Path | None = None) -> None:
     """Raise EnvironmentProblem where an error says that the disk of a place, or of the file that the
-    error names, takes nothing: then nothing that ran there is to blame."""
+    error names, takes nothing: then nothing that ran there is to blame. Of permissions that holds in
+    the place alone: what else an engine may not do, such as pinning a thread, is its own affair."""
     if not isinstance(error, OSError):
         return
-    if error.errno in REFUSED:
-        where = Path(os.fsdecode(error.filename)).parent if error.filename else place
+    file = _named(error)
+    denied = error.errno in DENIED and place is not None and _below(file, place)
+    if error.errno in REFUSED or denied:
+        where = place if denied or file is None else file.parent
         with disk(where or Path(os.environ.get("TMPDIR", "/tmp"))):
             raise error
     if str(error.strerror).startswith(NO_ROOM):  # tempfile tries to write before it answers
@@ -173,8 +179,32 @@ def blame_the_disk(error: BaseException, place: Path | None = None) -> None:
         )
 
 
+def probe(folder: Path) -> None:
+    """Make a folder, and see that it takes a file, of which nothing stays. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+
+
+def _refusing(error: OSError, place: Path) -> Path:
+    """What the user knows of it: the place, where the error names a draft that never came to be."""
+    file, known = _named(error), place.absolute()
+    if file is None or os.path.lexists(file):
+        return file or place
+    return place if _below(file, known) or file.absolute().parent == known.parent else file
+
+
+def _named(error: OSError) -> Path | None:
+    name = error.filename  # a file that was opened by its number has none
+    return Path(os.fsdecode(name)) if isinstance(name, (str, bytes)) and name else None
+
+
+def _below(file: Path | None, folder: Path) -> bool:
+    return file is not None and file.absolute().is_relative_to(folder.absolute())
+
+
 def _existing(place: Path) -> Path:
-    return next(p for p in (place.absolute(), *place.absolute().parents) if p.exists())
+    every = (place.absolute(), *place.absolute().parents)
+    return next(p for p in every if os.access(p, os.F_OK))  # Path.exists may raise
 
 
 def record(folder: Path) -> Mapping[str, Any]:

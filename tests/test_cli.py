@@ -463,3 +463,35 @@ def test_a_reader_that_has_gone_is_no_failed_gate(words: tuple[str, ...], tmp_pa
     os.close(write)
     assert done.returncode == 141
     assert not (done.stderr or b"").strip()
+
+
+@pytest.mark.parametrize("full", [("stdout",), ("stderr",), ("stdout", "stderr")], ids="+".join)
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("list", "engines", "--json"), 7),
+        (("inspect", "none.onnx", "--json"), 2),
+        (("inspect", "none.onnx", "--debug"), 2),
+        (("--help",), 7),
+    ],
+    ids=lambda one: one[0] if isinstance(one, tuple) else "",
+)
+def test_an_answer_that_finds_no_room_is_no_failed_gate(
+    words: tuple[str, ...], code: int, full: tuple[str, ...], tmp_path: Path
+) -> None:
+    """/dev/full refuses every byte: what was found out still has its own code, and no traceback
+    stands where the other words can be read."""
+    with Path("/dev/full").open("w") as device:
+        places: dict[str, Any] = {
+            **dict.fromkeys(("stdout", "stderr"), subprocess.PIPE),
+            **dict.fromkeys(full, device),
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "accel", *words], cwd=tmp_path, text=True, **places,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
+        )  # fmt: skip
+    answered = code == 7 and "stdout" not in full  # what goes to stderr beside it is not the answer
+    assert done.returncode == (0 if answered else code)
+    if "stderr" not in full and "--debug" not in words:
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr

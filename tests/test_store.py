@@ -208,3 +208,30 @@ def test_what_a_disk_refuses_is_not_the_writers_fault(tmp_path: Path, name: str)
     error = OSError(getattr(errno, name), "refused", str(tmp_path / "file"))
     with pytest.raises(EnvironmentProblem, match=str(tmp_path)):
         store.blame_the_disk(error)
+
+
+@pytest.mark.parametrize("name", ["EACCES", "EPERM"])
+def test_no_permission_is_the_places_fault_in_the_place_alone(tmp_path: Path, name: str) -> None:
+    """A build's folder that takes no file is named; what else may not be done is left to its doer."""
+    code = getattr(errno, name)
+    with pytest.raises(EnvironmentProblem, match=f"^{tmp_path} cannot be written"):
+        store.blame_the_disk(OSError(code, "refused", str(tmp_path / "file")), tmp_path)
+    for elsewhere in (("/usr/bin/tool",), ()):
+        store.blame_the_disk(OSError(code, "refused", *elsewhere), tmp_path)
+    store.blame_the_disk(OSError(code, "refused", str(tmp_path / "file")))
+
+
+def test_a_file_that_is_there_is_named_and_a_draft_is_not(tmp_path: Path) -> None:
+    """Of a draft that never came to be, nobody knows the name: the place stands for it."""
+    there = tmp_path / "there"
+    there.touch()
+    for file, named in (
+        (there, there),
+        (tmp_path / "out" / "tmp1", tmp_path / "out"),
+        (tmp_path / ".out.1234", tmp_path / "out"),
+        (Path("/elsewhere/file"), Path("/elsewhere/file")),
+    ):
+        with pytest.raises(EnvironmentProblem) as told, store.disk(tmp_path / "out", "--to"):
+            raise OSError(errno.EACCES, "refused", str(file))
+        assert str(told.value).startswith(f"{named} cannot be written (refused).")
+        assert str(told.value).endswith("choose another place with --to.")

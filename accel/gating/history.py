@@ -12,7 +12,8 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from itertools import groupby
@@ -24,6 +25,7 @@ from accel.evidence import BASELINE, CANDIDATE, REFERENCE, TIMED, Budget, Report
 from accel.gating import settings
 
 FILE = "accel.history.jsonl"
+OPTION = "--history"  # that names it
 LARGEST = 50.0  # ln of a ratio: beyond it, no two times were compared
 SERIES = ("machine_class", "name", "metric", "fixed")  # what is the same along a series
 
@@ -81,6 +83,16 @@ def entries(report: Report) -> tuple[Entry, ...]:
     )  # fmt: skip
 
 
+def claim(path: Path) -> None:
+    """Raise what `append` would raise for this place at a gate's end, before minutes are spent."""
+    with store.disk(path, OPTION):
+        if path.exists():
+            with _held(path):
+                pass
+        else:
+            store.probe(path.parent)
+
+
 def append(path: Path, found: Sequence[Entry]) -> None:
     """Add lines; they are on disk when this returns. Two that append at once wait for each other.
 
@@ -89,11 +101,9 @@ def append(path: Path, found: Sequence[Entry]) -> None:
     lines = "".join(f"{json.dumps(manifest.dump(one), sort_keys=True)}\n" for one in found)
     if not lines:
         return
-    with store.disk(path):
+    with store.disk(path, OPTION):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b", buffering=0) as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            _mend(path, stream)
+        with _held(path) as stream:
             _write(stream, lines.encode())
 
 
@@ -184,6 +194,15 @@ def _entry(file: Path, number: int, line: str, torn: bool) -> Entry | None:
         if not all(abs(log) < LARGEST for log in (found.log_fixed, found.log_baseline)):
             raise UsageError(f"a logarithm is not a number within {LARGEST:g} of 0.")
         return found
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[FileIO]:
+    """The file for this process alone, ending with a whole line."""
+    with path.open("a+b", buffering=0) as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        _mend(path, stream)
+        yield stream
 
 
 def _mend(path: Path, stream: FileIO) -> None:

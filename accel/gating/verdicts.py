@@ -70,6 +70,15 @@ def read(path: Path) -> Judged:
         raise UsageError(f"{path} is not a whole verdict: {what}. Gate again.") from None
 
 
+def is_verdict(path: Path) -> bool:
+    """Whether a gate wrote this file, of this version or another."""
+    try:
+        data = manifest.read(path)
+    except UsageError:
+        return False
+    return isinstance(data, dict) and data.get("schema") == KIND
+
+
 def _stands(told: Mapping[str, Any]) -> bool:
     """Does a pass follow from the cells beside it?"""
     gating = [c["outcome"] for c in told["cells"] if c["budget"]["mode"] == "gate"]

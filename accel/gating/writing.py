@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from accel import catalog, store
+from accel import catalog, release, store
+from accel.errors import UsageError
 from accel.evidence import EXIT_CODES, Report
+from accel.gating import verdicts
 
+RUNNERS = ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT")  # variables that name files of its runner
+VERDICT = "verdict.json"
 FILES = {  # file -> the member of report/ that writes it
-    "verdict.json": "verdict_json",
+    VERDICT: "verdict_json",
     "junit.xml": "junit",
     "summary.md": "gate_summary",
     "metrics.txt": "openmetrics",
@@ -29,40 +34,67 @@ def write(report: Report, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in texts)
 
 
-def clear(folder: Path) -> None:
-    """Remove an earlier gate's files: one that ends with an error must not leave another's verdict.
+def claim(folder: Path) -> None:
+    """Raise what `write` would raise at the gate's end, before minutes are spent, then remove an
+    earlier gate's files: one that ends with an error must not leave another's verdict.
 
-    Raises as `write` does."""
-    with store.disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
+    Raises UsageError where a file of that name is not a gate's, or the folder lies in a release,
+    and EnvironmentProblem where nothing can be written."""
+    with store.disk(folder, "--out"):
+        _refuse_strangers(folder)
+        store.probe(folder)
+        for name in reversed(FILES):  # verdict.json, by which they are known, is the last to go
             (folder / name).unlink(missing_ok=True)
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Only what a gate wrote may be removed, and to a release nothing may be added."""
+    other = "Choose another folder with --out"
+    for root in (folder, *folder.absolute().parents):
+        if release.is_release(root):
+            raise UsageError(
+                f"{folder} lies in the release {root}, which holds nothing but what was packed. {other}."
+            )
+    there = [folder / name for name in FILES if os.path.lexists(folder / name)]
+    strange = [p for p in there if p.is_dir() or not verdicts.is_verdict(folder / VERDICT)]
+    if strange:
+        raise UsageError(
+            f"{strange[0]} is not a gate's: no {VERDICT} of one stands beside it. It is left as it "
+            f"is. {other}, or move it away."
+        )
+
+
+def claim_runners(environ: Mapping[str, str]) -> None:
+    """Raise what `publish` would raise, before minutes are spent."""
+    for variable in RUNNERS:
+        if path := environ.get(variable):
+            with store.disk(Path(path), variable):
+                _append(Path(path), "")
 
 
 def publish(report: Report, environ: Mapping[str, str]) -> list[str]:
     """Tell GitHub's runner, where there is one: step summary, step outputs, and lines to print.
 
-    Appends to the files that GITHUB_STEP_SUMMARY and GITHUB_OUTPUT name; elsewhere it does nothing.
+    Appends to the files that RUNNERS name; elsewhere it does nothing.
     Raises EnvironmentProblem or UsageError when one cannot be written."""
-    if path := environ.get("GITHUB_STEP_SUMMARY"):
-        _append_summary(report, Path(path))
-    if path := environ.get("GITHUB_OUTPUT"):
-        _append(Path(path), _outputs(report))
+    for variable, told in zip(RUNNERS, (_summary, _outputs), strict=True):
+        if path := environ.get(variable):
+            with store.disk(Path(path), variable):
+                _append(Path(path), told(report, Path(path)))
     if environ.get("GITHUB_ACTIONS") != "true":
         return []
     return list(catalog.load("report", "annotations").commands([report]))
 
 
-def _append_summary(report: Report, path: Path) -> None:
+def _summary(report: Report, path: Path) -> str:
     """Beside what the step has written already: all of it together has the limit."""
     summary = catalog.load("report", "gate_summary")
-    with store.disk(path):
-        there = path.stat().st_size if path.exists() else 0
-    apart = "\n\n" if there else ""
-    _append(path, apart + summary.text(report, max(0, summary.LIMIT_BYTES - there)))
+    there = path.stat().st_size if path.exists() else 0
+    text: str = summary.text(report, max(0, summary.LIMIT_BYTES - there))
+    return "\n\n" + text if there else text
 
 
-def _outputs(report: Report) -> str:
+def _outputs(report: Report, _: Path) -> str:
     """name=value lines; a value is on one line, so that none can add an output of its own."""
     line = catalog.load("report", "gate_line").lines(report)[0]
     outcome = report.outcome
@@ -76,5 +108,5 @@ def _outputs(report: Report) -> str:
 
 
 def _append(path: Path, text: str) -> None:
-    with store.disk(path), path.open("a", encoding="utf-8") as stream:
+    with path.open("a", encoding="utf-8") as stream:
         stream.write(text)

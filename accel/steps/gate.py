@@ -88,7 +88,7 @@ def gate(
     source, given = _text(workload), _text(data)
     seen = [verdicts.read(Path(file)) for file in witnesses]
     if place is not None:
-        writing.clear(place)
+        writing.claim(place)
     try:
         wish = question(candidate, baseline, name, reference, source, budgets, rules, _path(config))
     except NoBaseline as error:

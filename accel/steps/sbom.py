@@ -25,7 +25,7 @@ def sbom(path: str | Path, out: str | Path | None = None) -> Path:
             raise UsageError(
                 f"{place} is in the release. Leave --out away, or name a file elsewhere."
             )
-        with store.disk(place):
+        with store.disk(place, "--out"):
             store.write(place, bill.text(data))
         return place
     with amending.amending(root):
