@@ -13,13 +13,16 @@ from accel.errors import UsageError
 from accel.plain import flat
 from accel.scratch import scratch
 from accel.shell import emit, output_options, say
+from accel.words import PLACE, TEXT
 
 
 @click.command()
-@click.argument("source")
-@click.option("--exporter", default="torch_export", show_default=True, help="or torchscript")
-@click.option("--data", help=".npz of feeds for a plain .onnx")
-@click.option("--out", type=Path, default=Path("model.onnx"), show_default=True)
+@click.argument("source", type=TEXT)
+@click.option(
+    "--exporter", type=TEXT, default="torch_export", show_default=True, help="or torchscript"
+)
+@click.option("--data", type=TEXT, help=".npz of feeds for a plain .onnx")
+@click.option("--out", type=PLACE, default=Path("model.onnx"), show_default=True)
 @output_options
 def export(
     source: str, exporter: str, data: str | None, out: Path, as_json: bool, **_: Any
@@ -76,14 +79,18 @@ def keep(model: Any, out: Path) -> Any:
 
 
 @click.command()
-@click.argument("model", type=Path)
-@click.option("--recipe", required=True)
-@click.option("--engine", default="onnxruntime_cpu", show_default=True, help="whose style to use")
+@click.argument("model", type=PLACE)
+@click.option("--recipe", type=TEXT, required=True)
+@click.option(
+    "--engine", type=TEXT, default="onnxruntime_cpu", show_default=True, help="whose style to use"
+)
 @click.option("--variant", type=int, help="which of its variants; default: the first that applies")
-@click.option("--target", default="cpu-local", show_default=True)
-@click.option("--data", type=Path, help=".npz of calibration feeds")
-@click.option("--noise", multiple=True, help="an input that is random by its nature (repeatable)")
-@click.option("--out", type=Path, default=Path("quantized.onnx"), show_default=True)
+@click.option("--target", type=TEXT, default="cpu-local", show_default=True)
+@click.option("--data", type=PLACE, help=".npz of calibration feeds")
+@click.option(
+    "--noise", type=TEXT, multiple=True, help="an input that is random by its nature (repeatable)"
+)
+@click.option("--out", type=PLACE, default=Path("quantized.onnx"), show_default=True)
 @output_options
 def quantize(model: Path, recipe: str, engine: str, variant: int | None, target: str, data: Path | None, noise: tuple[str, ...], out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
     """Apply a recipe to MODEL (.onnx)."""
@@ -133,11 +140,11 @@ def plan_of(model: Path, engine: str, target: str, out: Path, data: str | None) 
 
 
 @click.command()
-@click.argument("model", type=Path)
-@click.option("--engine", default="onnxruntime_cpu", show_default=True)
-@click.option("--target", default="cpu-local", show_default=True)
-@click.option("--data", help=".npz of feeds")
-@click.option("--out", type=Path, default=Path("plan"), show_default=True)
+@click.argument("model", type=PLACE)
+@click.option("--engine", type=TEXT, default="onnxruntime_cpu", show_default=True)
+@click.option("--target", type=TEXT, default="cpu-local", show_default=True)
+@click.option("--data", type=TEXT, help=".npz of feeds")
+@click.option("--out", type=PLACE, default=Path("plan"), show_default=True)
 @output_options
 def build(model: Path, engine: str, target: str, data: str | None, out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
     """Build MODEL (.onnx) for an engine."""
@@ -153,10 +160,10 @@ def _where(plan: Any) -> list[str]:
 
 
 @click.command()
-@click.argument("model", type=Path)
-@click.option("--against", type=Path, required=True, help="the .onnx that is right")
-@click.option("--engine", default="onnxruntime_cpu", show_default=True)
-@click.option("--data", help=".npz of feeds")
+@click.argument("model", type=PLACE)
+@click.option("--against", type=PLACE, required=True, help="the .onnx that is right")
+@click.option("--engine", type=TEXT, default="onnxruntime_cpu", show_default=True)
+@click.option("--data", type=TEXT, help=".npz of feeds")
 @output_options
 def check(
     model: Path, against: Path, engine: str, data: str | None, as_json: bool, **_: Any
@@ -179,12 +186,14 @@ def check(
 
 
 @click.command()
-@click.argument("model", type=Path)
-@click.option("--workload", "source", required=True, help="the .py with samples, row and metric")
+@click.argument("model", type=PLACE)
+@click.option(
+    "--workload", "source", type=TEXT, required=True, help="the .py with samples, row and metric"
+)
 @click.option(
     "--split", type=click.Choice(["search", "certify"]), default="certify", show_default=True
 )
-@click.option("--engine", default="onnxruntime_cpu", show_default=True)
+@click.option("--engine", type=TEXT, default="onnxruntime_cpu", show_default=True)
 @output_options
 def evaluate(model: Path, source: str, split: Any, engine: str, as_json: bool, **_: Any) -> None:
     """Score MODEL (.onnx) on a workload's labelled samples."""

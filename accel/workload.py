@@ -39,7 +39,7 @@ def load(source: str | Path, data: str | Path | None = None) -> Workload:
     if path.suffix != ".py":
         found = path.suffix or "a file without a suffix"
         raise UsageError(f"{name}: a workload is a .py or an .onnx, not {found}.")
-    if data:
+    if data is not None:
         raise UsageError("--data goes with an .onnx; a workload file yields its own data.")
     home = path.absolute()  # before the user's code runs: it may change the folder
     module = _import(path)
@@ -102,7 +102,7 @@ def _plain(path: Path, data: str | None) -> Workload:
     described = graph.describe(path)
     feeds.numeric(path, described.inputs)
     ports = described.inputs
-    given = feeds.given(data, ports) if data else [feeds.random(ports)]
+    given = [feeds.random(ports)] if data is None else feeds.given(data, ports)
     dynamic = {
         p.name: {i: d for i, d in enumerate(p.shape) if isinstance(d, str)}
         for p in described.inputs
@@ -114,8 +114,8 @@ def _plain(path: Path, data: str | None) -> Workload:
         model=lambda: path,
         inputs=lambda: given[0],
         dynamic=dynamic,
-        calibration=(lambda: given) if data else None,
-        requests=lambda: [("data" if data else "random", 1.0, feed) for feed in given],
+        calibration=None if data is None else (lambda: given),
+        requests=lambda: [("random" if data is None else "data", 1.0, feed) for feed in given],
         data=data,
     )
 

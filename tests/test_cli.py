@@ -197,6 +197,8 @@ def test_what_is_not_a_model_is_named(
         (["verify", "nothing"], "is not a release"),
         (["list", "weights"], "is not one of"),
         (["inspect", "good.onnx", "--jsn"], "--json"),
+        (["inspect", "good.onnx", "--for", ""], "'--for': '' is empty"),
+        (["check", "good.onnx", "--against", "good.onnx", "--data", ""], "'--data': '' is empty"),
     ],
 )
 def test_wrong_words_end_with_2(files: Path, words: list[str], said: str) -> None:
@@ -206,6 +208,17 @@ def test_wrong_words_end_with_2(files: Path, words: list[str], said: str) -> Non
     error = document(found.stdout, "error")
     assert error["exit_code"] == 2
     assert said in error["message"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_empty_text_is_refused_by_every_word(name: str) -> None:
+    """What an unset variable of a script leaves is no name, no path, and not as if nothing was said."""
+    said = [p for p in LEAVES[name].params if not getattr(p, "is_flag", False)]
+    for word in said:
+        if word.name == "reason":  # an empty one is refused in words of its own
+            continue
+        with pytest.raises(click.BadParameter):
+            word.type.convert("", word, None)
 
 
 def test_debug_shows_the_traceback(files: Path) -> None:

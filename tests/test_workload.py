@@ -305,6 +305,13 @@ def test_data_that_does_not_fit_the_graph(
         workload.load(str(path), str(tmp_path / "d.npz"))
 
 
+def test_data_without_a_name_is_not_random_numbers(tmp_path: Path) -> None:
+    """An empty text names no file; random numbers stand in for nothing that was asked for."""
+    path = testing.mlp(tmp_path / "m.onnx").path
+    with pytest.raises(UsageError, match="is not a file"):
+        workload.load(path, "")
+
+
 def test_data_is_for_graphs(tmp_path: Path) -> None:
     """--data beside a workload file, or one that is absent, is refused."""
     (tmp_path / "w.py").write_text(GOOD)
