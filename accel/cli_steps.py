@@ -30,12 +30,12 @@ def export(
     """Export SOURCE to ONNX, checked against eager at three shapes."""
     import dataclasses
 
-    from accel import workload
+    from accel import sources, workload
     from accel.steps import export as step
 
     place = out.absolute()  # the user's code may change the folder
     problem = workload.load(source, data)
-    with working_folder(place, Path(problem.source.partition(":")[0])) as folder:
+    with working_folder(place, Path(sources.parted(problem.source)[0])) as folder:
         model = step.export(problem, step.roots(problem)[0] if data else exporter, folder)
         model = dataclasses.replace(keep(model, place), path=out)
     emit("model", model, [*model.trail, str(model.path)], as_json)
@@ -134,7 +134,7 @@ def plan_of(model: Path, engine: str, target: str, out: Path, data: str | None) 
 
     device, described = targets.load(target), graph.describe(model)
     here.require(device)
-    requests = workload.requests(workload.load(str(model), data))
+    requests = workload.requests(workload.plain(model, data))
     options = catalog.load("engines", engine).options("fp32", device, requests, {})[-1]
     return step.build(described, engine, device, options, requests, out), requests
 

@@ -53,6 +53,14 @@ def metric(rows):
     return 100 * rows.mean()
 """
 
+SCORED = """
+import numpy
+def model(): return "good.onnx"
+def samples(split): return [({"x": numpy.ones((1, 8), "float32")}, 0)] * 4
+def row(outputs, label): return outputs["y"].shape == (1, 4)
+def metric(rows): return 100 * rows.mean()
+"""
+
 
 def invoke(*words: str) -> Result:
     """A command without a process of its own; an AccelError is left in `exception`."""
@@ -219,6 +227,21 @@ def test_an_empty_text_is_refused_by_every_word(name: str) -> None:
             continue
         with pytest.raises(click.BadParameter):
             word.type.convert("", word, None)
+
+
+def test_a_path_with_a_colon_is_a_path(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph, and a workload, in a folder with a colon in its name are built and scored."""
+    monkeypatch.chdir(tmp_path)
+    Path("c:d").mkdir()
+    testing.mlp(Path("c:d/good.onnx"))
+    Path("c:d/w.py").write_text(SCORED)
+    built = invoke("build", "c:d/good.onnx", "--out", "plan")
+    assert built.exit_code == 0, built.exception
+    scored = invoke("evaluate", "c:d/good.onnx", "--workload", "c:d/w.py", "--json")
+    assert scored.exit_code == 0, scored.exception
+    assert document(scored.stdout, "score")["value"] == 100.0
 
 
 def test_debug_shows_the_traceback(files: Path) -> None:
