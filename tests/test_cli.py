@@ -374,6 +374,19 @@ def test_a_place_that_cannot_be_written_is_named(files: Path, words: list[str], 
     ended(found, code, str(place))
 
 
+def test_a_plan_may_lie_where_one_stands(files: Path, tmp_path: Path) -> None:
+    """--out . is a folder as any, and .. too, its log beside it; the topmost has no such place."""
+    for i, place in enumerate((".", "..")):
+        folder = tmp_path / str(i) / "in" / "deep"
+        folder.mkdir(parents=True)
+        made = accel("build", str(files / "good.onnx"), "--out", place, cwd=folder)
+        assert made.returncode == 0, made.stderr
+        built = (folder / place).resolve()
+        assert (built / "model.onnx").is_file()
+        assert built.with_name(f"{built.name}.log").is_file()
+    ended(accel("build", "good.onnx", "--out", "/", cwd=files), 2, "a folder of its own, not /")
+
+
 def test_our_own_bug_ends_with_70(tmp_path: Path) -> None:
     """An exception of no class of ours says that it is a bug, in one line and one document."""
     code = (
