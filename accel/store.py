@@ -14,10 +14,11 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
@@ -164,13 +165,20 @@ def blame_the_disk(error: BaseException, place: Path | None = None) -> None:
         return
     if error.errno in REFUSED:
         where = Path(os.fsdecode(error.filename)).parent if error.filename else place
-        with disk(where or Path(os.environ.get("TMPDIR", "/tmp"))):
+        with disk(where or temporary()):
             raise error
     if str(error.strerror).startswith(NO_ROOM):  # tempfile tries to write before it answers
         raise EnvironmentProblem(
             f"{error.strerror}: their disks are full, or cannot be written. Free some room, or name "
             f"another folder in TMPDIR, and run the same command again."
         )
+
+
+def temporary() -> Path:
+    """Where tempfile writes: TMPDIR, or what it fell back to where that is no folder."""
+    with suppress(FileNotFoundError):  # no place takes a byte: who writes there is told so
+        return Path(tempfile.gettempdir())
+    return Path("/tmp")
 
 
 def _existing(place: Path) -> Path:

@@ -3,13 +3,15 @@
 import errno
 import json
 import multiprocessing
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from accel import itself, store
-from accel.errors import EnvironmentProblem
+from accel.errors import CandidateBroken, EnvironmentProblem
+from accel.measure import child
 from accel.values import Model
 
 
@@ -208,3 +210,17 @@ def test_what_a_disk_refuses_is_not_the_writers_fault(tmp_path: Path, name: str)
     error = OSError(getattr(errno, name), "refused", str(tmp_path / "file"))
     with pytest.raises(EnvironmentProblem, match=str(tmp_path)):
         store.blame_the_disk(error)
+
+
+def test_a_tmpdir_that_is_not_there_is_nobodys_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Temporary files lie elsewhere then: a candidate that breaks is broken, and no disk is blamed."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # as a new process asks
+    assert store.temporary() == Path(tempfile.gettempdir()) != tmp_path / "gone"
+    with pytest.raises(CandidateBroken, match="a build failed: no such operator"):
+        child.raise_data({"class": "", "message": "no such operator"}, "a build", tmp_path / "log")
+    with pytest.raises(EnvironmentProblem) as found:
+        store.blame_the_disk(OSError(errno.ENOSPC, "full"))
+    assert "gone" not in str(found.value)
