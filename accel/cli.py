@@ -24,6 +24,7 @@ from accel.errors import Unmeasured
 from accel.plain import flat, shown
 from accel.shell import Amount, Drop, emit, output_options, run, say
 from accel.version import VERSION
+from accel.words import PLACE, TEXT
 
 
 @click.group()
@@ -33,22 +34,28 @@ def cli() -> None:
 
 
 DEMANDS = (
-    click.option("--target", default="cpu-local", show_default=True, help="a profile, or a .toml"),
+    click.option(
+        "--target", type=TEXT, default="cpu-local", show_default=True, help="a profile, or a .toml"
+    ),
     click.option(
         "--max-drop", type=Drop(pt=1.0, percent=1.0), help="0.5pt, 0.5%, none; default 1%"
     ),
     click.option(
-        "--objective", default="latency", show_default=True, help="latency, tail, throughput, size"
+        "--objective",
+        type=TEXT,
+        default="latency",
+        show_default=True,
+        help="latency, tail, throughput, size",
     ),
     click.option("--min-speedup", type=float, help="against fp32 in ONNX Runtime, same run"),
     click.option("--max-latency", type=Amount(ms=1e-3, s=1.0), help="weighted over requests: 5ms"),
     click.option("--max-memory", type=Amount(MB=1e6, GB=1e9), help="peak of the worker: 500MB"),
     click.option("--certify", is_flag=True, help="accept nothing below 'certified'"),
-    click.option("--data", help=".npz of feeds for a plain .onnx"),
+    click.option("--data", type=TEXT, help=".npz of feeds for a plain .onnx"),
     click.option(
-        "--work", type=Path, default=Path(".accel"), show_default=True, help="finished steps"
+        "--work", type=PLACE, default=Path(".accel"), show_default=True, help="finished steps"
     ),
-    click.option("--out", type=Path, default=Path("release"), show_default=True),
+    click.option("--out", type=PLACE, default=Path("release"), show_default=True),
     click.option("--seed", type=int, default=0),
     click.option("--epochs", type=click.IntRange(2), help="of the final, at most; default 8"),
 )
@@ -62,10 +69,10 @@ def demands(command: Any) -> Any:
 
 
 @cli.command()
-@click.argument("source")
+@click.argument("source", type=TEXT)
 @demands
-@click.option("--recipe", "recipes", multiple=True, help="only these (repeatable)")
-@click.option("--engine", "engines", multiple=True, help="only these (repeatable)")
+@click.option("--recipe", "recipes", type=TEXT, multiple=True, help="only these (repeatable)")
+@click.option("--engine", "engines", type=TEXT, multiple=True, help="only these (repeatable)")
 @click.option(
     "--budget",
     "minutes",
@@ -92,10 +99,14 @@ def _waiting(release: Any) -> Unmeasured | None:
 
 
 @cli.command()
-@click.argument("release", type=Path)
-@click.option("--workload", help="the .py that it was packed with; default: where it was then")
-@click.option("--work", type=Path, default=Path(".accel"), show_default=True, help="finished steps")
-@click.option("--out", type=Path, help="default: RELEASE-finished, beside it")
+@click.argument("release", type=PLACE)
+@click.option(
+    "--workload", type=TEXT, help="the .py that it was packed with; default: where it was then"
+)
+@click.option(
+    "--work", type=PLACE, default=Path(".accel"), show_default=True, help="finished steps"
+)
+@click.option("--out", type=PLACE, help="default: RELEASE-finished, beside it")
 @output_options
 def finish(release: Path, quiet: bool, as_json: bool, debug: bool, **words: Any) -> None:
     """On the device: build, measure, certify and select what was packed unmeasured in RELEASE.
@@ -166,9 +177,9 @@ def _plain_line(event: Any) -> None:
 
 
 @cli.command()
-@click.argument("graph", type=Path)
-@click.option("--workload", "source", required=True, help="the .py that it belongs to")
-@click.option("--engine", default="onnxruntime_cpu", show_default=True)
+@click.argument("graph", type=PLACE)
+@click.option("--workload", "source", type=TEXT, required=True, help="the .py that it belongs to")
+@click.option("--engine", type=TEXT, default="onnxruntime_cpu", show_default=True)
 @demands
 @output_options
 def pack(graph: Path, source: str, engine: str, **words: Any) -> None:

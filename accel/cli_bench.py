@@ -13,15 +13,16 @@ from accel.cli_steps import plan_of
 from accel.errors import AccelError, UsageError
 from accel.scratch import scratch
 from accel.shell import Amount, emit, output_options, say
+from accel.words import PLACE, TEXT
 
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
 SCENARIO_WORDS = ("qps", "seconds", "latency_bound", "samples_per_query", "loadgen")
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, type=Path)
-@click.option("--engine", default="onnxruntime_cpu", show_default=True)
-@click.option("--data", help=".npz of feeds")
+@click.argument("models", nargs=-1, required=True, type=PLACE)
+@click.option("--engine", type=TEXT, default="onnxruntime_cpu", show_default=True)
+@click.option("--data", type=TEXT, help=".npz of feeds")
 @click.option(
     "--epochs",
     type=click.IntRange(1),
@@ -29,7 +30,7 @@ SCENARIO_WORDS = ("qps", "seconds", "latency_bound", "samples_per_query", "loadg
     show_default=True,
     help="fresh processes of each model",
 )
-@click.option("--out", type=Path, help="a folder for every sample; without it they are dropped")
+@click.option("--out", type=PLACE, help="a folder for every sample; without it they are dropped")
 @click.option(
     "--scenario",
     type=click.Choice(SCENARIOS),

@@ -11,23 +11,30 @@ import click
 from accel.errors import UsageError
 from accel.plain import shown
 from accel.shell import emit, output_options
+from accel.words import PLACE, TEXT
 
 
 @click.command()
-@click.argument("name")
-@click.option("--release", type=Path, required=True, help="what becomes the baseline")
+@click.argument("name", type=TEXT)
+@click.option("--release", type=PLACE, required=True, help="what becomes the baseline")
 @click.option("--reason", required=True, help="why, in a line; it is recorded")
-@click.option("--verdict", type=Path, help="the verdict.json of its gate against the old one")
+@click.option("--verdict", type=PLACE, help="the verdict.json of its gate against the old one")
 @click.option("--accept-regression", is_flag=True, help="of a FAIL; the ratios are recorded")
 @click.option("--init", is_flag=True, help="the first baseline of this name; needs no verdict")
 @click.option("--reference", is_flag=True, help="the cumulative budget counts from it on")
-@click.option("--place", default="", help="where others find it: oci://..., a path; default: here")
-@click.option("--workload", default="", help="the .py that its accuracy is measured with")
-@click.option("--budget", "budgets", multiple=True, help="its own: p50=3% (repeatable; replaces)")
-@click.option("--config", type=Path, help="its common budgets; default: accel.toml beside --file")
-@click.option("--author", help="default: git's user.name")
+@click.option("--place", type=TEXT, help="where others find it: oci://..., a path; default: here")
+@click.option("--workload", type=TEXT, help="the .py that its accuracy is measured with")
 @click.option(
-    "--file", type=Path, default=Path("accel.baselines.json"), show_default=True, help="kept in git"
+    "--budget", "budgets", type=TEXT, multiple=True, help="its own: p50=3% (repeatable; replaces)"
+)
+@click.option("--config", type=PLACE, help="its common budgets; default: accel.toml beside --file")
+@click.option("--author", type=TEXT, help="default: git's user.name")
+@click.option(
+    "--file",
+    type=PLACE,
+    default=Path("accel.baselines.json"),
+    show_default=True,
+    help="kept in git",
 )
 @output_options
 def bless(
@@ -39,7 +46,8 @@ def bless(
 
     del words["quiet"], words["debug"]
     who = blessing.author(file.absolute().parent) if author is None else author
-    wish = blessing.Wish(**words, budgets=budgets or None, author=who)
+    said = {k: v for k, v in words.items() if v is not None}
+    wish = blessing.Wish(**said, budgets=budgets or None, author=who)
     made, notes = blessing.bless(file, wish)
     grounds = made.blessed.outcome if made.blessed else ""
     lines = [
@@ -52,9 +60,9 @@ def bless(
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", type=TEXT, required=False)
 @click.option(
-    "--history", type=Path, default=Path("accel.history.jsonl"), show_default=True,
+    "--history", type=PLACE, default=Path("accel.history.jsonl"), show_default=True,
     help="a line a gate and metric",
 )  # fmt: skip
 @output_options

@@ -11,6 +11,7 @@ import click
 
 from accel.errors import ConstraintError
 from accel.shell import Amount, emit, output_options
+from accel.words import PLACE
 
 STEPS_S = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -23,7 +24,7 @@ def cache() -> None:
 def work_option(command: Any) -> Any:
     """--work, as the verbs that fill it have it."""
     return click.option(
-        "--work", type=Path, default=Path(".accel"), show_default=True, help="finished steps"
+        "--work", type=PLACE, default=Path(".accel"), show_default=True, help="finished steps"
     )(command)
 
 

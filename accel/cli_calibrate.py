@@ -10,6 +10,7 @@ import click
 from accel.cli_place import working_folder
 from accel.errors import UsageError
 from accel.shell import emit, output_options
+from accel.words import PLACE, TEXT
 
 WIDEST = 5  # values whose extremes are far beyond the range that loses least
 METHODS = ("minmax", "percentile", "entropy", "mse")
@@ -18,15 +19,17 @@ ENOUGH = 16  # accel.calibration.settling.FIRST
 
 
 @click.command()
-@click.argument("model", type=Path)
-@click.option("--data", type=Path, help=".npz of calibration feeds")
-@click.option("--workload", "source", help="the .py whose calibration() yields them")
-@click.option("--noise", multiple=True, help="an input that is random by its nature (repeatable)")
+@click.argument("model", type=PLACE)
+@click.option("--data", type=PLACE, help=".npz of calibration feeds")
+@click.option("--workload", "source", type=TEXT, help="the .py whose calibration() yields them")
+@click.option(
+    "--noise", type=TEXT, multiple=True, help="an input that is random by its nature (repeatable)"
+)
 @click.option(
     "--most", type=click.IntRange(1), help="feeds to run at most; fewer where ranges settle"
 )
 @click.option("--all", "whole", is_flag=True, help="run every feed, settled or not")
-@click.option("--out", type=Path, default=Path("sketches.npz"), show_default=True)
+@click.option("--out", type=PLACE, default=Path("sketches.npz"), show_default=True)
 @output_options
 def calibrate(model: Path, data: Path | None, source: str | None, noise: tuple[str, ...], most: int | None, whole: bool, out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
     """Audit calibration data, run MODEL (.onnx) over it once, and tell the range of each value."""

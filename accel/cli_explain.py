@@ -13,18 +13,21 @@ import click
 
 from accel.errors import UsageError
 from accel.shell import emit, output_options, say
+from accel.words import PLACE, TEXT
 
 MOST_FEEDS = 64
 GROWING = 5  # values that the text names
 
 
 @click.command()
-@click.argument("candidate", type=Path)
+@click.argument("candidate", type=PLACE)
 @click.option(
-    "--against", type=Path, help="the float .onnx that it was made of; else --workload is exported"
+    "--against", type=PLACE, help="the float .onnx that it was made of; else --workload is exported"
 )
-@click.option("--workload", "source", help="the .py whose samples, or calibration data, are run")
-@click.option("--data", type=Path, help=".npz of feeds to run instead")
+@click.option(
+    "--workload", "source", type=TEXT, help="the .py whose samples, or calibration data, are run"
+)
+@click.option("--data", type=PLACE, help=".npz of feeds to run instead")
 @click.option("--feeds", "most", type=click.IntRange(1), default=MOST_FEEDS, show_default=True)
 @output_options
 def explain(candidate: Path, against: Path | None, source: str | None, data: Path | None, most: int, quiet: bool, as_json: bool, **_: Any) -> None:  # fmt: skip

@@ -18,6 +18,7 @@ from accel.errors import (
 )
 from accel.plain import shown
 from accel.shell import Amount, beside, echo, output_options, say
+from accel.words import PLACE, TEXT
 
 if TYPE_CHECKING:
     from accel.evidence import Report
@@ -32,28 +33,31 @@ ENDINGS: dict[str, type[AccelError]] = {
 
 
 @click.command()
-@click.argument("candidate", type=Path)
+@click.argument("candidate", type=PLACE)
 @click.option(
-    "--baseline", type=Path, required=True, help="a release, an .onnx, or accel.baselines.json"
+    "--baseline", type=PLACE, required=True, help="a release, an .onnx, or accel.baselines.json"
 )
-@click.option("--name", help="of the workload, in accel.toml and accel.baselines.json")
+@click.option("--name", type=TEXT, help="of the workload, in accel.toml and accel.baselines.json")
 @click.option(
     "--budget",
     "budgets",
+    type=TEXT,
     multiple=True,
     help="p50=3%, p99=10%:watch, drop=0.5pt, copies=0 (repeatable); else those of --config",
 )
 @click.option(
-    "--config", type=Path, help="budgets and rules; default: accel.toml, where there is one"
+    "--config", type=PLACE, help="budgets and rules; default: accel.toml, where there is one"
 )
 @click.option(
-    "--workload", help="the .py whose samples give the accuracy, and the requests of an .onnx"
+    "--workload",
+    type=TEXT,
+    help="the .py whose samples give the accuracy, and the requests of an .onnx",
 )
 @click.option(
-    "--reference", type=Path, help="the last release, for budgets such as p50@reference=5%"
+    "--reference", type=PLACE, help="the last release, for budgets such as p50@reference=5%"
 )
-@click.option("--engine", help="that builds an .onnx; default: the baseline's")
-@click.option("--data", help=".npz of feeds, where the baseline is an .onnx")
+@click.option("--engine", type=TEXT, help="that builds an .onnx; default: the baseline's")
+@click.option("--data", type=TEXT, help=".npz of feeds, where the baseline is an .onnx")
 @click.option("--epochs", type=click.IntRange(1, 1000), help="of this run, at most; default 40")
 @click.option("--limit", type=Amount(min=60.0, s=1.0, h=3600.0), help="of this run's epochs: 5min")
 @click.option(
@@ -62,22 +66,22 @@ ENDINGS: dict[str, type[AccelError]] = {
 @click.option("--seed", type=int)
 @click.option(
     "--work",
-    type=Path,
+    type=PLACE,
     default=Path(".accel"),
     show_default=True,
     help="where the evidence is kept",
 )
 @click.option(
     "--out",
-    type=Path,
+    type=PLACE,
     help="a folder for verdict.json, junit.xml, summary.md, metrics.txt, bench.json",
 )
-@click.option("--history", type=Path, help="accel.history.jsonl: lines for accel creep are added")
+@click.option("--history", type=PLACE, help="accel.history.jsonl: lines for accel creep are added")
 @click.option(
     "--witness",
     "witnesses",
     multiple=True,
-    type=Path,
+    type=PLACE,
     help="an earlier verdict.json, which this evidence must go on from",
 )
 @click.option(

@@ -12,23 +12,30 @@ import click
 from accel.cli_legality import judge
 from accel.errors import UsageError
 from accel.shell import emit, output_options
+from accel.words import PLACE, TEXT
 
 DIGITS, SHOWN = 18, 40  # of a size: what an int64 holds; of a wrong one: what is repeated
 LARGEST = 10  # nodes and values that the text shows; --json has them all
 
 
 @click.command()
-@click.argument("model", type=Path)
+@click.argument("model", type=PLACE)
 @click.option("--roofline", is_flag=True, help="operations, bytes, the least time, peak memory")
-@click.option("--target", help="of --roofline: a profile, or a .toml  [default: cpu-local]")
 @click.option(
-    "--size", "sizes", multiple=True, help="of an open axis: batch=8 (repeatable); else 1"
+    "--target", type=TEXT, help="of --roofline: a profile, or a .toml  [default: cpu-local]"
 )
-@click.option("--for", "device", help="would it build there? a profile, or a .toml")
-@click.option("--lint", is_flag=True, help="of Q/DQ alone; for --for, else for cpu-local")
-@click.option("--data", help="of --for: .npz of feeds, the sizes of open axes")
 @click.option(
-    "--fix", "out", type=Path, help="of --for and --lint: write the graph with what can be mended"
+    "--size",
+    "sizes",
+    type=TEXT,
+    multiple=True,
+    help="of an open axis: batch=8 (repeatable); else 1",
+)
+@click.option("--for", "device", type=TEXT, help="would it build there? a profile, or a .toml")
+@click.option("--lint", is_flag=True, help="of Q/DQ alone; for --for, else for cpu-local")
+@click.option("--data", type=TEXT, help="of --for: .npz of feeds, the sizes of open axes")
+@click.option(
+    "--fix", "out", type=PLACE, help="of --for and --lint: write the graph with what can be mended"
 )
 @click.option("--placement", is_flag=True, help="of a release: device and precision of its nodes")
 @output_options
@@ -55,12 +62,12 @@ def inspect(
     --lint: the same checks, of quantized graphs alone: what makes engines slow or wrong.
 
     --placement: MODEL is a release."""
-    device = device or ("cpu-local" if lint else None)
+    device = "cpu-local" if device is None and lint else device
     if device is None and (data is not None or out is not None):
         raise UsageError(
             "--data and --fix go with --for TARGET, or --lint. Run: accel list targets"
         )
-    if bool(device) + (roofline or bool(target or sizes)) + placement > 1:
+    if (device is not None) + (roofline or bool(target or sizes)) + placement > 1:
         raise UsageError("--roofline, --for and --placement are questions: ask one at a time.")
     if placement:
         _placement(model, as_json)

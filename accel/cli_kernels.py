@@ -8,12 +8,13 @@ import click
 
 from accel.cli_place import keep, working_folder
 from accel.shell import emit, output_options
+from accel.words import PLACE, TEXT
 
 
 @click.command()
-@click.argument("model", type=Path)
-@click.option("--kernel", "kernels", multiple=True, help="only these (repeatable)")
-@click.option("--out", type=Path, default=Path("swapped.onnx"), show_default=True)
+@click.argument("model", type=PLACE)
+@click.option("--kernel", "kernels", type=TEXT, multiple=True, help="only these (repeatable)")
+@click.option("--out", type=PLACE, default=Path("swapped.onnx"), show_default=True)
 @output_options
 def swap(model: Path, kernels: tuple[str, ...], out: Path, as_json: bool, **_: object) -> None:
     """Put the kernels' operators into MODEL (.onnx), and list the sites that were refused."""

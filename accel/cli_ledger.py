@@ -10,6 +10,7 @@ import click
 
 from accel.errors import CandidateBroken, ConstraintError, UsageError
 from accel.shell import emit, output_options, say
+from accel.words import PLACE, TEXT
 
 
 @click.group()
@@ -19,7 +20,9 @@ def kernels() -> None:
 
 def chosen(command: Any) -> Any:
     """--kernel, repeatable; without it, every one."""
-    return click.option("--kernel", "names", multiple=True, help="only these (repeatable)")(command)
+    return click.option(
+        "--kernel", "names", type=TEXT, multiple=True, help="only these (repeatable)"
+    )(command)
 
 
 def _known(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -74,9 +77,9 @@ def _trimmed(sizes: Any) -> list[str]:
 
 @kernels.command()
 @chosen
-@click.option("--target", "targets", multiple=True, default=("all",), show_default=True, help="GPU profiles (repeatable)")  # fmt: skip
-@click.option("--out", type=Path, help="a folder for every .ptx and .cubin, and their digests")
-@click.option("--ledger", type=Path, help="write what each costs here: kernels/ledger.json")
+@click.option("--target", "targets", type=TEXT, multiple=True, default=("all",), show_default=True, help="GPU profiles (repeatable)")  # fmt: skip
+@click.option("--out", type=PLACE, help="a folder for every .ptx and .cubin, and their digests")
+@click.option("--ledger", type=PLACE, help="write what each costs here: kernels/ledger.json")
 @output_options
 def build(names: tuple[str, ...], targets: tuple[str, ...], out: Path | None, ledger: Path | None, as_json: bool, quiet: bool, **_: Any) -> None:  # fmt: skip
     """Compile and assemble each op, dtype and variant for each GPU; exit 6 when one fails."""

@@ -10,6 +10,7 @@ import click
 
 from accel.errors import ConstraintError
 from accel.shell import emit, output_options
+from accel.words import PLACE
 
 if TYPE_CHECKING:
     from accel.questions.verify import Verified
@@ -18,8 +19,8 @@ PASSWORD = "ACCEL_KEY_PASSWORD"
 
 
 @click.command()
-@click.argument("path", type=Path)
-@click.option("--key", type=Path, help="the signer's public key, PEM: the signature is demanded")
+@click.argument("path", type=PLACE)
+@click.option("--key", type=PLACE, help="the signer's public key, PEM: the signature is demanded")
 @output_options
 def verify(path: Path, key: Path | None, as_json: bool, **_: object) -> None:
     """Recompute a release's digests, and tell what nobody can verify. Exit 0: intact, 1: it
@@ -42,8 +43,8 @@ def _bad(found: Verified) -> ConstraintError | None:
 
 
 @click.command()
-@click.argument("release", type=Path)
-@click.option("--key", type=Path, required=True, help="a private key of an elliptic curve, PEM")
+@click.argument("release", type=PLACE)
+@click.option("--key", type=PLACE, required=True, help="a private key of an elliptic curve, PEM")
 @click.option("--sbom", is_flag=True, help="with a bill of materials, which is signed too")
 @output_options
 def sign(release: Path, key: Path, sbom: bool, as_json: bool, **_: object) -> None:
@@ -56,8 +57,8 @@ def sign(release: Path, key: Path, sbom: bool, as_json: bool, **_: object) -> No
 
 
 @click.command()
-@click.argument("release", type=Path)
-@click.option("--out", type=Path, help="default: in the release, as sbom.cdx.json")
+@click.argument("release", type=PLACE)
+@click.option("--out", type=PLACE, help="default: in the release, as sbom.cdx.json")
 @output_options
 def sbom(release: Path, out: Path | None, as_json: bool, **_: object) -> None:
     """Write the bill of materials of RELEASE, in CycloneDX: its files and what it was made with."""

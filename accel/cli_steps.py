@@ -12,13 +12,16 @@ from accel.errors import UsageError
 from accel.plain import flat
 from accel.scratch import scratch
 from accel.shell import emit, output_options, say
+from accel.words import PLACE, TEXT
 
 
 @click.command()
-@click.argument("source")
-@click.option("--exporter", default="torch_export", show_default=True, help="or torchscript")
-@click.option("--data", help=".npz of feeds for a plain .onnx")
-@click.option("--out", type=Path, default=Path("model.onnx"), show_default=True)
+@click.argument("source", type=TEXT)
+@click.option(
+    "--exporter", type=TEXT, default="torch_export", show_default=True, help="or torchscript"
+)
+@click.option("--data", type=TEXT, help=".npz of feeds for a plain .onnx")
+@click.option("--out", type=PLACE, default=Path("model.onnx"), show_default=True)
 @output_options
 def export(
     source: str, exporter: str, data: str | None, out: Path, as_json: bool, **_: Any
@@ -26,26 +29,30 @@ def export(
     """Export SOURCE to ONNX, checked against eager at three shapes."""
     import dataclasses
 
-    from accel import workload
+    from accel import sources, workload
     from accel.steps import export as step
 
     place = out.absolute()  # the user's code may change the folder
     problem = workload.load(source, data)
-    with working_folder(place, Path(problem.source.partition(":")[0]), data) as folder:
+    with working_folder(place, Path(sources.parted(problem.source)[0]), data) as folder:
         model = step.export(problem, step.roots(problem)[0] if data else exporter, folder)
         model = dataclasses.replace(keep(model, place), path=out)
     emit("model", model, [*model.trail, str(model.path)], as_json)
 
 
 @click.command()
-@click.argument("model", type=Path)
-@click.option("--recipe", required=True)
-@click.option("--engine", default="onnxruntime_cpu", show_default=True, help="whose style to use")
+@click.argument("model", type=PLACE)
+@click.option("--recipe", type=TEXT, required=True)
+@click.option(
+    "--engine", type=TEXT, default="onnxruntime_cpu", show_default=True, help="whose style to use"
+)
 @click.option("--variant", type=int, help="which of its variants; default: the first that applies")
-@click.option("--target", default="cpu-local", show_default=True)
-@click.option("--data", type=Path, help=".npz of calibration feeds")
-@click.option("--noise", multiple=True, help="an input that is random by its nature (repeatable)")
-@click.option("--out", type=Path, default=Path("quantized.onnx"), show_default=True)
+@click.option("--target", type=TEXT, default="cpu-local", show_default=True)
+@click.option("--data", type=PLACE, help=".npz of calibration feeds")
+@click.option(
+    "--noise", type=TEXT, multiple=True, help="an input that is random by its nature (repeatable)"
+)
+@click.option("--out", type=PLACE, default=Path("quantized.onnx"), show_default=True)
 @output_options
 def quantize(model: Path, recipe: str, engine: str, variant: int | None, target: str, data: Path | None, noise: tuple[str, ...], out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
     """Apply a recipe to MODEL (.onnx)."""
@@ -89,17 +96,17 @@ def plan_of(model: Path, engine: str, target: str, out: Path, data: str | None) 
 
     device, described = targets.load(target), graph.describe(model)
     here.require(device)
-    requests = workload.requests(workload.load(str(model), data))
+    requests = workload.requests(workload.plain(model, data))
     options = catalog.load("engines", engine).options("fp32", device, requests, {})[-1]
     return step.build(described, engine, device, options, requests, out), requests
 
 
 @click.command()
-@click.argument("model", type=Path)
-@click.option("--engine", default="onnxruntime_cpu", show_default=True)
-@click.option("--target", default="cpu-local", show_default=True)
-@click.option("--data", help=".npz of feeds")
-@click.option("--out", type=Path, default=Path("plan"), show_default=True)
+@click.argument("model", type=PLACE)
+@click.option("--engine", type=TEXT, default="onnxruntime_cpu", show_default=True)
+@click.option("--target", type=TEXT, default="cpu-local", show_default=True)
+@click.option("--data", type=TEXT, help=".npz of feeds")
+@click.option("--out", type=PLACE, default=Path("plan"), show_default=True)
 @output_options
 def build(model: Path, engine: str, target: str, data: str | None, out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
     """Build MODEL (.onnx) for an engine."""
@@ -115,10 +122,10 @@ def _where(plan: Any) -> list[str]:
 
 
 @click.command()
-@click.argument("model", type=Path)
-@click.option("--against", type=Path, required=True, help="the .onnx that is right")
-@click.option("--engine", default="onnxruntime_cpu", show_default=True)
-@click.option("--data", help=".npz of feeds")
+@click.argument("model", type=PLACE)
+@click.option("--against", type=PLACE, required=True, help="the .onnx that is right")
+@click.option("--engine", type=TEXT, default="onnxruntime_cpu", show_default=True)
+@click.option("--data", type=TEXT, help=".npz of feeds")
 @output_options
 def check(
     model: Path, against: Path, engine: str, data: str | None, as_json: bool, **_: Any
@@ -141,12 +148,14 @@ def check(
 
 
 @click.command()
-@click.argument("model", type=Path)
-@click.option("--workload", "source", required=True, help="the .py with samples, row and metric")
+@click.argument("model", type=PLACE)
+@click.option(
+    "--workload", "source", type=TEXT, required=True, help="the .py with samples, row and metric"
+)
 @click.option(
     "--split", type=click.Choice(["search", "certify"]), default="certify", show_default=True
 )
-@click.option("--engine", default="onnxruntime_cpu", show_default=True)
+@click.option("--engine", type=TEXT, default="onnxruntime_cpu", show_default=True)
 @output_options
 def evaluate(model: Path, source: str, split: Any, engine: str, as_json: bool, **_: Any) -> None:
     """Score MODEL (.onnx) on a workload's labelled samples."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from accel import artefacts, store
+from accel import artefacts, sources, store
 from accel import job as jobs
 from accel.compiled import FOLDER
 from accel.constraints import validate
@@ -76,9 +76,9 @@ def _source(kept: Unfinished, root: Path, workload: str | None) -> tuple[str, st
     Nothing of it has run yet: the release may be anyone's."""
     if kept.plain:
         feeds = str(root / "requests.npz") if kept.data else None
-        return _graph(next(iter(kept.roots.values())).path), feeds
+        return str(next(iter(kept.roots.values())).path), feeds  # read before: no .py
     source = kept.source if workload is None else workload
-    file = Path(source.partition(":")[0])
+    file = Path(sources.parted(source)[0])
     if not file.is_file():
         raise UsageError(
             f"{shown(source, keep='') or 'No workload'} is not here. The samples and the metric of {root} are its "
@@ -92,16 +92,6 @@ def _source(kept: Unfinished, root: Path, workload: str | None) -> tuple[str, st
         )
     _require_packed(kept, root, source, file, workload)
     return source, None
-
-
-def _graph(path: Path) -> str:
-    """Raise UsageError for a name of which a workload's file would be the part before the colon."""
-    if ":" in str(path):
-        raise UsageError(
-            f"{shown(path, keep='')} has a colon in it, and what stands before one is a workload's file: "
-            f"accel packs no such name. Move the release into a folder without one."
-        )
-    return str(path)
 
 
 def _require_packed(

@@ -154,7 +154,7 @@ def prepare(
 
 def _libraries(problem: Workload) -> Mapping[str, str]:
     """The rest of those that a step may depend on: what the workload's own code imports, too."""
-    file = Path(problem.source.partition(":")[0])
+    file = Path(sources.parted(problem.source)[0])
     return {**sources.installed(MORE), **(sources.versions(file) if file.suffix == ".py" else {})}
 
 

@@ -24,6 +24,15 @@ INSTALLED = {
 }  # a part of every path that pip and Debian install to
 
 
+def parted(source: str | Path) -> tuple[str, str]:
+    """The file, and the object in it, of "file.py:object"; the object of a whole file is "".
+
+    A path may have colons of its own: what is no name in Python names no object."""
+    file, _, name = str(source).rpartition(":")
+    split = file.endswith(".py") and (not name or name.isidentifier())
+    return (file, name) if split else (str(source), "")
+
+
 def digest(path: Path, attribute: str = "") -> str:
     """sha256 of a workload's file, of which object in it is meant, and of the user's own modules."""
     source = hashlib.sha256(path.read_bytes()).hexdigest()

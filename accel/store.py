@@ -18,7 +18,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
@@ -170,7 +170,7 @@ def blame_the_disk(error: BaseException, place: Path | None = None) -> None:
     denied = error.errno in DENIED and place is not None and _below(file, place)
     if error.errno in REFUSED or denied:
         where = place if denied or file is None else file.parent
-        with disk(where or Path(os.environ.get("TMPDIR", "/tmp"))):
+        with disk(where or temporary()):
             raise error
     if str(error.strerror).startswith(NO_ROOM):  # tempfile tries to write before it answers
         raise EnvironmentProblem(
@@ -200,6 +200,13 @@ def _named(error: OSError) -> Path | None:
 
 def _below(file: Path | None, folder: Path) -> bool:
     return file is not None and file.absolute().is_relative_to(folder.absolute())
+
+
+def temporary() -> Path:
+    """Where tempfile writes: TMPDIR, or what it fell back to where that is no folder."""
+    with suppress(FileNotFoundError):  # no place takes a byte: who writes there is told so
+        return Path(tempfile.gettempdir())
+    return Path("/tmp")
 
 
 def _existing(place: Path) -> Path:

@@ -30,21 +30,26 @@ def load(source: str | Path, data: str | Path | None = None) -> Workload:
     """The workload in "file.py", "file.py:object" or "file.onnx" (with --data x.npz or without).
 
     Raises UsageError for a file that is missing, broken, or lacks `model`."""
-    name, _, attribute = str(source).partition(":")
+    name, attribute = sources.parted(source)
     path = Path(name)
     if not path.is_file():
-        raise UsageError(f"{name} is not a file. Give a workload .py, or an .onnx.")
+        raise UsageError(
+            f"{name} is not a file. Give a workload .py, file.py:object for one in it, or an .onnx."
+        )
     if path.suffix == ".onnx":
-        return _plain(path, None if data is None else str(data))
+        return plain(path, data)
     if path.suffix != ".py":
-        found = path.suffix or "a file without a suffix"
-        raise UsageError(f"{name}: a workload is a .py or an .onnx, not {found}.")
-    if data:
+        raise UsageError(f"{name}: a workload is a .py or an .onnx, not {_suffix(path)}.")
+    if data is not None:
         raise UsageError("--data goes with an .onnx; a workload file yields its own data.")
     home = path.absolute()  # before the user's code runs: it may change the folder
     module = _import(path)
     found = module if not attribute else _attribute(module, attribute, name)
     return _from(found, attribute, path, home)
+
+
+def _suffix(path: Path) -> str:
+    return path.suffix or "a file without a suffix"
 
 
 def _attribute(module: Any, attribute: str, name: str) -> Any:
@@ -98,11 +103,16 @@ def _near_misses(found: Any, path: Path) -> None:
             raise UsageError(f"{path}: {name}() is not read. Did you mean {near[0]}()?")
 
 
-def _plain(path: Path, data: str | None) -> Workload:
+def plain(path: Path, data: str | Path | None = None) -> Workload:
+    """The workload in a graph alone, with the feeds of an .npz or without; no code of anyone's runs.
+
+    Raises UsageError for another kind of file, BadModel for a graph that is broken."""
+    if path.suffix != ".onnx":
+        raise UsageError(f"{path}: a graph is an .onnx, not {_suffix(path)}.")
     described = graph.describe(path)
     feeds.numeric(path, described.inputs)
     ports = described.inputs
-    given = feeds.given(data, ports) if data else [feeds.random(ports)]
+    given = [feeds.random(ports)] if data is None else feeds.given(str(data), ports)
     dynamic = {
         p.name: {i: d for i, d in enumerate(p.shape) if isinstance(d, str)}
         for p in described.inputs
@@ -114,9 +124,9 @@ def _plain(path: Path, data: str | None) -> Workload:
         model=lambda: path,
         inputs=lambda: given[0],
         dynamic=dynamic,
-        calibration=(lambda: given) if data else None,
-        requests=lambda: [("data" if data else "random", 1.0, feed) for feed in given],
-        data=data,
+        calibration=None if data is None else (lambda: given),
+        requests=lambda: [("random" if data is None else "data", 1.0, feed) for feed in given],
+        data=None if data is None else str(data),
     )
 
 

@@ -53,6 +53,14 @@ def metric(rows):
     return 100 * rows.mean()
 """
 
+SCORED = """
+import numpy
+def model(): return "good.onnx"
+def samples(split): return [({"x": numpy.ones((1, 8), "float32")}, 0)] * 4
+def row(outputs, label): return outputs["y"].shape == (1, 4)
+def metric(rows): return 100 * rows.mean()
+"""
+
 
 def invoke(*words: str) -> Result:
     """A command without a process of its own; an AccelError is left in `exception`."""
@@ -200,6 +208,8 @@ def test_what_is_not_a_model_is_named(
         (["verify", "nothing"], "is not a release"),
         (["list", "weights"], "is not one of"),
         (["inspect", "good.onnx", "--jsn"], "--json"),
+        (["inspect", "good.onnx", "--for", ""], "'--for': '' is empty"),
+        (["check", "good.onnx", "--against", "good.onnx", "--data", ""], "'--data': '' is empty"),
     ],
 )
 def test_wrong_words_end_with_2(files: Path, words: list[str], said: str) -> None:
@@ -221,6 +231,32 @@ def test_a_name_that_the_terminal_cannot_show_is_spelled_out(files: Path) -> Non
     assert found.returncode == 0, found.stderr
     assert (files / "\u0436.onnx").is_file()
     assert rb"\u0436.onnx" in found.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_empty_text_is_refused_by_every_word(name: str) -> None:
+    """What an unset variable of a script leaves is no name, no path, and not as if nothing was said."""
+    said = [p for p in LEAVES[name].params if not getattr(p, "is_flag", False)]
+    for word in said:
+        if word.name == "reason":  # an empty one is refused in words of its own
+            continue
+        with pytest.raises(click.BadParameter):
+            word.type.convert("", word, None)
+
+
+def test_a_path_with_a_colon_is_a_path(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph, and a workload, in a folder with a colon in its name are built and scored."""
+    monkeypatch.chdir(tmp_path)
+    Path("c:d").mkdir()
+    testing.mlp(Path("c:d/good.onnx"))
+    Path("c:d/w.py").write_text(SCORED)
+    built = invoke("build", "c:d/good.onnx", "--out", "plan")
+    assert built.exit_code == 0, built.exception
+    scored = invoke("evaluate", "c:d/good.onnx", "--workload", "c:d/w.py", "--json")
+    assert scored.exit_code == 0, scored.exception
+    assert document(scored.stdout, "score")["value"] == 100.0
 
 
 def test_debug_shows_the_traceback(files: Path) -> None:
@@ -351,6 +387,19 @@ def test_a_place_that_cannot_be_written_is_named(files: Path, words: list[str], 
     place, code = {"file": (files / "good.onnx", 2), "sys": (Path("/sys/nothing"), 7)}[where]
     found = accel(*words, str(place / "plan"), cwd=files)
     ended(found, code, str(place))
+
+
+def test_a_plan_may_lie_where_one_stands(files: Path, tmp_path: Path) -> None:
+    """--out . is a folder as any, and .. too, its log beside it; the topmost has no such place."""
+    for i, place in enumerate((".", "..")):
+        folder = tmp_path / str(i) / "in" / "deep"
+        folder.mkdir(parents=True)
+        made = accel("build", str(files / "good.onnx"), "--out", place, cwd=folder)
+        assert made.returncode == 0, made.stderr
+        built = (folder / place).resolve()
+        assert (built / "model.onnx").is_file()
+        assert built.with_name(f"{built.name}.log").is_file()
+    ended(accel("build", "good.onnx", "--out", "/", cwd=files), 2, "a folder of its own, not /")
 
 
 def test_our_own_bug_ends_with_70(tmp_path: Path) -> None:

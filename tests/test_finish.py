@@ -317,7 +317,7 @@ def test_a_python_file_in_the_release_is_not_run(
 
 
 def test_a_graph_whose_name_begins_like_a_python_file_is_not_run(copied: Path) -> None:
-    """What stands before a colon is a workload's file: accel packs no such name."""
+    """What stands before its colon is not taken for a workload's file."""
     _trap(copied / "w.py")
 
     def edit(left: dict[str, Any]) -> None:
@@ -327,9 +327,23 @@ def test_a_graph_whose_name_begins_like_a_python_file_is_not_run(copied: Path) -
         left |= {"plain": True, "data": False}
 
     _reseal(copied, edit)
-    with pytest.raises(UsageError, match="has a colon in it"):
+    with pytest.raises(UsageError, match="is not the workload that"):
         accel.finish(copied, work=copied.parent / "work")
     assert not (copied.parent / "EXECUTED").exists()
+
+
+def test_a_graph_that_is_named_as_a_python_file_is_not_run(copied: Path) -> None:
+    """A graph whose bytes are Python, too, would be run by its name: it is refused by that name."""
+
+    def edit(left: dict[str, Any]) -> None:
+        first = next(iter(left["roots"].values()))
+        shutil.copy(copied / first["path"], copied / "w.py")
+        first["path"] = "./w.py"
+        left |= {"plain": True, "data": False}
+
+    _reseal(copied, edit)
+    with pytest.raises(UsageError, match="is Python, not an ONNX model"):
+        accel.finish(copied, work=copied.parent / "work")
 
 
 @pytest.mark.parametrize("named", [True, False])

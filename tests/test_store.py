@@ -3,13 +3,15 @@
 import errno
 import json
 import multiprocessing
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from accel import itself, store
-from accel.errors import EnvironmentProblem
+from accel.errors import CandidateBroken, EnvironmentProblem
+from accel.measure import child
 from accel.values import Model
 
 
@@ -235,3 +237,17 @@ def test_a_file_that_is_there_is_named_and_a_draft_is_not(tmp_path: Path) -> Non
             raise OSError(errno.EACCES, "refused", str(file))
         assert str(told.value).startswith(f"{named} cannot be written (refused).")
         assert str(told.value).endswith("choose another place with --to.")
+
+
+def test_a_tmpdir_that_is_not_there_is_nobodys_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Temporary files lie elsewhere then: a candidate that breaks is broken, and no disk is blamed."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # as a new process asks
+    assert store.temporary() == Path(tempfile.gettempdir()) != tmp_path / "gone"
+    with pytest.raises(CandidateBroken, match="a build failed: no such operator"):
+        child.raise_data({"class": "", "message": "no such operator"}, "a build", tmp_path / "log")
+    with pytest.raises(EnvironmentProblem) as found:
+        store.blame_the_disk(OSError(errno.ENOSPC, "full"))
+    assert "gone" not in str(found.value)

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from accel import arrays, testing, workload
+from accel import arrays, sources, testing, workload
 from accel.errors import BadModel, UsageError
 from accel.steps import evaluate
 from accel.values import Workload
@@ -238,6 +238,43 @@ def test_an_object_in_a_file(tmp_path: Path, name: str, size: int) -> None:
     assert workload.example(again)["x"].tolist() == [size]
 
 
+@pytest.mark.parametrize(
+    ("source", "file", "name"),
+    [
+        ("w.py", "w.py", ""),
+        ("w.py:W", "w.py", "W"),
+        ("w.py:", "w.py", ""),
+        ("t:1/w.py", "t:1/w.py", ""),
+        ("t:1/w.py:W", "t:1/w.py", "W"),
+        ("t:1/m.onnx", "t:1/m.onnx", ""),
+        ("w.py:m.onnx", "w.py:m.onnx", ""),
+        ("w.py:1/m", "w.py:1/m", ""),
+    ],
+)
+def test_only_a_name_behind_a_py_is_an_object(source: str, file: str, name: str) -> None:
+    """A path may have colons of its own; nothing before one is run because of what stands after."""
+    assert sources.parted(source) == (file, name)
+
+
+def test_a_folder_may_have_a_colon(tmp_path: Path) -> None:
+    """A workload, an object of one and a graph load from there, and again by their own source."""
+    folder = tmp_path / "t:1"
+    folder.mkdir()
+    part = load(folder, GOOD + CLASS, ":W")
+    whole = workload.load(folder / "w.py")
+    graph = workload.load(testing.mlp(folder / "m.onnx").path)
+    for found in (whole, part, graph):
+        assert workload.load(found.source).digest == found.digest
+    assert part.source == f"{folder}/w.py:W"
+
+
+def test_a_graph_alone_is_an_onnx(tmp_path: Path) -> None:
+    """Whatever else is given where only a graph may stand is named, and not run."""
+    (tmp_path / "w.py").write_text("raise RuntimeError('it ran')")
+    with pytest.raises(UsageError, match=r"a graph is an \.onnx, not \.py"):
+        workload.plain(tmp_path / "w.py")
+
+
 @pytest.mark.parametrize("form", ["w.py", "./w.py", "sub/../w.py", "./w.py:W"])
 def test_the_source_becomes_absolute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
@@ -303,6 +340,13 @@ def test_data_that_does_not_fit_the_graph(
     np.savez(tmp_path / "d.npz", allow_pickle=False, **content)
     with pytest.raises(UsageError, match=said):
         workload.load(str(path), str(tmp_path / "d.npz"))
+
+
+def test_data_without_a_name_is_not_random_numbers(tmp_path: Path) -> None:
+    """An empty text names no file; random numbers stand in for nothing that was asked for."""
+    path = testing.mlp(tmp_path / "m.onnx").path
+    with pytest.raises(UsageError, match="is not a file"):
+        workload.load(path, "")
 
 
 def test_data_is_for_graphs(tmp_path: Path) -> None:

@@ -142,8 +142,7 @@ def text(entries: Mapping[str, Baseline]) -> str:
 
 def workload(entry: Baseline) -> str | None:
     """The source of the workload as the gate loads it, if the entry has one."""
-    file, colon, name = entry.workload.partition(":")
-    return f"{entry.root / file}{colon}{name}" if file else None
+    return str(entry.root / entry.workload) if entry.workload else None
 
 
 def _entry(name: str, data: Any, root: Path) -> Baseline:

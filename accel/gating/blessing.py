@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from accel import sources
 from accel.errors import (
     AccelError,
     CandidateBroken,
@@ -144,8 +145,9 @@ def _changed(
     old: Baseline, wish: Wish, pointer: Pointer, reference: Pointer | None, grounds: Blessing
 ) -> Baseline:
     kept = old.budgets if wish.budgets is None else _texts(wish.budgets)
-    file, colon, name = wish.workload.partition(":")
-    source = f"{pointers.relative(Path(file), old.root)}{colon}{name}" if file else old.workload
+    file, name = sources.parted(wish.workload)
+    where = pointers.relative(Path(file), old.root) if file else ""
+    source = f"{where}:{name}" if name else where or old.workload
     return Baseline(wish.name, pointer, old.root, source, kept, reference, grounds)
 
 

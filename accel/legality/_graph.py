@@ -118,7 +118,7 @@ def view(path: Path) -> Graph:
     folder, or is not there, is a trouble that rules may tell, not an error."""
     proto, trouble = _opened(path)
     flat = _inlined(shapes.lightened(proto))
-    with contextlib.suppress(onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+    with contextlib.suppress(BadModel):
         flat = shapes.infer(flat)
     values = {v.name: v for v in _values(flat.graph)}
     constants: dict[str, Any] = {t.name: t for t in proto.graph.initializer}

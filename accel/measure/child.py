@@ -216,7 +216,7 @@ def raise_data(data: Mapping[str, str], what: str, log: Path) -> typing.NoReturn
 def _require_room(log: Path) -> None:
     """Raise EnvironmentProblem where nothing can be written: whatever failed there is not to blame. (A
     runtime whose file was cut short says anything, or dies.)"""
-    for place in (log.parent, Path(os.environ.get("TMPDIR", "/tmp"))):
+    for place in (log.parent, store.temporary()):
         with store.disk(place):
             store.write(place / f".room-{os.getpid()}", bytes(PAGE_BYTES))
             (place / f".room-{os.getpid()}").unlink()

@@ -90,7 +90,7 @@ def _requests(place: Path, data: str | None, source: str | None) -> tuple[Reques
     """`data` was named for this very graph, so it stands above the workload's own."""
     if source is not None and data is None:
         return workload.requests(workload.load(source))
-    return workload.requests(workload.load(str(place), data))
+    return workload.requests(workload.plain(place, data))
 
 
 def _built(

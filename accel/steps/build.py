@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accel import arrays, catalog, store
+from accel.errors import UsageError
 from accel.measure import child
 from accel.values import Model, Options, Plan, Request, Target
 
@@ -29,10 +30,13 @@ def build(
 
     The default log stands beside `out`, not in it: it differs from run to run, the plan should not.
     Raises CandidateBroken when the engine refuses, crashes or passes a limit, MissingExtra when its
-    library is absent, UsageError for an unknown engine or an `out` that is a file,
+    library is absent, UsageError for an unknown engine or an `out` that is a file, or /,
     EnvironmentProblem for one that cannot be written."""
     catalog.require("engines", engine)
     out = Path(out)
+    out = out.resolve() if out.name in ("", "..") else out  # the log stands beside it, by its name
+    if not out.name:
+        raise UsageError(f"A plan needs a folder of its own, not {out}. Choose another --out.")
     with store.disk(out):
         out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:

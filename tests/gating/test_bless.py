@@ -95,6 +95,14 @@ def test_the_first_one_needs_init_and_no_verdict(house: House) -> None:
     refused(house.bless(house.old, "--init"), errors.UsageError, "leave out --init")
 
 
+def test_the_workload_of_an_entry_may_lie_behind_a_colon(house: House) -> None:
+    """Recorded from the file's folder on, and found again: the colon of a folder splits nothing."""
+    source = str(house.folder / "t:1" / "minilm.py:problem")
+    house.first("--workload", source)
+    assert house.entry.workload == "t:1/minilm.py:problem"
+    assert baselines.workload(house.entry) == source
+
+
 def test_a_pass_makes_it_the_baseline(house: House) -> None:
     """The verdict, its ratios and the reason are on record; the last release stays what it was."""
     house.first()
