@@ -14,7 +14,7 @@ from accel.errors import UsageError
 from accel.shell import emit, output_options
 from accel.words import PLACE, TEXT
 
-DIGITS, SHOWN = 18, 40  # of a size: what an int64 holds; of a wrong one: what is repeated
+DIGITS, SHOWN = 19, 40  # of a size: what an int64 holds; of a wrong one: what is repeated
 LARGEST = 10  # nodes and values that the text shows; --json has them all
 
 

@@ -36,12 +36,13 @@ def plan_folder(out: Path, *sources: Path | str | None) -> Path:
     """The folder `out` for a plan: not there yet, empty, or an earlier build's, whose log stands beside it.
 
     Raises UsageError for any other one; build itself says of a file that it is one."""
-    _require_no_release((out.absolute(), *out.absolute().parents))
-    if out.is_dir() and any(out.iterdir()):
-        inside = [one for one in _read(sources) if out.resolve() in one.resolve().parents]
+    whole = out.resolve()
+    _require_no_release((whole, *whole.parents))
+    if whole.name and whole.is_dir() and any(whole.iterdir()):
+        inside = [one for one in _read(sources) if whole in one.resolve().parents]
         if inside:
             raise UsageError(f"{out} holds what is read, {inside[0].name}. {OTHER}")
-        if not out.with_name(f"{out.name}.log").is_file():
+        if not whole.with_name(f"{whole.name}.log").is_file():
             raise UsageError(f"{out} is not empty, and no plan of an earlier accel build. {OTHER}")
     return out
 

@@ -133,7 +133,8 @@ def run(command: click.Command) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal has no letters for
-            stream.reconfigure(errors="backslashreplace")
+            with contextlib.suppress(OSError):  # a terminal opened to be read, too, cannot be asked
+                stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:]
     try:
         code = command.main(words, standalone_mode=False)

@@ -24,7 +24,7 @@ PAIRED = ("COMPLEX64", "COMPLEX128")  # two numbers an element
 TYPED = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 LONGEST = 4096  # of a path (Linux, PATH_MAX)
 MOST_AXES = 64  # numpy's own
-MOST_ELEMENTS = 1 << 60  # what of 8 bytes each an int64 can count
+MOST_ELEMENTS = 1 << 60  # of axes beside one of 0: numpy counts their bytes with an int64
 EXTERNAL, STRING = 1, 8  # of onnx.TensorProto's DataLocation and DataType
 
 
@@ -119,8 +119,8 @@ def trouble(tensor: Any) -> str:
         return f"{name} is of the data type {tensor.data_type}"
     if any(n < 0 for n in tensor.dims):
         return f"{name} has a size below 0: {list(tensor.dims)}"
-    if math.prod(n for n in tensor.dims if n) > MOST_ELEMENTS:  # beside a 0, too: numpy has none
-        return f"{name} is of more than 2 ** 60 elements: {list(tensor.dims)}"
+    if 0 in tensor.dims and math.prod(n for n in tensor.dims if n) > MOST_ELEMENTS:
+        return f"{name} has no elements, and axes that no array has: {list(tensor.dims)}"
     if tensor.HasField("segment"):
         return f"{name} is one segment of a tensor, which no runtime reads"
     if beside(tensor):

@@ -83,6 +83,7 @@ def cases() -> Iterator[Case]:
     yield Case("2^62 elements", _sized(HUGE), says=("w is [4611686018427387904] of FLOAT",))
     yield Case("sizes that overflow", _sized(2**32, 2**32, data=b""), says=("73786976294838206464",))  # fmt: skip
     yield Case("sizes that overflow:to what is there", _sized(2**63 - 1, 2**63 - 1, 16, 4), says=("w",))  # fmt: skip
+    yield Case("size beside a zero that no array has", _sized(0, HUGE), says=("axes that no array has",))  # fmt: skip
     yield Case("size below zero", _sized(-4, -4), says=("w has a size below 0",))
     yield Case("weight too short", _raw(bytes(60)), says=("64 bytes, but it holds 60",))
     yield Case("weight too long", _raw(bytes(68)), says=("64 bytes, but it holds 68",))

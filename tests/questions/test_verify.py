@@ -39,7 +39,7 @@ def test_intact_and_what_that_does_not_mean(packed: Pack) -> None:
     assert found.verified == ("7 files and the manifest, by sha256",)
     assert "accel sign release --key" in rest(found, "no signature")
     assert "nothing was run" in rest(found, "speed and accuracy")
-    assert "no digest of them was recorded" in rest(found, "workload")
+    assert "no digest of them was recorded" in rest(found, "no digest of them")
 
 
 def test_digests_of_what_is_elsewhere_are_named(packed: Pack) -> None:
