@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from accel.cli_place import working_folder
+from accel.cli_steps import require_inputs
 from accel.errors import UsageError
 from accel.shell import emit, output_options
 from accel.words import PLACE, TEXT
@@ -37,7 +38,10 @@ def calibrate(model: Path, data: Path | None, source: str | None, noise: tuple[s
     from accel.steps import calibrate as step
 
     place = out.absolute()  # the user's code may change the folder
+    if whole and most is not None:
+        raise UsageError("--all runs every feed, and --most some of them: leave one of them out.")
     described = graph.describe(model.absolute())
+    require_inputs(described, noise)
     with working_folder(place, model, data) as folder:
         file, declared, timed = _data(data, source, folder)
         found = step.calibrate(

@@ -30,6 +30,9 @@ def judge(
             lines.append(f"  mend: {f.fix}")
     if found.fixed:
         lines.append(str(found.path))
+    elif out is not None:
+        older = ", and is older than this" if out.exists() else ""
+        lines.append(f"nothing could be mended: {out} was not written{older}")
     lines.append(f"{found.path.name} for {found.target}: {_counted(found)}")
     emit("legality", found, lines, as_json, _bad(found))
 

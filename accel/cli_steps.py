@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def quantize(model: Path, recipe: str, engine: str, variant: int | None, target:
     if variant is not None and not 0 <= variant < len(variants):
         raise UsageError(f"--variant {variant}: {recipe} has 0 to {len(variants) - 1}: {variants}")
     wanted = variants if variant is None else (variants[variant],)
+    require_inputs(described, noise)
     with working_folder(out, model, data) as folder:
         made = _first(
             wanted,
@@ -73,6 +75,16 @@ def quantize(model: Path, recipe: str, engine: str, variant: int | None, target:
         )
         kept = keep(made.model, out)
     emit("model", kept, [*kept.trail, f"{dict(made.facts)}", str(out)], as_json)
+
+
+def require_inputs(model: Any, noise: tuple[str, ...]) -> None:
+    """Raise UsageError for a name of --noise that no input has."""
+    known = [port.name for port in model.inputs]
+    for name in noise:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"--noise {name}: no input has that name.{hint} Known: {known}")
 
 
 def _first(variants: Any, make: Any) -> Any:
@@ -159,7 +171,7 @@ def check(
 @output_options
 def evaluate(model: Path, source: str, split: Any, engine: str, as_json: bool, **_: Any) -> None:
     """Score MODEL (.onnx) on a workload's labelled samples."""
-    from accel import workload
+    from accel import manifest, workload
     from accel.steps import evaluate as step
 
     model = model.absolute()  # the user's code may change the folder
@@ -167,4 +179,5 @@ def evaluate(model: Path, source: str, split: Any, engine: str, as_json: bool, *
     with scratch() as folder:
         plan, _requests = plan_of(model, engine, "cpu-local", folder / "plan", None)
         score = step.evaluate(plan, problem, split, folder)
-    emit("score", score, [f"{score.metric}: {score.value:.4f} {score.unit} ({split})"], as_json)
+    kept = {**manifest.dump(score), "rows": None, "clusters": None}  # these are gone by now
+    emit("score", kept, [f"{score.metric}: {score.value:.4f} {score.unit} ({split})"], as_json)

@@ -85,6 +85,26 @@ def test_calibrate_wants_one_source(model: Model, words: tuple[str, ...]) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("calibrate", "--all", "--most", 2), "leave one of them out"),
+        (("calibrate", "--noise", "y"), "--noise y: no input has that name"),
+        (("quantize", "--recipe", "int8_static", "--noise", "xx"), "Did you mean 'x'?"),
+    ],
+)
+def test_words_that_would_do_nothing_are_refused(
+    model: Model, data: Path, tmp_path: Path, words: tuple[Any, ...], said: str
+) -> None:
+    """A mistyped input would be audited as any other; two words contradict each other."""
+    verb, *rest = words
+    out = tmp_path / "out"
+    done = accel(verb, model.path, "--data", data, "--out", out, *rest)
+    assert isinstance(done.exception, UsageError)
+    assert said in str(done.exception)
+    assert not out.exists()
+
+
 def test_calibrate_leaves_its_sources_alone(model: Model, data: Path) -> None:
     """--out may not be what is read."""
     assert "is what is read" in str(

@@ -58,6 +58,15 @@ def bless(file: Path, wish: Wish) -> tuple[Baseline, tuple[str, ...]]:
     CandidateBroken where the gate did not come to a pass, NoBaseline before the first one."""
     if not wish.reason.strip():
         raise UsageError("--reason is empty: say in a line why this becomes the baseline.")
+    if wish.init and (wish.verdict is not None or wish.accept_regression):
+        raise UsageError(
+            "--init is of the first baseline, which nothing was judged against: leave out --verdict "
+            "and --accept-regression."
+        )
+    workload = sources.parted(wish.workload)[0]
+    for word, path in (("--workload", workload), ("--config", wish.config)):
+        if path and not Path(path).is_file():
+            raise UsageError(f"{word} {path}: there is no such file.")
     for line in wish.budgets or ():
         budgets.parse(line)
     root = file.resolve().parent

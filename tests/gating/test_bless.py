@@ -84,6 +84,7 @@ def test_the_first_one_needs_init_and_no_verdict(house: House) -> None:
     """Without --init there is no baseline (5); with it, it is its own last release."""
     refused(house.bless(house.old), errors.NoBaseline, "add --init")
     assert not house.file.exists()
+    (house.folder / "minilm.py").touch()
     house.first("--author", "A. N.", "--workload", str(house.folder / "minilm.py:problem"))
     entry = house.entry
     assert entry.release == entry.reference
@@ -98,9 +99,28 @@ def test_the_first_one_needs_init_and_no_verdict(house: House) -> None:
 def test_the_workload_of_an_entry_may_lie_behind_a_colon(house: House) -> None:
     """Recorded from the file's folder on, and found again: the colon of a folder splits nothing."""
     source = str(house.folder / "t:1" / "minilm.py:problem")
+    (house.folder / "t:1").mkdir()
+    (house.folder / "t:1" / "minilm.py").touch()
     house.first("--workload", source)
     assert house.entry.workload == "t:1/minilm.py:problem"
     assert baselines.workload(house.entry) == source
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--accept-regression",), "leave out --verdict"),
+        (("--verdict", "v.json"), "leave out --verdict"),
+        (("--workload", "nosuch.py"), "--workload nosuch.py: there is no such file"),
+        (("--config", "nosuch.toml"), "--config nosuch.toml: there is no such file"),
+    ],
+)
+def test_no_word_of_a_first_one_is_passed_over(
+    house: House, words: tuple[str, ...], said: str
+) -> None:
+    """What would do nothing, or be recorded and lead nowhere, is refused."""
+    refused(house.bless(house.old, "--init", *words), errors.UsageError, said)
+    assert not house.file.exists()
 
 
 def test_a_pass_makes_it_the_baseline(house: House) -> None:

@@ -241,8 +241,13 @@ def test_the_command_lints_and_mends(sound: Any, tmp_path: Path) -> None:
 
 
 def test_a_float_graph_has_nothing_to_lint(tmp_path: Path) -> None:
-    """And no fix is written."""
-    model = testing.convnet(tmp_path / "m.onnx")
+    """And no fix is written, which is said, with an older file that stands there."""
+    model, stale = testing.convnet(tmp_path / "m.onnx"), tmp_path / "stale.onnx"
+    stale.write_bytes(b"older")
+    words = ["inspect", str(model.path), "--lint", "--fix", str(stale)]
+    told = CliRunner().invoke(cli, words, standalone_mode=False)
+    assert f"{stale} was not written, and is older than this" in told.output
+    assert stale.read_bytes() == b"older"
     assert not legality.check(model.path, CPU, only="qdq")
     assert not legality.fix(model.path, CPU, tmp_path / "out.onnx", only="qdq")
 
