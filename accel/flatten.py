@@ -26,9 +26,7 @@ def inlined(proto: Any, keep: str = KERNELS) -> Any:
 
     if not called(proto, keep) or _beyond(proto):
         return proto
-    light = (
-        onnx.ModelProto()
-    )  # onnx copies it: of weights it sees the types, and names that are taken
+    light = onnx.ModelProto()  # onnx copies it: of weights it sees types, and names that are taken
     light.CopyFrom(proto)
     light.ClearField("functions")
     light.functions.extend(f for f in proto.functions if f.domain != keep)
