@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +78,13 @@ def quantize(model: Path, recipe: str, engine: str, variant: int | None, target:
 
 def require_inputs(model: Any, noise: tuple[str, ...]) -> None:
     """Raise UsageError for a name of --noise that no input has."""
+    from accel.gating import settings
+
     known = [port.name for port in model.inputs]
     for name in noise:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"--noise {name}: no input has that name.{hint} Known: {known}")
+            near = settings.suggestion(name, known)
+            raise UsageError(f"--noise {name}: no input has that name.{near} Known: {known}")
 
 
 def _first(variants: Any, make: Any) -> Any:
