@@ -45,6 +45,7 @@ def manifest(digits_run: SimpleNamespace) -> Any:
     return json.loads((digits_run.folder / "release" / release.MANIFEST).read_text())
 
 
+@pytest.mark.alone  # the release that it changes is timed: beside other tests it may be unfit
 @QUICK
 @given(data=st.data(), sealed=st.booleans())
 def test_a_changed_manifest(manifest: Any, data: st.DataObject, sealed: bool) -> None:

@@ -97,9 +97,11 @@ def test_the_coin_decides_the_order(
 
 
 def test_a_stretched_arm_is_seen_as_slower(made: Subject, tmp_path: Path) -> None:
-    """A lag of 200 % shows in p50 and throughput of that arm and not as large in the other's."""
-    found = sampler.epoch(0, arms(made), made.requests, SHORT, tmp_path, {CANDIDATE: 2.0})
-    assert found.logs[CANDIDATE]["p50"] > 0.5  # ln 3 = 1.1
+    """A lag of 30 times a call's own time shows in p50 and throughput of that arm, far beyond what a
+    busy machine does to three short rounds, and not in the other's."""
+    found = sampler.epoch(0, arms(made), made.requests, SHORT, tmp_path, {CANDIDATE: 30.0})
+    assert found.logs[CANDIDATE]["p50"] > 1.0  # ln 31 = 3.4
+    assert found.logs[CANDIDATE]["p50"] > found.logs[SHADOW]["p50"]
     assert found.logs[CANDIDATE]["throughput"] > found.logs[SHADOW]["throughput"]
 
 
