@@ -20,11 +20,16 @@ from accel.plain import flat
 from accel.values import Feed
 
 if TYPE_CHECKING:
+    from accel.causes._cause import Cause
+    from accel.explaining.evidence import Evidence
     from accel.explaining.mended import Tried
     from accel.explaining.view import View
     from accel.sketch import Sketch
 
 NAMED = 10  # causes that are told
+SOUGHT = 3 * NAMED  # parts whose cause is sought, those that mend most
+ORDINARY = 0.25  # any int8 graph rounds: a fault stands before that, if it mends a quarter as much
+LIKELY = 0.5  # how sure a cause must be to count as a fault, as accel/causes tells it
 JUMP_DB = 6.0  # an error that at least quadruples at one value
 
 
@@ -57,7 +62,7 @@ class Explained:
     parts: int
     tried: int  # of them; of more than can be, those that are off most themselves
     feeds: int
-    suspects: tuple[Suspect, ...]  # most mending first
+    suspects: tuple[Suspect, ...]  # most mending first; what is only rounded, by a quarter of it
     growth: tuple[Growth, ...]  # where the error grows, in the order of the graph
     untold: tuple[str, ...] = ()  # parts that cannot be taken back, and why
 
@@ -93,7 +98,7 @@ def explain(
     whole = running.error(running.outputs(whole_graph.proto, feeds), want)
     own = mended.growth(one, two, feeds)
     ranked = mended.tried(one, two, found, feeds, want, whole, own, progress)
-    told = [t for t in ranked[:NAMED] if t.recovered >= mended.LEAST]
+    told = [t for t in ranked[:SOUGHT] if t.recovered >= mended.LEAST]
     seen = collect(reference, feeds, stop=False).sketches if told else {}
     held = _held(two, feeds) if told else {}
     known = None if calibration is None else collect(reference, calibration, stop=False).sketches
@@ -102,7 +107,7 @@ def explain(
         parts=len(found),
         tried=len(ranked),
         feeds=len(feeds),
-        suspects=tuple(_suspect(one, two, t, seen, held, known) for t in told),
+        suspects=_suspects(one, two, told, seen, held, known),
         growth=_growth(own),
         untold=tuple(f"{t.part.title}: {t.trouble}" for t in ranked if t.trouble),
     )
@@ -157,27 +162,39 @@ def _held(two: View, feeds: Sequence[Feed]) -> Mapping[str, Sketch]:
         return collect(path, feeds, stop=False).sketches
 
 
-def _suspect(
+def _suspects(
     one: View,
     two: View,
-    tried: Tried,
+    told: Sequence[Tried],
     seen: Mapping[str, Sketch],
     held: Mapping[str, Sketch],
     known: Mapping[str, Sketch] | None,
-) -> Suspect:
+) -> tuple[Suspect, ...]:
+    """Faults first, unless what is only rounded mends far more: a first layer's rounding often is the
+    largest share of a sound graph's error, too, and no reason why this one is worse."""
     from accel.explaining.evidence import evidence
 
-    e = evidence(one, two, tried.part, seen, held, known)
+    found = [(_cause(evidence(one, two, t.part, seen, held, known)), t) for t in told]
+    weights = [t.recovered * (1.0 if c and c.sure >= LIKELY else ORDINARY) for c, t in found]
+    ranked = sorted(range(len(found)), key=lambda i: -weights[i])
+    return tuple(_suspect(*found[i]) for i in ranked[:NAMED])
+
+
+def _cause(e: Evidence) -> Cause | None:
+    """The likeliest."""
     causes = [c for name in catalog.names("causes") if (c := catalog.load("causes", name).judge(e))]
-    best = max(causes, key=lambda c: c.sure, default=None)
+    return max(causes, key=lambda c: c.sure, default=None)
+
+
+def _suspect(cause: Cause | None, tried: Tried) -> Suspect:
     return Suspect(
         part=tried.part.title,
         value=tried.part.value,
         recovered=tried.recovered,
         alone=tried.alone,
-        kind=best.kind if best else "",
-        message=best.message if best else "",
-        mend=best.mend if best else "",
+        kind=cause.kind if cause else "",
+        message=cause.message if cause else "",
+        mend=cause.mend if cause else "",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +12,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from accel import graph, testing
 from accel.errors import CandidateBroken, UsageError
-from accel.explaining import mended, running
+from accel.explaining import running
 from accel.explaining.parts import parts
 from accel.explaining.revert import reverted
 from accel.explaining.view import View
 from accel.questions.explain import explain
 from accel.recipes import fp16, int8_mixed
-from accel.values import Model, QuantStyle
+from accel.values import Model
+from tests.explaining.planted import U8S8, changed, scaled
 
-DRAW = np.random.default_rng(2)
-U8S8 = QuantStyle(True, False, True, False, True)
-
-
-@pytest.fixture(scope="module")
-def feeds() -> list[dict[str, Any]]:
-    return [{"x": DRAW.normal(size=(8, 3, 8, 8)).astype(np.float32)} for _ in range(6)]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return testing.convnet(tmp_path_factory.mktemp("float") / "m.onnx", channels=16)
-
-
-@pytest.fixture(scope="module")
-def int8(model: Model, feeds: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("int8")
-    made = int8_mixed.apply(model, feeds, U8S8, {"ranges": "minmax"}, folder)
-    return made.model.path
-
-
-def changed(path: Path, folder: Path, change: Callable[[Any], None]) -> Path:
-    proto = onnx.load(path)
-    change(proto)
-    onnx.save(proto, folder / "planted.onnx")
-    return folder / "planted.onnx"
-
-
-def scaled(name: str, factor: float) -> Callable[[Any], None]:
-    def change(proto: Any) -> None:
-        tensor = next(t for t in proto.graph.initializer if t.name.endswith(name))
-        values = (numpy_helper.to_array(tensor) * np.float32(factor)).astype(np.float32)
-        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-
-    return change
+DRAW = np.random.default_rng(3)
 
 
 def other_axis(proto: Any) -> None:
@@ -282,102 +248,3 @@ def test_what_cannot_be_compared_is_refused(
     other = testing.attention(tmp_path / "m.onnx")
     with pytest.raises(UsageError, match="is not of"):
         explain(other.path, model.path, feeds)
-
-
-def test_growth_names_where_the_error_jumps(
-    int8: Path, model: Model, feeds: Any, tmp_path: Path
-) -> None:
-    """In the order of the graph, up to the outputs."""
-    found = explain(changed(int8, tmp_path, scaled("r0__scale", 1 / 6)), model.path, feeds)
-    assert [g.value for g in found.growth][:2] == ["p0", "p1"]
-    assert found.growth[1].sqnr_db < found.growth[0].sqnr_db - 6
-
-
-def test_growth_is_the_same_a_value_at_a_time(
-    int8: Path, model: Model, feeds: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """How many values a run holds changes what it needs, not what is found."""
-    broken = changed(int8, tmp_path, scaled("r0__scale", 1 / 6))
-    whole = explain(broken, model.path, feeds).growth
-    monkeypatch.setattr(mended, "AT_ONCE", 1)
-    assert explain(broken, model.path, feeds).growth == whole
-    assert len(whole) > 1
-
-
-def test_an_error_in_small_channels_is_not_drowned_by_large_ones() -> None:
-    """Scores of hundreds beside places in [0, 1]: a place that is off by half outweighs rounded scores."""
-    draw = np.random.default_rng(5)
-    want = np.concatenate([draw.normal(0, 300, (64, 8)), draw.random((64, 2))], axis=1)
-    rounded, misplaced = want.copy(), want.copy()
-    rounded[:, :8] += draw.normal(0, 3, (64, 8))
-    misplaced[:, 8:] *= 0.5
-    assert running.error([[misplaced]], [[want]]) > 10 * running.error([[rounded]], [[want]])
-
-
-def test_a_channel_that_is_nothing_but_noise_does_not_decide() -> None:
-    """A class that never fires: twice its 1e-6 is no error."""
-    want = np.ones((16, 4), np.float32)
-    want[:, 0] = 1e-6
-    got = want.copy()
-    got[:, 0] *= 2
-    assert running.error([[got]], [[want]]) < 1e-6
-
-
-@pytest.mark.parametrize("shape", [(3, 5), (3, 5, 7), (1,), ()])
-def test_the_error_is_relative_whatever_the_shape(shape: tuple[int, ...]) -> None:
-    """A tenth more of everything is 0.01; sequences of two lengths have channels behind them."""
-    want = np.full(shape, 2.0, np.float32)
-    assert running.error([[1.1 * want]], [[want]]) == pytest.approx(0.01, rel=1e-3)
-    longer = np.full((3, 9, 7), 2.0, np.float32)
-    both = [[want], [longer]] if len(shape) == 3 else [[want]]
-    assert running.error([[1.1 * a[0]] for a in both], both) == pytest.approx(0.01, rel=1e-3)
-
-
-def test_a_weight_behind_a_pair_of_float8_is_not_made_up() -> None:
-    """Float8 has no steps to round to: the weight is told as unknown, and no error escapes."""
-    text = """
-    <ir_version: 10, opset_import: ["" : 19]>
-    g (float[n, 4] x) => (float[n, 4] y)
-    <float s = {0.1}, float[4, 4] w = {1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16}>
-    {
-      q = QuantizeLinear(w, s, zero)  d = DequantizeLinear(q, s, zero)  y = MatMul(x, d)
-    }
-    """
-    zero = onnx.helper.make_tensor("zero", onnx.TensorProto.FLOAT8E4M3FN, [], b"\0", raw=True)
-    proto = onnx.parser.parse_model(text)
-    proto.graph.initializer.append(zero)
-    view = View(proto)
-    assert view.array("d") is None
-
-
-@pytest.mark.parametrize("nodes", [
-    "d = DequantizeLinear(whole, three)",
-    "q = QuantizeLinear(w, three)  d = DequantizeLinear(q, three)",
-    "d = DequantizeLinear <axis = 0, block_size = 1> (whole, blocks)",
-], ids=["DQ", "Q and DQ", "blocks"])  # fmt: skip
-def test_a_weight_whose_scales_do_not_fit_is_unknown(nodes: str) -> None:
-    """Numpy's refusal to broadcast does not escape."""
-    text = f"""
-    <ir_version: 10, opset_import: ["" : 21]>
-    g (float[n, 4] x) => (float[n, 2] y)
-    <float[3] three = {{1,2,3}}, float[3, 2] blocks = {{1,2,3,4,5,6}},
-     float[4, 2] w = {{1,2,3,4,5,6,7,8}}, uint8[4, 2] whole = {{1,2,3,4,5,6,7,8}}>
-    {{ {nodes}  y = MatMul(x, d) }}
-    """
-    assert View(onnx.parser.parse_model(text)).array("d") is None
-
-
-@pytest.mark.parametrize(("options", "kind"), [("", "uint8"), ("<output_dtype = 3>", "int8")])
-def test_a_zero_point_that_is_left_out_is_of_the_type_that_the_node_says(
-    options: str, kind: str
-) -> None:
-    """As int8, it gives back what is below 0: none of that is clipped."""
-    text = f"""
-    <ir_version: 10, opset_import: ["" : 21]>
-    g (float[n] x) => (float[n] y) <float s = {{0.1}}>
-    {{ q = QuantizeLinear {options} (x, s)  y = DequantizeLinear(q, s) }}
-    """
-    view = View(onnx.parser.parse_model(text))
-    found = view.pair(view.node("q"))
-    assert found is not None
-    assert found[1].dtype == kind
