@@ -19,7 +19,7 @@ MOST_NODES = 500_000  # as of any graph that is read (accel.sound)
 FLOAT = 1  # onnx.TensorProto.FLOAT
 
 
-def inlined(proto: Any, keep: str = KERNELS) -> Any:
+def inlined(proto: Any, keep: str | None = KERNELS) -> Any:
     """The model with the bodies of its functions in their nodes' place, but for those of the domain `keep`;
     as it is where onnx cannot, such as with a function of another opset in a branch, or where that is too long."""
     import onnx.inliner
@@ -47,7 +47,7 @@ def inlined(proto: Any, keep: str = KERNELS) -> Any:
     return proto
 
 
-def called(proto: Any, keep: str = KERNELS) -> list[str]:
+def called(proto: Any, keep: str | None = KERNELS) -> list[str]:
     """The model's functions outside of the domain `keep`."""
     return [f"{f.domain}.{f.name}" for f in proto.functions if f.domain != keep]
 

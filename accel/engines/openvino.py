@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnx.inliner
 import openvino
 
-from accel import graph
+from accel import flatten, graph
 from accel import padding as pad
 from accel.engines._asked import asked
 from accel.engines._openvino_session import Compiled, Session
@@ -138,9 +137,13 @@ def build(
 def _inlined(proto: Any, path: Path) -> tuple[str, Any]:
     """Put the bodies of a model's functions in their nodes' place: OpenVINO refuses such nodes.
     Which functions, and the model; weights that lie beside the file stay there."""
-    names = ", ".join(sorted(f"{f.domain}.{f.name}" for f in proto.functions))
+    names = ", ".join(sorted(flatten.called(proto, None)))
     if names:
-        proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
+        proto = flatten.inlined(proto, None)
+        if proto.functions:
+            raise CandidateBroken(
+                f"OpenVINO runs no functions of a model, and onnx cannot put these in their nodes' place: {names}"
+            )
         onnx.save(proto, path)
     return names, proto
 

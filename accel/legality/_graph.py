@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy
 import onnx
-import onnx.inliner
 from onnx import numpy_helper
 
+from accel import flatten, shapes, tensors
 from accel import graph as graphs
-from accel import shapes, tensors
 from accel.errors import BadModel
 
 STANDARD = ("", "ai.onnx")
@@ -117,7 +116,7 @@ def view(path: Path) -> Graph:
     """Raises BadModel for a file that is missing, foreign or not whole. Data that lies outside its
     folder, or is not there, is a trouble that rules may tell, not an error."""
     proto, trouble = _opened(path)
-    flat = _inlined(shapes.lightened(proto))
+    flat = flatten.inlined(shapes.lightened(proto), None)
     with contextlib.suppress(BadModel):
         flat = shapes.infer(flat)
     values = {v.name: v for v in _values(flat.graph)}
@@ -169,16 +168,6 @@ def _opened(path: Path) -> tuple[Any, str]:
     if beside and total <= LOADED_BYTES:
         tensors.fetch(proto, path)
     return proto, trouble
-
-
-def _inlined(proto: Any) -> Any:
-    """With the bodies of functions in their nodes' place; as it is where onnx cannot."""
-    if not proto.functions:
-        return proto
-    try:
-        return onnx.inliner.inline_local_functions(proto, convert_version=True)
-    except Exception:  # C++ exceptions without a type; the rules then see the nodes as they are
-        return proto
 
 
 def _values(part: Any) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from accel import graph, shapes
+from accel import flatten, graph, shapes
 from accel.errors import UsageError
 from accel.plain import shown
 from accel.roofline import _fold, _private
@@ -84,7 +84,7 @@ class Opened:
 
 def opened(path: Path) -> Opened:
     """Raises BadModel for a file that cannot be read."""
-    proto = _inlined(graph.open_model(path))
+    proto = flatten.inlined(graph.open_model(path))
     light, weights = _light(proto)
     _unfixed(light)
     ports = tuple(graph.port(v) for v in proto.graph.input if v.name not in weights)
@@ -170,20 +170,6 @@ def _known(model: Opened, sizes: Mapping[str, int]) -> None:
             raise UsageError(
                 f"{what} must have a size of {MOST} at most and 1 at least, not {size}."
             )
-
-
-def _inlined(proto: Any) -> Any:
-    """Without functions, but for the kernels': those are one node each that a kernel runs. As it is
-    where onnx cannot: it takes no function of another opset than the model's."""
-    import onnx.inliner
-
-    kernels = [(f.domain, f.name) for f in proto.functions if f.domain == "accel.kernels"]
-    if len(kernels) == len(proto.functions):
-        return proto
-    try:
-        return onnx.inliner.inline_selected_functions(proto, kernels, exclude=True)
-    except RuntimeError:
-        return proto
 
 
 def _bind(proto: Any, weights: frozenset[str], sizes: Mapping[str, int]) -> None:
