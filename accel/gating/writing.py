@@ -11,7 +11,7 @@ from accel.errors import UsageError
 from accel.evidence import EXIT_CODES, Report
 from accel.gating import verdicts
 
-RUNNERS = ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT")  # variables that name files of its runner
+RUNNERS = ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")  # variables that name files of its runner
 VERDICT = "verdict.json"
 FILES = {  # file -> the member of report/ that writes it
     VERDICT: "verdict_json",
@@ -75,9 +75,10 @@ def claim_runners(environ: Mapping[str, str]) -> None:
 def publish(report: Report, environ: Mapping[str, str]) -> list[str]:
     """Tell GitHub's runner, where there is one: step summary, step outputs, and lines to print.
 
-    Appends to the files that RUNNERS name; elsewhere it does nothing.
+    Appends to the files that RUNNERS name, outputs first: later steps go by them, and a summary that
+    cannot be written takes nothing from them. Elsewhere it does nothing.
     Raises EnvironmentProblem or UsageError when one cannot be written."""
-    for variable, told in zip(RUNNERS, (_summary, _outputs), strict=True):
+    for variable, told in zip(RUNNERS, (_outputs, _summary), strict=True):
         if path := environ.get(variable):
             with store.disk(Path(path), variable):
                 _append(Path(path), told(report, Path(path)))

@@ -109,3 +109,15 @@ def test_a_runner_file_that_cannot_be_written_is_told(make, tmp_path) -> None:
     with pytest.raises((EnvironmentProblem, UsageError), match="gone"):
         writing.publish(make(), {"GITHUB_OUTPUT": str(tmp_path / "gone" / "output")})
     assert not Path(tmp_path / "gone").exists()
+
+
+def test_outputs_are_kept_where_the_summary_cannot_be_written(make, tmp_path) -> None:
+    """Later steps go by them."""
+    output = tmp_path / "output"
+    environ = {
+        "GITHUB_OUTPUT": str(output),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "gone" / "summary"),
+    }
+    with pytest.raises((EnvironmentProblem, UsageError), match="gone"):
+        writing.publish(make(), environ)
+    assert output.read_text(encoding="utf-8").startswith("outcome=")
