@@ -12,18 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from accel import store
+from accel import disk
 from accel.release import BILL, MANIFEST, SIGNATURE
 from accel.replacing import alone
 
 NAMES = "|".join(map(re.escape, (MANIFEST, BILL, SIGNATURE)))
-HALF = re.compile(rf"\.({NAMES})\.[0-9a-f]{{8}}")  # store.writing's names
+HALF = re.compile(rf"\.({NAMES})\.[0-9a-f]{{8}}")  # disk.writing's names
 
 
 @contextmanager
 def amending(root: Path) -> Iterator[None]:
     """Hold a release; what a killed one left in it is cleared."""
-    with store.disk(root), alone(root):
+    with disk.guarded(root), alone(root):
         for left in root.glob(".*"):
             if HALF.fullmatch(left.name):
                 left.unlink()

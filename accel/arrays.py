@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accel import manifest, store
+from accel import disk, manifest
 from accel.errors import UsageError
 from accel.plain import shown
 
@@ -28,7 +28,7 @@ def save(path: Path, feeds: Iterable[Mapping[str, Any]]) -> int:
     import numpy as np
 
     done = 0
-    with store.writing(path) as stream, zipfile.ZipFile(stream, "w") as archive:
+    with disk.writing(path) as stream, zipfile.ZipFile(stream, "w") as archive:
         for done, feed in enumerate(feeds, 1):
             for name, value in feed.items():
                 key = zipfile.ZipInfo(

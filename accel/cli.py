@@ -13,6 +13,7 @@ from accel.cli_bench import bench, beside_fp32, trouble
 from accel.cli_bless import bless, creep
 from accel.cli_cache import cache
 from accel.cli_calibrate import calibrate
+from accel.cli_doctor import doctor, list_
 from accel.cli_explain import explain
 from accel.cli_gate import gate
 from accel.cli_inspect import inspect
@@ -193,36 +194,6 @@ def pack(graph: Path, source: str, engine: str, **words: Any) -> None:
     emit("release", release, _story(release), words["as_json"])
 
 
-@cli.command("list")
-@click.argument("family", type=click.Choice(["targets", "engines", "recipes", "kernels"]))
-@output_options
-def list_(family: str, as_json: bool, **_: Any) -> None:
-    """Names of targets, engines, recipes or kernels; loads nothing."""
-    from accel.questions import list as question
-
-    names = question.members(family)
-    emit("list", {family: names}, list(names), as_json)
-
-
-@cli.command()
-@output_options
-def doctor(as_json: bool, **_: Any) -> None:
-    """Which engines can run here; why not, and the line that mends it. Exit 7: none."""
-    from accel.errors import EnvironmentProblem
-    from accel.questions import doctor as question
-
-    found = question.doctor()
-    lines = [f"{k}: {v}" for k, v in found.machine.items()]
-    lines.append(f"targets: {', '.join(name for name, why in found.targets.items() if not why)}")
-    for name, probe in (*found.engines.items(), ("", found.kernels)):
-        state = (
-            f"usable, {probe.version}" if probe.usable else f"no: {probe.reason} Run: {probe.fix}"
-        )
-        lines.append(f"{f'engine {name}' if name else 'kernels'}: {state}")
-    bad = None if found.healthy else EnvironmentProblem("No engine can run here.")
-    emit("doctor", found, lines, as_json, bad)
-
-
 for verb in (
     export,
     quantize,
@@ -237,6 +208,8 @@ for verb in (
     bless,
     creep,
     calibrate,
+    doctor,
+    list_,
     explain,
     verify,
     sign,

@@ -54,7 +54,7 @@ SCENARIO_WORDS = ("qps", "seconds", "latency_bound", "samples_per_query", "loadg
 def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, out: Path | None, as_json: bool, quiet: bool, debug: bool, **words: Any) -> None:  # fmt: skip
     """Time MODELS (.onnx or releases) side by side: interleaved, in fresh processes; with --scenario,
     under a load of MLPerf's, latency from the scheduled arrival. Exit 6 when one breaks, 1 when no rate keeps a bound."""
-    from accel import store
+    from accel import disk
     from accel.report import timing
     from accel.steps import bench as step
 
@@ -62,8 +62,8 @@ def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, 
     if words["scenario"] is None:
         _without_scenario()
     if out is not None:
-        with store.disk(out, "--out"):
-            store.probe(out)
+        with disk.guarded(out, "--out"):
+            disk.probe(out)
     bad: AccelError | None = None
     with scratch(lambda: bad is not None) as folder:
         plans, requests = _arms(models, engine, data, folder)

@@ -34,9 +34,9 @@ def work_option(command: Any) -> Any:
 def list_(work: Path, as_json: bool, **_: Any) -> None:
     """Each finished step: its verb, the digest of its key, its size, and when it was last asked for."""
     from accel import cache as kept
-    from accel import store
+    from accel import disk
 
-    with store.disk(work, "--work"):
+    with disk.guarded(work, "--work"):
         found = kept.entries(work, time.time())
     total = sum(e.size_bytes for e in found)
     lines = [*_table(found), f"{len(found)} kept, {_size(total)}"]
@@ -70,9 +70,9 @@ def verify(work: Path, as_json: bool, **_: Any) -> None:
     """Read every finished step against its digests. A damaged one goes to quarantine, and the next
     run makes it again: exit 1."""
     from accel import cache as kept
-    from accel import store
+    from accel import disk, store
 
-    with store.disk(work, "--work"):
+    with disk.guarded(work, "--work"):
         found = kept.verify(work)
     lines = [f"{name}: {why}" for name, why in found.damaged.items()]
     lines += [f"{name}: not looked at, a running process has it" for name in found.busy]
@@ -93,9 +93,9 @@ def prune(work: Path, max_size: tuple[float, str], as_json: bool, **_: Any) -> N
     """Remove scrap, then the steps that were not asked for the longest, until --max-size is kept.
     What a running process uses stays: exit 1 where too much is left."""
     from accel import cache as kept
-    from accel import store
+    from accel import disk
 
-    with store.disk(work, "--work"):
+    with disk.guarded(work, "--work"):
         found = kept.prune(work, max_size[0], time.time())
     lines = [f"removed {e.verb}-{e.key}, {_size(e.size_bytes)}" for e in found.removed]
     lines += [f"kept {e.verb}-{e.key}: a running process uses it" for e in found.in_use]

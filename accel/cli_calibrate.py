@@ -34,7 +34,7 @@ ENOUGH = 16  # accel.calibration.settling.FIRST
 @output_options
 def calibrate(model: Path, data: Path | None, source: str | None, noise: tuple[str, ...], most: int | None, whole: bool, out: Path, as_json: bool, **_: Any) -> None:  # fmt: skip
     """Audit calibration data, run MODEL (.onnx) over it once, and tell the range of each value."""
-    from accel import graph, sketch, store
+    from accel import disk, graph, sketch
     from accel.steps import calibrate as step
 
     place = out.absolute()  # the user's code may change the folder
@@ -54,7 +54,7 @@ def calibrate(model: Path, data: Path | None, source: str | None, noise: tuple[s
             timed=timed,
         )
         known = sketch.read(found.sketches)
-        with store.disk(out):
+        with disk.guarded(out):
             found.sketches.replace(place)
     ranges = {name: _ranges(one) for name, one in known.items() if one.count}
     value = {

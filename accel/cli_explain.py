@@ -86,9 +86,9 @@ def _feeds(
 
 def _spread(calibration: Iterator[Any], most: int, file: Path) -> tuple[list[Any], Iterator[Any]]:
     """Some of the feeds, and all of them from a file: the user's code may give them only once."""
-    from accel import arrays, store
+    from accel import arrays, disk
 
-    with store.disk(file.parent):
+    with disk.guarded(file.parent):
         step = max(1, arrays.save(file, calibration) // most)
     feeds = list(itertools.islice(arrays.stream(file), 0, step * most, step))
     return feeds, arrays.stream(file)

@@ -19,14 +19,14 @@ def working_folder(out: Path, *sources: Path | str | None) -> Iterator[Path]:
     """A folder beside the file `out` to work in; `sources` are what is read.
 
     Raises UsageError where `out` is one of them, or weights of one, or a folder, or in a release."""
-    from accel import store
+    from accel import disk
 
     if out.is_dir():
         raise UsageError(f"{out} is a folder; --out names a file: {out / 'model.onnx'}")
     _require_no_release(out.absolute().parents)
     if out.exists() and any(one.exists() and out.samefile(one) for one in _read(sources)):
         raise UsageError(f"{out} is what is read; it is left as it is. {OTHER}")
-    with store.disk(out.parent):
+    with disk.guarded(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".accel-", dir=out.parent) as folder:
             yield Path(folder)
@@ -69,9 +69,9 @@ def keep(model: Any, out: Path) -> Any:
     """A made model from its working folder to `out`, with its weights beside it as OUT.data.
 
     Raises UsageError where such a file is there and `out` is not the graph that it belongs to."""
-    from accel import graph, store
+    from accel import disk, graph
 
-    with store.disk(out):
+    with disk.guarded(out):
         held = graph.external_data(model.path)
         names = [f"{out.name}.data" if not i else f"{out.name}.{i}.data" for i in range(len(held))]
         for taken in (name for name in names if (out.parent / name).exists()):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from accel import arrays, store
+from accel import arrays, disk
 from accel.errors import AccelError, CandidateBroken
 from accel.plain import flat
 from accel.values import Feed
@@ -72,7 +72,7 @@ def smoke(
     except AccelError:
         raise
     except Exception as error:  # whatever a runtime throws
-        store.blame_the_disk(error)
+        disk.blame(error)
         raise CandidateBroken(f"{root} fails on its golden inputs: {flat(error)}") from None
     for name, found in seen.items():
         if not found["error"] <= allowed.get(name, 0.0):  # `not <=`: NaN fails too

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from accel import stats, store, trials
+from accel import disk, stats, store, trials
 from accel.job import Job, step
 from accel.measure import instrument
 from accel.measure.tally import Tally
@@ -125,7 +125,7 @@ def _once(job: Job, verb: str, key: Options, make: Callable[[Path], Timed]) -> T
 
 def _aside(found: Timed, place: Path) -> Timed:
     """The same with its samples at another place: the folder of a step that is not stored goes."""
-    with store.disk(place):
+    with disk.guarded(place):
         moved = [
             dataclasses.replace(m, samples=Path(shutil.copy(m.samples, place)))
             for m in found.measured

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accel import arrays, sources, store, workload
+from accel import arrays, disk, sources, store, workload
 from accel.errors import AccelError, UsageError
 from accel.guard import guarded
 from accel.measure import child, limits, machine
@@ -122,7 +122,7 @@ def prepare(
     problem = workload.load(source, data)
     requests = workload.requests(problem)
     folder, using = work.absolute() / "data", Using()
-    with store.disk(folder):
+    with disk.guarded(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = _feeds_file(folder, "calibration", workload.calibration(problem), using)
     digests = {

@@ -161,13 +161,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     stash, path = session.config.stash, session.config.getoption("benchmark_json", None)
     found = stash.get(_REPORTS, [])
     if path and found and not stash.get(_IN_BENCHMARKS, False):
-        from accel import store
+        from accel import disk
         from accel.report import bench_json
 
         whole = {**json.loads(bench_json.text(found[0][1])), "benchmarks": _arms(found)}
         # before pytest-benchmark 5.3 it is an open file
         place = path if isinstance(path, str | Path) else path.name
-        store.write(Path(place), json.dumps(whole, indent=4) + "\n")
+        disk.write(Path(place), json.dumps(whole, indent=4) + "\n")
 
 
 def _arms(found: Iterable[tuple[str, Report]]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from accel import arrays, golden, manifest, starting, store
+from accel import arrays, disk, golden, manifest, starting, store
 from accel.errors import (
     CandidateBroken,
     EnvironmentProblem,
@@ -85,9 +85,9 @@ def document(root: Path) -> dict[str, Any]:
 
 
 def rewrite(root: Path, data: Mapping[str, Any], draft: Path | None = None) -> None:
-    """Write the manifest anew, with its own digest, as a whole or not at all; `draft` as in store.write."""
+    """Write the manifest anew, with its own digest, as a whole or not at all; `draft` as in disk.write."""
     sealed = {**data, "digest": seal(data)}
-    store.write(root / MANIFEST, manifest.text(sealed) + "\n", draft)
+    disk.write(root / MANIFEST, manifest.text(sealed) + "\n", draft)
 
 
 def is_release(root: Path) -> bool:

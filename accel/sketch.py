@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel import store
+from accel import disk
 
 BINS = 8192  # at least half of them are in use: a bin is 1/4096 of what was seen, or narrower
 NARROWEST = -165  # any two float32 are at least 2^-149 apart, and that over BINS is wider
@@ -145,7 +145,7 @@ def write(path: Path, sketches: Mapping[str, Sketch]) -> None:
         found |= {f"{i}/{key}": value for key, value in arrays(one).items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **found)
-    store.write(path, buffer.getvalue())
+    disk.write(path, buffer.getvalue())
 
 
 def read(path: Path) -> dict[str, Sketch]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from accel import catalog, store
+from accel import catalog, disk
 from accel.errors import AccelError, CandidateBroken, Unmeasured, UsageError
 from accel.plain import flat, seen, shown
 from accel.protocols import Engine, Session
@@ -64,6 +64,6 @@ def _guarded(candidate: Candidate, call: Callable[[], T]) -> T:
     except AccelError:
         raise
     except Exception as error:  # whatever a runtime throws: none of it may cross the API
-        store.blame_the_disk(error)
+        disk.blame(error)
         name = shown(candidate.name, keep="")
         raise CandidateBroken(f"{name} does not load: {flat(error)}") from None

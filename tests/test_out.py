@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from accel import Constraints, arrays, optimize, release, store, testing
+from accel import Constraints, arrays, disk, optimize, release, testing
 from accel.constraints import validate
 from accel.errors import BadModel, CandidateBroken, EnvironmentProblem, UsageError
 from accel.replacing import replacing
@@ -67,7 +67,7 @@ def test_a_mount_point_is_refused_before_any_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG])
 def test_whatever_the_disk_refuses_is_one_error(tmp_path: Path, code: int) -> None:
     """No OSError leaves, whichever its number."""
-    with pytest.raises(EnvironmentProblem, match=str(tmp_path)), store.disk(tmp_path):
+    with pytest.raises(EnvironmentProblem, match=str(tmp_path)), disk.guarded(tmp_path):
         raise OSError(code, os.strerror(code), str(tmp_path))
 
 

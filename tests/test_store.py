@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from accel import itself, store
+from accel import disk, itself, store
 from accel.errors import CandidateBroken, EnvironmentProblem
 from accel.measure import child
 from accel.values import Model
@@ -120,15 +120,15 @@ def test_a_moved_store_still_reads(tmp_path: Path) -> None:
 
 def test_write_is_whole_or_nothing(tmp_path: Path) -> None:
     """A write replaces the old file and leaves no temporary one."""
-    store.write(tmp_path / "f", "one")
-    store.write(tmp_path / "f", b"two")
+    disk.write(tmp_path / "f", "one")
+    disk.write(tmp_path / "f", b"two")
     assert (tmp_path / "f").read_bytes() == b"two"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
 def test_a_full_disk_is_said_plainly() -> None:
     """ENOSPC becomes exit code 7 with the place and what to do."""
-    with pytest.raises(EnvironmentProblem, match=r"disk of .* is full"), store.disk(Path("/dev")):
+    with pytest.raises(EnvironmentProblem, match=r"disk of .* is full"), disk.guarded(Path("/dev")):
         Path("/dev/full").write_text("x" * 10000)
 
 
@@ -199,9 +199,9 @@ def test_no_room_for_a_temporary_folder_is_the_disks_fault() -> None:
     """Python's own words for it, whose errno is that of a missing file; a missing file is none of it."""
     words = "No usable temporary directory found in ['/tmp']"
     with pytest.raises(EnvironmentProblem, match=r"found in \['/tmp'\]: their disks are full"):
-        store.blame_the_disk(FileNotFoundError(errno.ENOENT, words))
+        disk.blame(FileNotFoundError(errno.ENOENT, words))
     for other in (FileNotFoundError(errno.ENOENT, "No such file"), ValueError("No usable")):
-        store.blame_the_disk(other)
+        disk.blame(other)
 
 
 @pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EROFS"])
@@ -209,7 +209,7 @@ def test_what_a_disk_refuses_is_not_the_writers_fault(tmp_path: Path, name: str)
     """Whoever was writing: the folder of the file that was written is named."""
     error = OSError(getattr(errno, name), "refused", str(tmp_path / "file"))
     with pytest.raises(EnvironmentProblem, match=str(tmp_path)):
-        store.blame_the_disk(error)
+        disk.blame(error)
 
 
 @pytest.mark.parametrize("name", ["EACCES", "EPERM"])
@@ -217,10 +217,10 @@ def test_no_permission_is_the_places_fault_in_the_place_alone(tmp_path: Path, na
     """A build's folder that takes no file is named; what else may not be done is left to its doer."""
     code = getattr(errno, name)
     with pytest.raises(EnvironmentProblem, match=f"^{tmp_path} cannot be written"):
-        store.blame_the_disk(OSError(code, "refused", str(tmp_path / "file")), tmp_path)
+        disk.blame(OSError(code, "refused", str(tmp_path / "file")), tmp_path)
     for elsewhere in (("/usr/bin/tool",), ()):
-        store.blame_the_disk(OSError(code, "refused", *elsewhere), tmp_path)
-    store.blame_the_disk(OSError(code, "refused", str(tmp_path / "file")))
+        disk.blame(OSError(code, "refused", *elsewhere), tmp_path)
+    disk.blame(OSError(code, "refused", str(tmp_path / "file")))
 
 
 def test_a_file_that_is_there_is_named_and_a_draft_is_not(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_file_that_is_there_is_named_and_a_draft_is_not(tmp_path: Path) -> Non
         (tmp_path / ".out.1234", tmp_path / "out"),
         (Path("/elsewhere/file"), Path("/elsewhere/file")),
     ):
-        with pytest.raises(EnvironmentProblem) as told, store.disk(tmp_path / "out", "--to"):
+        with pytest.raises(EnvironmentProblem) as told, disk.guarded(tmp_path / "out", "--to"):
             raise OSError(errno.EACCES, "refused", str(file))
         assert str(told.value).startswith(f"{named} cannot be written (refused).")
         assert str(told.value).endswith("choose another place with --to.")
@@ -245,9 +245,9 @@ def test_a_tmpdir_that_is_not_there_is_nobodys_fault(
     """Temporary files lie elsewhere then: a candidate that breaks is broken, and no disk is blamed."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
     monkeypatch.setattr(tempfile, "tempdir", None)  # as a new process asks
-    assert store.temporary() == Path(tempfile.gettempdir()) != tmp_path / "gone"
+    assert disk.temporary() == Path(tempfile.gettempdir()) != tmp_path / "gone"
     with pytest.raises(CandidateBroken, match="a build failed: no such operator"):
         child.raise_data({"class": "", "message": "no such operator"}, "a build", tmp_path / "log")
     with pytest.raises(EnvironmentProblem) as found:
-        store.blame_the_disk(OSError(errno.ENOSPC, "full"))
+        disk.blame(OSError(errno.ENOSPC, "full"))
     assert "gone" not in str(found.value)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accel import catalog, manifest, store, target
+from accel import catalog, disk, manifest, store, target
 from accel.cuda import cubin, ptx
 from accel.cuda.cubin import Usage
 from accel.cuda.ptx import Ptx
@@ -131,7 +131,7 @@ def _answer(job: Job, found: Any) -> Built | Refusal:
 
 def clear(folder: Path) -> None:
     """Make the folder, and take the manifest of an earlier build away: only a whole one has it."""
-    with store.disk(folder):
+    with disk.guarded(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
 
@@ -140,10 +140,10 @@ def write(folder: Path, job: Job, built: Built) -> Written:
     """Both files of a job, below the folder."""
     name = f"{job.target.name}/{built.ptx.entry}_{job.variant}"
     digests = {}
-    with store.disk(folder):
+    with disk.guarded(folder):
         (folder / job.target.name).mkdir(exist_ok=True)
         for suffix, content in ((".ptx", built.ptx.text.encode()), (".cubin", built.cubin)):
-            store.write(folder / f"{name}{suffix}", content)
+            disk.write(folder / f"{name}{suffix}", content)
             digests[f"{name}{suffix}"] = store.digest_file(folder / f"{name}{suffix}")
     made = built.ptx
     return Written(
@@ -160,6 +160,6 @@ def seal(
     """The manifest, written last: what each file is, its sha256, and what made it of which sources."""
     path = folder / MANIFEST
     value = {"kernels": list(written), "toolchain": dict(toolchain), "sources": dict(sources)}
-    with store.disk(folder):
-        store.write(path, manifest.document("kernels-build", value) + "\n")
+    with disk.guarded(folder):
+        disk.write(path, manifest.document("kernels-build", value) + "\n")
     return path

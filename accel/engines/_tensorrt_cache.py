@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from accel import store
+from accel import disk
 from accel.engines._tensorrt_identity import Identity
 from accel.errors import UsageError
 
@@ -83,7 +83,7 @@ def keep(config: Any, path: Path) -> str:
                 there = config.create_timing_cache(serialized_timing_cache=others)
                 if there is not None:
                     mine.combine(input_cache=there, ignore_mismatch=False)
-            store.write(path, bytes(mine.serialize()))
+            disk.write(path, bytes(mine.serialize()))
     except OSError as error:
         return f"{path} cannot be written ({error.strerror}): set {VARIABLE} to another folder"
     return path.name

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from accel import graph, store
+from accel import disk, graph, store
 from accel.engines import _tensorrt_cache as cache
 from accel.engines import _tensorrt_layers as ledgers
 from accel.engines import _tensorrt_network as networks
@@ -33,7 +33,7 @@ def source(path: Path, target: Target, choices: Choices, out: Path) -> networks.
     copied = graph.copy(path, out / ONNX)
     found = networks.prepared(copied, target)
     if found.content is not None:
-        store.write(copied, found.content)
+        disk.write(copied, found.content)
     return dataclasses.replace(found, content=None)
 
 
@@ -63,7 +63,7 @@ def written(out: Path, name: str, made: Made) -> dict[str, Any]:
     """Write the plan's files: the engine's name, and the sha256 of each."""
     layers = made.layers.encode()
     for file, content in ((name, made.content), (LAYERS, layers), (cache.SHIPPED, made.timings)):
-        store.write(out / file, content)
+        disk.write(out / file, content)
     contents = {"engine": made.content, "layers": layers, "timings": made.timings}
     digests = {key: cache.digest(content) for key, content in contents.items()}
     if (out / ONNX).is_file():

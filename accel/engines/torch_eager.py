@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import torch
 
-from accel import arrays, catalog, store, workload
+from accel import arrays, catalog, disk, workload
 from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.guard import guarded
 from accel.measure import machine
@@ -63,7 +63,7 @@ def build(
     if "workload" not in options:
         raise UsageError("torch_eager runs a workload's own module; it cannot run a bare .onnx.")
     path = out / "source.txt"
-    store.write(path, str(options["workload"]))
+    disk.write(path, str(options["workload"]))
     asked = {"threads": target.threads or machine.cores(), **options}
     facts = {"threads": _set_threads(int(asked["threads"])), "precision": "as in the module"}
     versions = {"torch": torch.__version__}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from accel import arrays, store
+from accel import arrays, disk, store
 from accel import workload as workloads
 from accel.errors import CandidateBroken, NoBaseline, UsageError
 from accel.evidence import SCORED, Budget, Cell, Outcome, Subject
@@ -153,7 +153,7 @@ def _judged(
     if isinstance(rows, str):
         return Cell(budget, "cannot tell", rows)
     path = rows_file(candidate, baseline, out)
-    with store.disk(path):
+    with disk.guarded(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays.save(path, [{"baseline": rows.baseline, "candidate": rows.candidate}])
     cell = drops.cell(budget, rows, alphas)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from accel import manifest, store
+from accel import disk, manifest
 from accel.errors import NoBaseline, UsageError
 from accel.gating import budgets as limits
 from accel.gating import pointers, settings
@@ -125,11 +125,11 @@ def update(
 
     Raises EnvironmentProblem when the disk is full or not writable, and what `change` raises."""
     file = path.resolve()  # a link stays one
-    with store.disk(file):
+    with disk.guarded(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    with store.disk(file), alone(file.parent):
+    with disk.guarded(file), alone(file.parent):
         found = change(read(file) if file.exists() else {})
-        store.write(file, text(found))
+        disk.write(file, text(found))
     return found
 
 

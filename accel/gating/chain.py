@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from accel import manifest, store
+from accel import disk, manifest, store
 from accel.errors import EnvironmentProblem, UsageError
 from accel.evidence import Epoch
 
@@ -35,7 +35,7 @@ def create(folder: Path, header: Mapping[str, Any]) -> None:
     """Begin a chain, or find one of the same header and leave it as it is.
 
     Raises UsageError when another chain, or a broken one, lies there."""
-    with store.disk(folder):
+    with disk.guarded(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / FILE).exists():
             found, _, _ = read(folder)
@@ -46,12 +46,12 @@ def create(folder: Path, header: Mapping[str, Any]) -> None:
                 )
             return
         told = {"schema": KIND, "schema_version": manifest.SCHEMA, "header": manifest.dump(header)}
-        store.write(folder / FILE, json.dumps(told, sort_keys=True) + "\n")
+        disk.write(folder / FILE, json.dumps(told, sort_keys=True) + "\n")
 
 
 def append(folder: Path, epoch: Epoch) -> str:
     """Add an epoch; the chain's new last hash. It is on disk when this returns."""
-    with store.disk(folder):
+    with disk.guarded(folder):
         lines = _lines(folder)
         previous = _hash(lines[-1])
         body = json.dumps({"epoch": manifest.dump(epoch), "previous": previous}, sort_keys=True)
@@ -64,7 +64,7 @@ def append(folder: Path, epoch: Epoch) -> str:
             stream.flush()
             os.fsync(stream.fileno())
         head = _hash(body.encode() + b"\n")
-        store.write(folder / HEAD, f"{len(lines)} {head}\n")
+        disk.write(folder / HEAD, f"{len(lines)} {head}\n")
         return head
 
 
@@ -131,7 +131,7 @@ def _beside(place: Path, why: str, rows: Sequence[tuple[str, int]]) -> str:
 
 def note_crash(folder: Path, number: int, reason: str) -> None:
     """Keep that an epoch ended in a crash: no epoch, and not to be forgotten either."""
-    with store.disk(folder), (folder / CRASHES).open("a", encoding="utf-8") as stream:
+    with disk.guarded(folder), (folder / CRASHES).open("a", encoding="utf-8") as stream:
         stream.write("\n" + json.dumps({"epoch": number, "reason": reason}) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
@@ -161,7 +161,7 @@ def alone(folder: Path) -> Iterator[None]:
     """Hold a folder of evidence: a second gate would be disturbed by the first, and disturb it.
 
     Raises UsageError when another process holds it."""
-    with store.disk(folder):
+    with disk.guarded(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     try:

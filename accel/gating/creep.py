@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from accel import store
+from accel import disk
 from accel.errors import EnvironmentProblem, MissingExtra
 from accel.gating.history import Series
 
@@ -119,7 +119,7 @@ def _install() -> str:
 
 def _shifts(group: Sequence[Series], size: float) -> list[Shift]:
     names = {f"series-{i}": one for i, one in enumerate(group)}
-    with store.disk(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
+    with disk.guarded(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
         config = _write(names, Path(folder))
         answer = _ask(config, list(names), size)
     try:

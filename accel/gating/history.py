@@ -19,7 +19,7 @@ from io import FileIO
 from itertools import groupby
 from pathlib import Path
 
-from accel import manifest, store
+from accel import disk, manifest, store
 from accel.errors import UsageError
 from accel.evidence import BASELINE, CANDIDATE, REFERENCE, TIMED, Budget, Report
 from accel.gating import settings
@@ -85,12 +85,12 @@ def entries(report: Report) -> tuple[Entry, ...]:
 
 def claim(path: Path) -> None:
     """Raise what `append` would raise for this place at a gate's end, before minutes are spent."""
-    with store.disk(path, OPTION):
+    with disk.guarded(path, OPTION):
         if path.exists():
             with _held(path):
                 pass
         else:
-            store.probe(path.parent)
+            disk.probe(path.parent)
 
 
 def append(path: Path, found: Sequence[Entry]) -> None:
@@ -101,7 +101,7 @@ def append(path: Path, found: Sequence[Entry]) -> None:
     lines = "".join(f"{json.dumps(manifest.dump(one), sort_keys=True)}\n" for one in found)
     if not lines:
         return
-    with store.disk(path, OPTION):
+    with disk.guarded(path, OPTION):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _held(path) as stream:
             _write(stream, lines.encode())

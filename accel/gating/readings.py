@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accel import store
+from accel import disk, store
 from accel.evidence import BASELINE
 from accel.measure.worker import Block
 from accel.values import Request
@@ -87,7 +87,7 @@ def save(path: Path, taken: Mapping[str, Taken]) -> str:
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **columns)
-    store.write(path, buffer.getvalue())
+    disk.write(path, buffer.getvalue())
     return store.digest_file(path)
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from accel import catalog, release, store
+from accel import catalog, disk, release
 from accel.errors import UsageError
 from accel.evidence import EXIT_CODES, Report
 from accel.gating import verdicts
@@ -27,10 +27,10 @@ def write(report: Report, folder: Path) -> tuple[Path, ...]:
 
     Raises EnvironmentProblem or UsageError when the folder cannot be written."""
     texts = {name: catalog.load("report", kind).text(report) for name, kind in FILES.items()}
-    with store.disk(folder):
+    with disk.guarded(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            store.write(folder / name, text)
+            disk.write(folder / name, text)
     return tuple(folder / name for name in texts)
 
 
@@ -40,9 +40,9 @@ def claim(folder: Path) -> None:
 
     Raises UsageError where a file of that name is not a gate's, or the folder lies in a release,
     and EnvironmentProblem where nothing can be written."""
-    with store.disk(folder, "--out"):
+    with disk.guarded(folder, "--out"):
         _refuse_strangers(folder)
-        store.probe(folder)
+        disk.probe(folder)
         for name in reversed(FILES):  # verdict.json, by which they are known, is the last to go
             (folder / name).unlink(missing_ok=True)
 
@@ -68,7 +68,7 @@ def claim_runners(environ: Mapping[str, str]) -> None:
     """Raise what `publish` would raise, before minutes are spent."""
     for variable in RUNNERS:
         if path := environ.get(variable):
-            with store.disk(Path(path), variable):
+            with disk.guarded(Path(path), variable):
                 _append(Path(path), "")
 
 
@@ -80,7 +80,7 @@ def publish(report: Report, environ: Mapping[str, str]) -> list[str]:
     Raises EnvironmentProblem or UsageError when one cannot be written."""
     for variable, told in zip(RUNNERS, (_outputs, _summary), strict=True):
         if path := environ.get(variable):
-            with store.disk(Path(path), variable):
+            with disk.guarded(Path(path), variable):
                 _append(Path(path), told(report, Path(path)))
     if environ.get("GITHUB_ACTIONS") != "true":
         return []

@@ -17,7 +17,6 @@ from accel.qdq import numbers, order
 from accel.qdq.numbers import Steps
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
-HALFWAY = 128  # between int8 and uint8
 SYMMETRIC = Steps(signed=True, symmetric=True)
 AXES = {"Conv": 0, "ConvTranspose": 1}
 
@@ -81,12 +80,17 @@ class Graph:
         return new
 
 
+def written_axis(node: Any) -> int:
+    """Along which its scales lie, as it is written: below 0 it counts from the last one."""
+    return int(next((a.i for a in node.attribute if a.name == "axis"), 1))
+
+
 def axis_of(node: Any, ndim: int) -> int:
-    """Along which its scales lie."""
-    return int(next((a.i for a in node.attribute if a.name == "axis"), 1)) % max(ndim, 1)
+    """Along which its scales lie, of a value with so many axes."""
+    return written_axis(node) % max(ndim, 1)
 
 
-def _numbers(graph: Graph, node: Any, zero: str) -> None:
+def set_zero(graph: Graph, node: Any, zero: str) -> None:
     """Give a node its zero point, which it may have had none of, and whose type is that of the integers."""
     del node.input[2:]
     node.input.append(zero)
@@ -95,38 +99,6 @@ def _numbers(graph: Graph, node: Any, zero: str) -> None:
         noted = graph.proto.graph.value_info
         for old in [v for v in noted if v.name == node.output[0]]:  # of the integers that they were
             noted.remove(old)
-
-
-def unsigned_activations(proto: Any) -> list[str]:
-    """int8 pairs become uint8 ones: exact."""
-    graph, lines = Graph(proto), []
-    for node, backs in graph.pairs():
-        found = graph.numbers(node)
-        if found is None or found[1].dtype != np.int8:
-            continue
-        zero = graph.constant(
-            f"{node.input[2]}__uint8", (found[1].astype(np.int16) + HALFWAY).astype(np.uint8)
-        )
-        for one in (node, *backs):
-            _numbers(graph, one, zero)
-        lines.append(f"{node.input[0]}: int8 values became uint8")
-    return lines
-
-
-def signed_weights(proto: Any) -> list[str]:
-    """uint8 weights become int8 ones: exact."""
-    graph, lines = Graph(proto), []
-    for node, values in list(graph.weights()):
-        found = graph.numbers(node)
-        if found is None or values.dtype != np.uint8:
-            continue
-        whole = (values.astype(np.int16) - HALFWAY).astype(np.int8)
-        zero = (found[1].astype(np.int16) - HALFWAY).astype(np.int8)
-        name = node.input[0]
-        node.input[0] = graph.constant(f"{name}__int8", whole)
-        node.input[2] = graph.constant(f"{node.input[2]}__int8", zero)
-        lines.append(f"{name}: uint8 weights became int8")
-    return lines
 
 
 def folded_weights(proto: Any) -> list[str]:
@@ -145,29 +117,6 @@ def folded_weights(proto: Any) -> list[str]:
             back.input[0] = name
         gone.append(node)
         lines.append(f"{node.input[0]}: its rounding is done beforehand")
-    for node in gone:
-        proto.graph.node.remove(node)
-    return lines
-
-
-def single_pairs(proto: Any) -> list[str]:
-    """Of DQ, Q, DQ with the same numbers the second rounding is left out: exact."""
-    graph, lines, gone = Graph(proto), [], []
-    for node, backs in graph.pairs():
-        before = graph.makers.get(node.input[0])
-        if before is None or not order.rounds(before, DEQUANTIZE):
-            continue
-        one, two = graph.numbers(before), graph.numbers(node)
-        if one is None or two is None or one[1].dtype != two[1].dtype:
-            continue
-        if one[0].size > 1 and _axis(before) != _axis(node):
-            continue
-        if not all(np.array_equal(a, b) for a, b in zip(one, two, strict=True)):
-            continue
-        for back in backs:
-            back.input[0] = before.input[0]
-        gone.append(node)
-        lines.append(f"{node.input[0]}: rounded once, not twice")
     for node in gone:
         proto.graph.node.remove(node)
     return lines
@@ -206,7 +155,7 @@ def symmetric(proto: Any) -> list[str]:
         for one in (node, *backs):
             held = _held(wide, graph.array(one.input[1]))
             one.input[1] = graph.constant(f"{own}__symmetric_scale", held)
-            _numbers(graph, one, zero_name)
+            set_zero(graph, one, zero_name)
         lines.append(f"{name}: zero point {zero:g} became 0")
     for node, values in list(graph.weights()):
         found = graph.numbers(node)
@@ -241,10 +190,6 @@ def _same(one: NDArray[Any] | None, other: NDArray[Any]) -> bool:
 
 def _is_symmetric(zero: NDArray[Any]) -> bool:
     return zero.dtype != np.uint8 and not np.any(zero)
-
-
-def _axis(node: Any) -> int:
-    return int(next((a.i for a in node.attribute if a.name == "axis"), 1))
 
 
 def _along(values: NDArray[Any], whole: NDArray[Any], node: Any) -> NDArray[Any]:

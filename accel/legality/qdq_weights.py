@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 
 from accel.legality import _graph, _pairs
@@ -20,7 +21,32 @@ AXIS = (
     "ONNX DequantizeLinear-13: 'axis'; NVIDIA/TensorRT#994: 'Assertion failed: K == scale.count()'"
 )
 FIX = "accel inspect MODEL --lint --fix OUT"
-FIXES = (_pairs.folded_weights, _pairs.single_pairs, _pairs.along_channels)
+
+
+def _single_pairs(proto: Any) -> list[str]:
+    """Of DQ, Q, DQ with the same numbers the second rounding is left out: exact."""
+    graph, lines, gone = _pairs.Graph(proto), [], []
+    for node, backs in graph.pairs():
+        before = graph.makers.get(node.input[0])
+        if before is None or not order.rounds(before, _pairs.DEQUANTIZE):
+            continue
+        one, two = graph.numbers(before), graph.numbers(node)
+        if one is None or two is None or one[1].dtype != two[1].dtype:
+            continue
+        if one[0].size > 1 and _pairs.written_axis(before) != _pairs.written_axis(node):
+            continue
+        if not all(np.array_equal(a, b) for a, b in zip(one, two, strict=True)):
+            continue
+        for back in backs:
+            back.input[0] = before.input[0]
+        gone.append(node)
+        lines.append(f"{node.input[0]}: rounded once, not twice")
+    for node in gone:
+        proto.graph.node.remove(node)
+    return lines
+
+
+FIXES = (_pairs.folded_weights, _single_pairs, _pairs.along_channels)
 SAID = (
     "a float weight is quantized anew at each start, and is four times as large on disk",
     "a value is rounded twice with the same scale",

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accel import errors, manifest, store
+from accel import disk, errors, manifest
 from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.measure import machine
 
@@ -192,7 +192,7 @@ def guard(leash: int) -> None:
 def error_data(error: BaseException) -> dict[str, str]:
     """An exception as the parent needs it; the traceback goes to the log."""
     try:
-        store.blame_the_disk(error)
+        disk.blame(error)
     except AccelError as told:
         error = told
     if isinstance(error, AccelError):
@@ -216,9 +216,9 @@ def raise_data(data: Mapping[str, str], what: str, log: Path) -> typing.NoReturn
 def _require_room(log: Path) -> None:
     """Raise EnvironmentProblem where nothing can be written: whatever failed there is not to blame. (A
     runtime whose file was cut short says anything, or dies.)"""
-    for place in (log.parent, store.temporary()):
-        with store.disk(place):
-            store.write(place / f".room-{os.getpid()}", bytes(PAGE_BYTES))
+    for place in (log.parent, disk.temporary()):
+        with disk.guarded(place):
+            disk.write(place / f".room-{os.getpid()}", bytes(PAGE_BYTES))
             (place / f".room-{os.getpid()}").unlink()
 
 
@@ -273,7 +273,7 @@ def _run(job: Mapping[str, Any]) -> Any:
         return function(**words)
     except OSError as error:
         out = job["arguments"].get("out")
-        store.blame_the_disk(error, None if out is None else Path(out))
+        disk.blame(error, None if out is None else Path(out))
         raise
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accel import store
+from accel import disk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,8 +131,8 @@ def serve(
     columns["request"] = picks[np.arange(total) % len(picks)]
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **columns)
-    with store.disk(Path(out)):
-        store.write(Path(out), buffer.getvalue())
+    with disk.guarded(Path(out)):
+        disk.write(Path(out), buffer.getvalue())
     return {"served": count, "own_s": own_s, "interrupted": stopped()}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from accel import store
+from accel import disk
 from accel.measure import machine
 from accel.measure.worker import Block
 from accel.values import Measurement, Request
@@ -80,6 +80,4 @@ def _save(path: Path, tally: Tally) -> None:
     seconds = np.asarray(tally.columns["seconds"], np.float64)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, seconds=seconds, **whole)
-    store.write(
-        path, buffer.getvalue()
-    )  # whole or not at all: an interrupt leaves the last epoch's
+    disk.write(path, buffer.getvalue())  # whole or not at all: an interrupt leaves the last epoch's

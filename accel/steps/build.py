@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from accel import arrays, catalog, store
+from accel import arrays, catalog, disk
 from accel.errors import UsageError
 from accel.measure import child
 from accel.values import Model, Options, Plan, Request, Target
@@ -37,7 +37,7 @@ def build(
     out = out.resolve() if out.name in ("", "..") else out  # the log stands beside it, by its name
     if not out.name:
         raise UsageError(f"A plan needs a folder of its own, not {out}. Choose another --out.")
-    with store.disk(out):
+    with disk.guarded(out):
         out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:
         feeds = Path(folder, "requests.npz")

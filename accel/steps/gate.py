@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from accel import catalog, store
+from accel import catalog, disk
 from accel.errors import AccelError, CandidateBroken, NoBaseline, UsageError
 from accel.evidence import (
     BASELINE,
@@ -252,7 +252,7 @@ def _epochs(
         paced = dataclasses.replace(rules, rounds=rounds.planned(epochs, budgets, rules))
         tails = rounds.tails(epochs, budgets, rules)
         try:
-            with store.disk(folder):
+            with disk.guarded(folder):
                 requests = draft.baseline.requests
                 found = sampler.epoch(number, arms, requests, paced, folder, tails=tails)
         except (CandidateBroken, NoBaseline) as error:

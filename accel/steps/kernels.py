@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from accel import store
+from accel import disk
 from accel.cuda import building
 from accel.cuda import ledger as ledgers
 from accel.cuda.building import Built, Job, Written
@@ -53,8 +53,8 @@ def enter(path: Path, built: Ledger) -> None:
 
     Raises UsageError where the other rows are of another compiler or other GPUs."""
     old = ledgers.read(path) if path.exists() else None
-    with store.disk(path.parent):
-        store.write(path, ledgers.dump(ledgers.merged(old, built)))
+    with disk.guarded(path.parent):
+        disk.write(path, ledgers.dump(ledgers.merged(old, built)))
 
 
 def table(built: Ledger) -> list[str]:

@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from accel import arrays, catalog, manifest, provenance, release, starting, store
+from accel import arrays, catalog, disk, manifest, provenance, release, starting, store
 from accel import golden as smoke
 from accel import graph as graph_files
 from accel.errors import AccelError, CandidateBroken, UsageError
@@ -59,7 +59,7 @@ def pack(
     Raises UsageError when something else stands at `out`, CandidateBroken when what was packed
     does not load from there or gives NaN."""
     out = out.resolve()
-    with store.disk(out), replacing(out, _refuse_strangers) as folder:
+    with disk.guarded(out), replacing(out, _refuse_strangers) as folder:
         chosen, graph = _graphs(winner, portable, folder)
         arms = (chosen, *baselines, *table)
         _write_data(folder, golden, requests, rows, arms, reproduce)
@@ -94,7 +94,7 @@ def claim(out: Path, work: Path) -> None:
             f"The finished steps ({work}) would lie in the release ({out}), which is replaced as a "
             f"whole. Choose another folder with --out or --work."
         )
-    with store.disk(out):
+    with disk.guarded(out):
         _refuse_strangers(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryDirectory(prefix=".accel-", dir=out.parent).cleanup()
@@ -154,7 +154,7 @@ def _write_data(
         arrays.save(folder / "rows.npz", [{arm: np.load(path) for arm, path in rows.items()}])
         arrays.save(folder / "samples.npz", [_samples(arms)])
     script = folder / "reproduce.sh"
-    store.write(script, f"#!/bin/sh\nset -eu\n{reproduce.rstrip()}\n")
+    disk.write(script, f"#!/bin/sh\nset -eu\n{reproduce.rstrip()}\n")
     script.chmod(0o755)
 
 
@@ -230,11 +230,11 @@ def _finish(folder: Path, data: Mapping[str, Any]) -> None:
     told: dict[str, Any] = manifest.dump(data, folder)
     told |= {"schema": release.KIND, "schema_version": manifest.SCHEMA}
     told |= {"artefacts": {}, "measurements": {}}
-    store.write(folder / "summary.md", _summary(folder, told))
+    disk.write(folder / "summary.md", _summary(folder, told))
     for name, digest in store.digest_files(folder).items():
         told["measurements" if name in MEASURED else "artefacts"][name] = digest
     release.rewrite(folder, told)
-    store.sync(folder)
+    disk.sync(folder)
 
 
 def _summary(folder: Path, told: Mapping[str, Any]) -> str:

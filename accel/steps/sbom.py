@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from accel import amending, bill, release, store
+from accel import amending, bill, disk, release, store
 from accel.errors import UsageError
 
 
@@ -25,8 +25,8 @@ def sbom(path: str | Path, out: str | Path | None = None) -> Path:
             raise UsageError(
                 f"{place} is in the release. Leave --out away, or name a file elsewhere."
             )
-        with store.disk(place, "--out"):
-            store.write(place, bill.text(data))
+        with disk.guarded(place, "--out"):
+            disk.write(place, bill.text(data))
         return place
     with amending.amending(root):
         return _added(root, data)
@@ -51,6 +51,6 @@ def add(root: Path, text: str) -> None:
     data = release.document(root)
     if release.attached(data):
         release.rewrite(root, {**data, "attached": {}}, amending.drafts(root))
-    store.write(root / release.BILL, text, amending.drafts(root))
+    disk.write(root / release.BILL, text, amending.drafts(root))
     told = {release.BILL: store.digest_file(root / release.BILL)}
     release.rewrite(root, {**data, "attached": told}, amending.drafts(root))

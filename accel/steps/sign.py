@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from accel import amending, bill, release, signature, store
+from accel import amending, bill, disk, release, signature
 from accel.steps import sbom as sbom_step
 
 
@@ -34,5 +34,5 @@ def sign(
         if sbom:
             sbom_step.add(root, bill.text(data))
         made = signature.make(root, signer)
-        store.write(root / release.SIGNATURE, made, amending.drafts(root))
+        disk.write(root / release.SIGNATURE, made, amending.drafts(root))
     return Signed(root, root / release.SIGNATURE, signature.hint(root))

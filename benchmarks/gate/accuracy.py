@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
-from accel import store
+from accel import disk
 from accel.evidence import Budget
 from accel.gating import drops, flips, samples
 from accel.gating.drops import Rows
@@ -52,7 +52,7 @@ def mean(rows: Any) -> float:
 def kept(path: Path, make: Callable[[], Any]) -> Any:
     """What the file holds, or what is made now and kept there."""
     if not path.exists():
-        store.write(path, json.dumps(make()))
+        disk.write(path, json.dumps(make()))
     return json.loads(path.read_text())
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from accel import arrays, catalog, graph, manifest, store, target, workload
+from accel import arrays, catalog, disk, graph, manifest, store, target, workload
 from accel.evidence import Subject
 from accel.measure import machine
 from accel.steps import build, export, quantize
@@ -59,7 +59,7 @@ def prepare(name: str, work: Path) -> None:
         "requests": [{"group": r.group, "weight": r.weight} for r in asked],
         "arms": {v: subject(f"{name} {v}", p) for v, p in plans.items()},
     }
-    store.write(work / ARMS, manifest.text(told, work))
+    disk.write(work / ARMS, manifest.text(told, work))
 
 
 def load(work: Path) -> tuple[dict[str, Subject], tuple[Request, ...]]:

@@ -33,7 +33,7 @@ import numpy as np
 import stream
 import told
 
-from accel import store
+from accel import disk
 from accel.evidence import BASELINE, CANDIDATE, SHADOW, Budget, Epoch, Rules, Subject
 from accel.gating import chain, rounds, sampler
 from accel.steps import _subject
@@ -171,7 +171,7 @@ def about(folder: Path) -> None:
     path = folder / stream.ABOUT
     if not path.exists():
         when = time.strftime("%Y-%m-%d", time.gmtime())
-        store.write(path, json.dumps({"commit": told.here()["commit"], "began": when}))
+        disk.write(path, json.dumps({"commit": told.here()["commit"], "began": when}))
 
 
 def record(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from accel import catalog, manifest, store
+from accel import catalog, disk, manifest
 from accel.errors import AccelError
 from accel.measure import child
 
@@ -49,8 +49,8 @@ def _apart(minilm: Any) -> Any:
 def _write(document: dict[str, Any], lines: list[str]) -> None:
     """What is known so far, whole: who is killed later leaves it behind."""
     OUT.mkdir(parents=True, exist_ok=True)
-    store.write(OUT / "bench.json", manifest.document("kernels-bench", document).encode())
-    store.write(OUT / "bench.txt", ("\n".join(lines) + "\n").encode())
+    disk.write(OUT / "bench.json", manifest.document("kernels-bench", document).encode())
+    disk.write(OUT / "bench.txt", ("\n".join(lines) + "\n").encode())
 
 
 @pytest.mark.gpu

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from accel import store
+from accel import disk, store
 from accel import target as targets
 from accel.engines import _inductor_gpu, _torch_program, torch_inductor
 from accel.errors import CandidateBroken, MissingExtra, UsageError
@@ -112,7 +112,7 @@ def _elsewhere(plan: Plan, folder: Path, **environment: str) -> list[Any]:
     """The answers of a fresh process, which has the plan's folder and no workload."""
     from accel import arrays, manifest
 
-    store.write(folder / "plan.json", manifest.text(plan))
+    disk.write(folder / "plan.json", manifest.text(plan))
     arrays.save(folder / "feeds.npz", FEEDS)
     done = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, str(folder)],

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from click.testing import CliRunner
 
-from accel import bill, release, store
+from accel import bill, disk, release
 from accel.cli import cli
 from accel.errors import CandidateBroken, MissingExtra, UsageError
 from accel.questions.verify import verify
@@ -129,7 +129,7 @@ def test_killed_at_any_moment_the_release_loads(
     root = packed().path
     if again:
         add(root, "{}")
-    real, left = store.write, [None] * writes
+    real, left = disk.write, [None] * writes
 
     def write(*words: Any) -> None:
         if not left:
@@ -137,7 +137,7 @@ def test_killed_at_any_moment_the_release_loads(
         left.pop()
         real(*words)
 
-    monkeypatch.setattr(store, "write", write)
+    monkeypatch.setattr(disk, "write", write)
     with contextlib.suppress(KeyboardInterrupt):
         add(root, "[]")
     monkeypatch.undo()
