@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accel import artefacts, catalog
-from accel.errors import AccelError, concerns_all
+from accel.errors import AccelError, CandidateBroken, concerns_all
 from accel.job import Job, step
 from accel.steps import kernels as kernel_step
 from accel.values import Model, Refusal
 
 FOLDER = "kernels"  # in the step and in the release
+SAID = 3  # reasons in a message
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def _kernels(job: Job, roots: Mapping[str, Model], progress: Callable[[str], Non
         _, refused = kernel_step.build(
             names, [job.target], out, versions, lambda line: progress(f"compile {line}")
         )
-        return Compiled(out, names, refused)
+        if refused:  # nothing of it could be used, and what is stored would never be tried again
+            raise CandidateBroken("; ".join(f"{r.what}: {r.reason}" for r in refused[:SAID]))
+        return Compiled(out, names, ())
 
     key = {
         "sources": {name: ledger.source_digest(name) for name in names},

@@ -92,8 +92,9 @@ def _plain(job: Job, root: Model) -> tuple[Candidate, ...]:
 
 
 def _eager(job: Job, root: Model, note: Callable[[str], None]) -> tuple[Candidate, ...]:
-    """A device that only runs a graph may have no PyTorch: then there is nothing to say of it."""
-    if job.workload.source.endswith(".onnx"):
+    """A device that only runs a graph may have no PyTorch: then there is nothing to say of it, nor
+    where the model was a graph from the first."""
+    if any(line.startswith("given as ") for line in root.trail):
         return ()
     options = {"workload": job.workload.source, "data": job.workload.data}
     try:

@@ -50,7 +50,7 @@ def _error(output: Any, wanted: Any) -> tuple[float, float]:
         return math.nan, 0.0
     a, b = np.asarray(output, np.float64), np.asarray(wanted, np.float64)
     with np.errstate(invalid="ignore"):  # inf - inf, which `==` has already called equal
-        off = np.where(a == b, 0.0, np.abs(a - b))
+        off = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
     finite = np.abs(b[np.isfinite(b)])
     return float(off.max(initial=0.0)), float(finite.max(initial=0.0))
 

@@ -8,6 +8,7 @@ tied, and twelve took 1.08 times as long. Candidates with and without them compe
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 from accel.values import Feed, Model, Request
@@ -28,7 +29,12 @@ def sizes_of(model: Model, feed: Feed) -> Sizes:
 
 
 def padded_axes(model: Model, padding: Mapping[str, float]) -> set[str]:
-    """Symbols that may be padded: not the batch, and every input that has them can be filled."""
+    """Symbols that may be padded: not the batch, and every input that has them can be filled. None where
+    an output has an axis of another name: how long it is without the padding nobody knows, so that
+    nothing could be cut back."""
+    known = {d for p in model.inputs for d in p.shape} - {"?"}
+    if any(isinstance(d, str) and d not in known for p in model.outputs for d in p.shape):
+        return set()
     batch = {port.shape[0] for port in model.inputs if port.shape}
     symbols = {d for p in model.inputs for d in p.shape if isinstance(d, str)} - batch
     bare = {d for p in model.inputs if p.name not in padding for d in p.shape}
@@ -38,7 +44,8 @@ def padded_axes(model: Model, padding: Mapping[str, float]) -> set[str]:
 def buckets(
     model: Model, requests: Sequence[Request], padding: Mapping[str, float], most: int = MOST
 ) -> list[Sizes]:
-    """At most `most` static shapes for each size of the axes that cannot be padded."""
+    """For each size of the axes that cannot be padded, at most `most` sizes of each that can; of their
+    combinations those that a request needs, and the largest."""
     axes = padded_axes(model, padding)
     found: dict[tuple[tuple[str, int], ...], dict[str, dict[int, float]]] = {}
     for request in requests:
@@ -48,11 +55,16 @@ def buckets(
             seen = found.setdefault(fixed, {}).setdefault(axis, {})
             seen[sizes[axis]] = seen.get(sizes[axis], 0.0) + request.weight
         found.setdefault(fixed, {})
-    return [
-        dict(fixed) | dict(zip(per_axis, chosen, strict=True))
+    every = [
+        [
+            dict(fixed) | dict(zip(per_axis, chosen, strict=True))
+            for chosen in itertools.product(*(partition(w, most) for w in per_axis.values()))
+        ]
         for fixed, per_axis in found.items()
-        for chosen in itertools.product(*(partition(w, most) for w in per_axis.values()))
     ]
+    made = [shape for shapes in every for shape in shapes]
+    needed = [fitting(made, sizes_of(model, r.inputs), axes) for r in requests]
+    return [s for shapes in every for s in shapes if s in needed or s is shapes[-1]]
 
 
 def partition(weights: Mapping[int, float], most: int) -> list[int]:
@@ -96,4 +108,4 @@ def fitting(found: Sequence[Sizes], wanted: Sizes, axes: set[str]) -> Sizes | No
     able = [
         b for b in found if all(b[k] >= v if k in axes else b[k] == v for k, v in wanted.items())
     ]
-    return min(able, key=lambda b: sorted(b.items()), default=None)
+    return min(able, key=lambda b: (math.prod(b.values()), sorted(b.items())), default=None)

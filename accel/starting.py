@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from accel import catalog, disk
 from accel.errors import AccelError, CandidateBroken, Unmeasured, UsageError
+from accel.measure import machine
 from accel.plain import flat, seen, shown
 from accel.protocols import Engine, Session
 from accel.values import Candidate, Options, Request, Target
@@ -36,8 +37,11 @@ def portable(candidate: Candidate, asked: Sequence[Request]) -> Session:
         raise Unmeasured(f"{shown(candidate.name, keep='')} has no graph: it was never built.")
     refuse_code(candidate.options)
     here = Target("here", "this machine", (candidate.engine,), local=True)
+    options = dict(candidate.options)
+    if "threads" in options:  # as many as there were where it was packed
+        options["threads"] = min(int(options["threads"]), machine.cores())
     folder = tempfile.TemporaryDirectory()  # lives as long as the session: it may read lazily
-    build = functools.partial(engine.build, plan.model, here, candidate.options, asked)
+    build = functools.partial(engine.build, plan.model, here, options, asked)
     made = _guarded(candidate, lambda: build(Path(folder.name)))
     session = start(dataclasses.replace(candidate, plan=made))
     weakref.finalize(session, folder.cleanup)

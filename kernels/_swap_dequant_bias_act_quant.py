@@ -72,7 +72,9 @@ def _a_channel_each(acc: Any, scale: Any, bias: Any) -> bool:
     if not whole or not part or _swap.sizes(bias) != part:
         return False
     axis = len(whole) - 1 - axes_behind(part)
-    return axis >= 0 and isinstance(whole[axis], int) and set(part) <= {1, whole[axis]}
+    channels = whole[axis] if axis >= 0 else None
+    along = [size for size in part if size != 1]  # of [1] none is a channel's own, of [4, 4] 16 are
+    return isinstance(channels, int) and along == ([channels] if channels != 1 else [])
 
 
 def _rewrite(gelu: bool, relu: bool) -> Callable[..., Any]:

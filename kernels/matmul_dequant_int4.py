@@ -81,7 +81,7 @@ def launch(shapes: Shapes, dtype: str, baked: Options) -> Launch:
     while warps < WARPS and warps * 4 * STEP <= depth:
         warps *= 2
     rows = product(shapes["x"][:-1])
-    blocks = cdiv(columns, COLUMNS) * cdiv(rows, _slab(baked))
+    blocks = product((cdiv(rows, _slab(baked)), cdiv(columns, COLUMNS)))
     return Launch((blocks, 1, 1), (WARP, warps, 1), (rows, columns, depth))
 
 

@@ -441,6 +441,17 @@ def test_what_is_built_on_the_device_finds_the_packed_kernels(
     assert "ACCEL_PTX" not in os.environ
 
 
+def test_a_model_that_is_a_graph_from_the_first_has_no_eager_form(tmp_path: Path) -> None:
+    """model() gave the path of an .onnx: there is no module to be compared with."""
+    model = testing.mlp(tmp_path / "mlp.onnx")
+    fp32 = Candidate("ort fp32", "onnx", "fp32", "onnxruntime_cpu", status="built", screen_s=1.0)
+    fp32 = dataclasses.replace(fp32, plan=testing.plan(model))
+    problem = Workload("w.py", "w", "digest", model=lambda: model.path)
+    job = Job(problem, Target("own", "", ("onnxruntime_cpu",), local=True), (), None, {}, {}, "", tmp_path)  # fmt: skip
+    given = dataclasses.replace(model, trail=("given as mlp.onnx",))
+    assert finals.baselines(job, [fp32], testing.plan(given, "reference")) == (fp32,)
+
+
 def test_a_device_without_pytorch_is_compared_with_onnx_runtime_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,28 @@ def test_without_a_fill_for_every_input_shapes_are_exact() -> None:
     assert found == [{"batch": 1, "sequence": 7}]
 
 
+def test_an_output_that_could_not_be_cut_back_is_not_padded() -> None:
+    """An axis of it that no input has, or none has a name for: how long it is without padding nobody knows."""
+    for axis in ("sequence//2", "?"):
+        model = Model(Path("m.onnx"), "d", PORTS, (Port("y", "float32", ("batch", axis)),))
+        assert padding.padded_axes(model, FILL) == set()
+    named = Model(Path("m.onnx"), "d", PORTS, (Port("y", "float32", ("batch", "sequence")),))
+    assert padding.padded_axes(named, FILL) == {"sequence"}
+
+
+def test_of_two_axes_only_those_pairs_are_compiled_that_a_request_needs() -> None:
+    """And the largest, for what comes later; not every size of one beside every size of the other."""
+    ports = (*PORTS, Port("target", "int64", ("batch", "length")))
+    model = Model(Path("m.onnx"), "d", ports, (Port("y", "float32", ("batch", 4)),))
+    both = [(4, 30), (8, 20), (16, 10), (32, 5)]
+    requests = [
+        Request("g", 0.25, {**_request(1, n, 1.0).inputs, "target": np.ones((1, m), np.int64)})
+        for n, m in both
+    ]
+    found = padding.buckets(model, requests, {**FILL, "target": 0.0})
+    assert {(b["sequence"], b["length"]) for b in found} == {*both, (32, 30)}
+
+
 def test_the_smallest_fitting_bucket_is_chosen() -> None:
     """A longer request than every bucket fits none; another batch fits none either."""
     found = [{"batch": 1, "sequence": n} for n in (32, 8, 64)]

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from accel import arrays, golden, release, store
+from accel import arrays, catalog, golden, release, store
 from accel.errors import CandidateBroken, EnvironmentProblem, UsageError
+from accel.measure import machine
 from accel.values import Release
 
 Pack = Callable[..., Release]
@@ -109,6 +110,35 @@ def test_another_machine_class(packed: Pack) -> None:
         release.load(root)
     session = release.load(root, portable=True)
     assert session({"x": np.ones((2, 4), np.float32)})["y"].shape == (2, 3)
+
+
+def test_a_portable_graph_asks_for_no_more_threads_than_there_are(
+    packed: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is built for this machine, whatever the one that packed it had."""
+    root = packed(portable=False).path
+    packed_with = release.document(root)["portable"]
+    rewrite(root, portable={**packed_with, "options": {**packed_with["options"], "threads": 4096}})
+    engine = catalog.load("engines", "onnxruntime_cpu")
+    real, asked = engine.build, []
+
+    def build(model: Any, target: Any, options: Any, *rest: Any) -> Any:
+        asked.append(options["threads"])
+        return real(model, target, options, *rest)
+
+    monkeypatch.setattr(engine, "build", build)
+    release.load(root, portable=True).close()
+    assert asked == [machine.cores()]
+
+
+def test_where_the_reference_is_not_a_number_an_engine_need_not_be(tmp_path: Path) -> None:
+    """An empty mask's 0/0 in both is no difference; in one of them it is."""
+    wanted = np.array([1.0, np.nan], np.float32)
+    arrays.save(tmp_path / "golden.npz", [{"in/x": np.ones(2, np.float32), "out/y": wanted}])
+    assert golden.errors(lambda _: {"y": wanted}, tmp_path) == {"y": {"error": 0.0, "scale": 1.0}}
+    for other in ([np.nan, np.nan], [1.0, 1.0]):
+        found = golden.errors(lambda _, y=other: {"y": np.array(y, np.float32)}, tmp_path)  # type: ignore[misc]
+        assert np.isnan(found["y"]["error"])
 
 
 def test_not_a_release(tmp_path: Path, packed: Pack) -> None:

@@ -13,14 +13,15 @@ import onnx.inliner
 import pytest
 
 import accel
-from accel import artefacts, catalog, graph, legality, release, search, testing, trials
+from accel import artefacts, catalog, compiled, graph, legality, release, search, testing, trials
 from accel import target as targets
 from accel.constraints import Constraints
 from accel.errors import ConstraintError, MissingExtra
 from accel.job import prepare
 from accel.measure import machine
 from accel.stages import Event
-from accel.values import Finding, Release, Target
+from accel.steps import kernels as kernel_step
+from accel.values import Finding, Refusal, Release, Target
 
 OWN = sorted(machine.isa())
 Alone = Callable[..., Release]
@@ -147,9 +148,30 @@ def test_kernels_are_candidates_where_the_engine_takes_them(
     feed = {"x": np.linspace(-4, 4, 40, dtype=np.float32).reshape(5, 8)}
     outputs = [_session(p)(feed)["y"] for p in (path, inlined)]
     np.testing.assert_array_equal(*outputs)
-    compiled = {p.name for p in (found.path / "kernels" / "own").iterdir()}
-    assert {"accel_bias_gelu_float32_0.ptx", "accel_bias_gelu_float32_0.cubin"} <= compiled
+    names = {p.name for p in (found.path / "kernels" / "own").iterdir()}
+    assert {"accel_bias_gelu_float32_0.ptx", "accel_bias_gelu_float32_0.cubin"} <= names
     assert release.document(found.path)["facts"]["kernels"]["compiled"] == ["bias_gelu"]
+
+
+def test_a_kernel_that_did_not_compile_is_tried_again(
+    tmp_path: Path, profile: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler that was killed is a reason in this run, and no finished step for the next."""
+    path, own = gelu(tmp_path / "gelu.onnx"), profile(tmp_path, "own", OWN, GPU)
+    job = prepare(str(path), targets.load(str(own)), None, tmp_path / "steps")
+    roots = {"onnx": artefacts.export(job, "onnx").value}
+    tried: list[str] = []
+
+    def build(names: Any, *_: Any) -> Any:
+        tried.extend(names)
+        return None, (Refusal("bias_gelu float32", "its compiler was killed"),)
+
+    monkeypatch.setattr(kernel_step, "build", build)
+    for _ in range(2):
+        found = compiled.kernels(job, roots)
+        assert (found.folder, found.names) == (None, ())
+        assert "its compiler was killed" in found.refused[0].reason
+    assert tried == ["bias_gelu", "bias_gelu"]
 
 
 def _session(path: Path) -> Any:

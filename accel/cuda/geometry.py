@@ -23,7 +23,7 @@ def cdiv(size: Any, by: int) -> Any:
 
 def product(sizes: Iterable[Any]) -> Any:
     """The number of elements; 1 for no sizes at all."""
-    found = list(sizes)
+    found = sorted(sizes, key=lambda size: isinstance(size, int))  # symbols first
     return functools.reduce(operator.mul, found) if found else 1
 
 

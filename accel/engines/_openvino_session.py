@@ -140,12 +140,21 @@ class Session:
             with self._turn:
                 return self._run(feed, owned=True)
         except RuntimeError as error:  # OpenVINO's, for whatever happens while it runs
-            raise CandidateBroken(f"OpenVINO could not run: {flat(error)[:400]}") from None
+            raise _broken(error) from None
 
     def bind(self, feed: Feed) -> Callable[[], Any]:
-        """Routing, and padding into the bucket's own buffers, are inside; outputs are views."""
+        """Routing, and padding into the bucket's own buffers, are inside; outputs are views, which the
+        next call of anyone's may overwrite."""
         self(feed)
-        return lambda: self._run(feed, owned=False)
+
+        def call() -> dict[str, Any]:
+            try:
+                with self._turn:
+                    return self._run(feed, owned=False)
+            except RuntimeError as error:
+                raise _broken(error) from None
+
+        return call
 
     def _run(self, feed: Feed, owned: bool) -> dict[str, Any]:
         try:
@@ -176,7 +185,7 @@ class Session:
         request = self._dynamic
 
         def run(feed: Feed, owned: bool) -> dict[str, Any]:
-            given = {k: numpy.ascontiguousarray(v) for k, v in feed.items()}
+            given = {k: numpy.asarray(v, order="C") for k, v in feed.items()}
             found = request.infer(given, share_inputs=True, share_outputs=not owned)
             return {port.get_any_name(): value for port, value in found.items()}
 
@@ -187,6 +196,11 @@ class Session:
             self._static, self._dynamic, self._model, self._routes = None, None, None, {}
 
 
-def _place(shape: Sequence[int | str], sizes: pad.Sizes) -> tuple[slice, ...]:
-    """Where an array of these sizes lies in its bucket's buffer."""
-    return tuple(slice(0, sizes.get(d)) if isinstance(d, str) else slice(None) for d in shape)
+def _broken(error: RuntimeError) -> CandidateBroken:
+    return CandidateBroken(f"OpenVINO could not run: {flat(error)[:400]}")
+
+
+def _place(shape: Sequence[int | str], sizes: pad.Sizes) -> Any:
+    """Where an array of these sizes lies in its bucket's buffer: all of it, where it has no axes."""
+    whole = tuple(slice(0, sizes.get(d)) if isinstance(d, str) else slice(None) for d in shape)
+    return whole or ...

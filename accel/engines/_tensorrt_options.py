@@ -3,6 +3,7 @@
 threads            how many the builder may use
 profiles           optimization profiles at most, 1
 ranges             axis symbol -> [smallest, largest], in place of what the requests have
+room               how many times the largest requested size a profile takes, 1 to 16, 2
 level              builder optimization level, 0 to 5, 3
 tf32               float32 matrix products may round their inputs to 10 bits of mantissa
 workspace_bytes    scratch memory at most; never more than fits into what is free

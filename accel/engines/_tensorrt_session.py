@@ -122,7 +122,7 @@ class Session:
         given = {n: a for n, a in feed.items() if n in slots and n not in on_gpu}
         shapes = {n: tuple(_shape(feed[n], on_gpu.get(n))) for n in slots}
         read = {
-            n: np.ascontiguousarray(given[n], slots[n].dtype) for n in given if slots[n].on_host
+            n: np.asarray(given[n], slots[n].dtype, order="C") for n in given if slots[n].on_host
         }
         profile = choose(ready.profiles, shapes, {n: a.ravel().tolist() for n, a in read.items()})
         values = tuple((n, a.tobytes()) for n, a in sorted(read.items()))

@@ -153,7 +153,7 @@ def export(
 
 def tensors_of(feed: Feed, ports: Sequence[Port], device: str) -> tuple[Any, ...]:
     """A feed's arrays in the ports' order; on a CPU they share memory."""
-    arrays = (np.ascontiguousarray(feed[p.name]) for p in ports)
+    arrays = (np.asarray(feed[p.name], order="C") for p in ports)
     return tuple(torch.from_numpy(array).to(device) for array in arrays)
 
 

@@ -84,6 +84,10 @@ def load(plan: Plan) -> Session:
     _set_threads(int(plan.options["threads"]))
     problem = workload.load(str(plan.options["workload"]), plan.options.get("data"))
     module = guarded("model()", problem.model)
+    if not isinstance(module, torch.nn.Module):
+        raise UsageError(
+            f"torch_eager runs a torch.nn.Module; model() gives a {type(module).__name__}."
+        )
     return Session(module.eval(), problem, plan.model.inputs)
 
 
@@ -108,7 +112,7 @@ class Session:
         arrays.fit(feed, self._ports)
         if self._module is None:
             raise CandidateBroken("the engine is closed: load it again")
-        tensors = {k: torch.from_numpy(numpy.ascontiguousarray(v)) for k, v in feed.items()}
+        tensors = {k: torch.from_numpy(numpy.asarray(v, order="C")) for k, v in feed.items()}
 
         def run() -> Any:
             with torch.inference_mode():

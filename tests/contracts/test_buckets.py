@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -101,6 +102,22 @@ def test_calls_bound_to_one_bucket_take_turns(
     calls = [(size, session.bind(wanted[size][0])) for size in sizes]
     for size, call in [*calls, *reversed(calls)]:
         _equal(call(), wanted[size][1], size)
+
+
+def test_a_bound_call_waits_for_another(
+    session: Any, wanted: dict[tuple[int, int], tuple[Feed, Feed]]
+) -> None:
+    """Buffers are shared: while one call holds them, no other writes into them."""
+    feed, answer = wanted[1, 18]
+    call = session.bind(feed)
+    found: list[Feed] = []
+    thread = threading.Thread(target=lambda: found.append(call()))
+    with session._turn:
+        thread.start()
+        thread.join(0.2)
+        assert not found
+    thread.join()
+    _equal(found[0], answer, (1, 18))
 
 
 def test_a_padded_input_is_read_at_every_call(

@@ -8,6 +8,7 @@ import pytest
 
 from accel import catalog
 from accel.cuda.geometry import require_countable
+from accel.cuda.symbols import Symbol
 from accel.errors import UsageError
 
 KERNELS = {name: catalog.load("kernels", name) for name in catalog.names("kernels")}
@@ -111,6 +112,30 @@ def test_constants_that_are_not_there_are_refused(kernel: str, baked: Any, messa
     member = KERNELS[kernel]
     with pytest.raises(UsageError, match=message):
         member.launch(_shapes(member), member.DTYPES[0], baked)
+
+
+@pytest.mark.parametrize("kernel", sorted(KERNELS))
+def test_sizes_before_the_last_may_be_open_or_not(kernel: str) -> None:
+    """A first axis that is known before one that is not: TensorRT's symbols stand left of an operator
+    only. Of weights all sizes are known."""
+    member = KERNELS[kernel]
+    known = _shapes(member)
+    for name in known:
+        open_axes = (
+            range(1, len(known[name]) - 1) if len(known[name]) > 2 else range(len(known[name]) - 1)
+        )
+        given = {
+            other: tuple(
+                Symbol(f"{other}{i}") if other == name and i in open_axes else size
+                for i, size in enumerate(sizes)
+            )
+            for other, sizes in known.items()
+        }
+        try:
+            found = member.launch(given, member.DTYPES[0], member.VARIANTS[0])
+        except UsageError:
+            continue  # this input's sizes have to be known
+        assert found.grid
 
 
 def test_a_number_of_values_that_is_open_is_not_counted() -> None:

@@ -136,6 +136,7 @@ def test_channels_before_the_last_axis(tmp_path: Path) -> None:
 
 
 ONE = {"scale": np.float32(1e-3), "bias": np.zeros(COLUMNS, np.float32)}
+SINGLE = {"scale": np.full(1, 1e-3, np.float32), "bias": np.zeros(1, np.float32)}
 PARTS = {"out_scale": np.full(COLUMNS, 0.05, np.float32), "out_zero": np.zeros(COLUMNS, np.int8)}
 SIGMOID = [helper.make_node("Sigmoid", ["v"], ["a"])]
 TANH = [helper.make_node("Gelu", ["v"], ["a"], approximate="tanh")]
@@ -145,6 +146,7 @@ TANH = [helper.make_node("Gelu", ["v"], ["a"], approximate="tanh")]
     ("activation", "changed", "reason"),
     [
         ([], ONE, "not both one value for each channel"),
+        ([], SINGLE, "not both one value for each channel"),
         ([], PARTS, "steps of its own for parts"),
         (SIGMOID, {}, "Sigmoid follows its Add, not Relu or Gelu or QuantizeLinear"),
         (TANH, {}, "tanh form"),
