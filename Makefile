@@ -1,4 +1,5 @@
-# Two commands for a newcomer: `make demo` and `make test`. Each makes .venv by itself.
+# Two commands for a newcomer: `make demo` and `make test`. Each makes .venv by itself; `make install` makes
+# it, and no more.
 PYTHON ?= python3
 BIN := .venv/bin
 TENSORRT := 10.13.3.9 10.16.1.11 11.4.0.106
@@ -6,7 +7,9 @@ ifneq ($(wildcard ../shared/data),)
 export ACCEL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test lint bench ledger lock fuzz gpu-test gpu-bench clean
+.PHONY: install demo test lint bench ledger lock fuzz gpu-test gpu-bench clean
+install: .venv/.demo
+
 demo: .venv/.demo
 	$(BIN)/accel optimize examples/minilm.py --target cpu-local --max-drop 0.5pt --out release
 
@@ -72,5 +75,6 @@ EDITABLE = $(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	-for v in $(TENSORRT); do $(BIN)/pip install -q --no-deps --target .venv/.tensorrt-$$v tensorrt-cu13-bindings==$$v; done
 	touch $@
 
+# release/ stays: it may be a blessed baseline
 clean:
-	rm -rf .venv .accel release build dist *.egg-info
+	rm -rf .venv .accel build dist *.egg-info

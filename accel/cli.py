@@ -52,7 +52,6 @@ DEMANDS = (
     click.option("--max-latency", type=Amount(ms=1e-3, s=1.0), help="weighted over requests: 5ms"),
     click.option("--max-memory", type=Amount(MB=1e6, GB=1e9), help="peak of the worker: 500MB"),
     click.option("--certify", is_flag=True, help="accept nothing below 'certified'"),
-    click.option("--data", type=TEXT, help=".npz of feeds for a plain .onnx"),
     click.option(
         "--work", type=PLACE, default=Path(".accel"), show_default=True, help="finished steps"
     ),
@@ -71,6 +70,7 @@ def demands(command: Any) -> Any:
 
 @cli.command()
 @click.argument("source", type=TEXT)
+@click.option("--data", type=TEXT, help=".npz of feeds for a plain .onnx")
 @demands
 @click.option("--recipe", "recipes", type=TEXT, multiple=True, help="only these (repeatable)")
 @click.option("--engine", "engines", type=TEXT, multiple=True, help="only these (repeatable)")
@@ -179,7 +179,14 @@ def _plain_line(event: Any) -> None:
 
 @cli.command()
 @click.argument("graph", type=PLACE)
-@click.option("--workload", "source", type=TEXT, required=True, help="the .py that it belongs to")
+@click.option(
+    "--workload",
+    "source",
+    type=TEXT,
+    required=True,
+    help="the .py, or the .onnx, that it was made of",
+)
+@click.option("--data", type=TEXT, help=".npz of feeds, where --workload is an .onnx")
 @click.option("--engine", type=TEXT, default="onnxruntime_cpu", show_default=True)
 @demands
 @output_options

@@ -21,8 +21,16 @@ SCENARIO_WORDS = ("qps", "seconds", "latency_bound", "samples_per_query", "loadg
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, type=PLACE)
-@click.option("--engine", type=TEXT, default="onnxruntime_cpu", show_default=True)
-@click.option("--data", type=TEXT, help=".npz of feeds")
+@click.option(
+    "--engine",
+    type=TEXT,
+    default="onnxruntime_cpu",
+    show_default=True,
+    help="for an .onnx; a release brings its own",
+)
+@click.option(
+    "--data", type=TEXT, help=".npz of feeds, for releases as well; without it: their own requests"
+)
 @click.option(
     "--epochs",
     type=click.IntRange(1),
@@ -61,6 +69,7 @@ def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, 
     del debug
     if words["scenario"] is None:
         _without_scenario()
+    _engine_for_some(models, engine)
     if out is not None:
         with disk.guarded(out, "--out"):
             disk.probe(out)
@@ -92,6 +101,16 @@ def _without_scenario() -> None:
         raise UsageError(
             f"{', '.join(given)}: a scenario takes them, and none was named. "
             f"Add: --scenario {'SingleStream' if given == ['--loadgen'] else 'Server'}"
+        )
+
+
+def _engine_for_some(models: tuple[Path, ...], engine: str) -> None:
+    """Raise UsageError for an --engine that no model would be built for."""
+    given = click.get_current_context().get_parameter_source("engine")
+    if given is not ParameterSource.DEFAULT and all(model.is_dir() for model in models):
+        raise UsageError(
+            f"--engine {engine} goes with an .onnx; a release brings its own engine. Leave --engine "
+            f"out, or name an .onnx beside: accel bench {models[0]} MODEL.onnx --engine {engine}"
         )
 
 
@@ -131,12 +150,15 @@ def _loaded(plans: Any, requests: Any, out: Path, epochs: int, kept: bool, progr
 
 
 def _arm(model: Path, engine: str, data: str | None, out: Path) -> tuple[Any, Any]:
-    """The plan of a release's winner, or of an .onnx; and the requests that belong to it."""
+    """The plan of a release's winner, or of an .onnx; and --data, else the requests that belong to it."""
+    from accel import feeds
     from accel import release as releases
 
     if not model.is_dir():
         return plan_of(model, engine, "cpu-local", out, data)
-    return releases.intact(model), releases.requests(model)
+    plan = releases.intact(model)
+    asked = releases.requests(model) if data is None else feeds.requests(data, plan.model.inputs)
+    return plan, asked
 
 
 def beside_fp32(release: Any, work: Path) -> Any:

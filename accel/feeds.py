@@ -10,7 +10,7 @@ from typing import Any
 from accel import arrays
 from accel.errors import UsageError
 from accel.plain import seen
-from accel.values import Feed, Port
+from accel.values import Feed, Port, Request
 
 MOST_BYTES = 1 << 29  # of random numbers, while they are drawn
 MOST_AXES = 64  # numpy's own
@@ -60,6 +60,12 @@ def given(data: str, ports: Sequence[Port]) -> list[Feed]:
         for name, array in feed.items():
             no_nan(what, name, array)
     return feeds
+
+
+def requests(data: str, ports: Sequence[Port]) -> tuple[Request, ...]:
+    """The feeds of --data, each as often as the others. Raises like `given`."""
+    feeds = given(data, ports)
+    return tuple(Request("data", 1 / len(feeds), feed) for feed in feeds)
 
 
 def no_nan(what: str, name: str, array: Any) -> None:

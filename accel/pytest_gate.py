@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from accel.errors import AccelError, UsageError
-from accel.evidence import Budget, Report, Rules
+from accel.evidence import Report, Rules
 from accel.gating import budgets, settings
 from accel.pytest_plugin import NOT_SLOWER, PREFIX, AccelGateWarning, told
 from accel.report import gate_line
@@ -42,7 +42,7 @@ def measure(
             place(candidate),
             place(baseline),
             name=name,
-            budgets=asked(budget),
+            budgets=budgets.asked(budget),
             rules=rules(more, option("accel_gate_epochs")),
             work=option("accel_gate_work") or root / ".accel",
             out=folder(item, option("accel_gate_out")),
@@ -84,19 +84,6 @@ def place(thing: Any) -> Path:
         ) from None
 
 
-def asked(budget: Any) -> tuple[Budget, ...] | None:
-    """Budgets as a test writes them; a share alone is of the median latency. None: accel.toml's.
-
-    Raises UsageError for what is not a budget."""
-    if budget is None:
-        return None
-    if isinstance(budget, Mapping):
-        lines = [f"{metric}={value}" for metric, value in budget.items()]
-    else:
-        lines = list(budget) if isinstance(budget, list | tuple) else [budget]
-    return tuple(x if isinstance(x, Budget) else _line(str(x)) for x in lines)
-
-
 def others(more: Mapping[str, Any]) -> dict[str, Any]:
     """Words of the gate's own, the last release by its path.
 
@@ -104,10 +91,6 @@ def others(more: Mapping[str, Any]) -> dict[str, Any]:
     given = {k: v for k, v in more.items() if k in OTHERS}
     last = given.get("reference")
     return given if last is None else {**given, "reference": place(last)}
-
-
-def _line(text: str) -> Budget:
-    return budgets.parse(text if "=" in text else f"p50={text}")
 
 
 def rules(more: Mapping[str, Any], max_epochs: int | None) -> dict[str, Any]:

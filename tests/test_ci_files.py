@@ -39,6 +39,10 @@ if "verdict" in os.environ:
     (out / "verdict.json").write_text("{}")
 sys.exit(int(os.environ["code"]))
 """
+WORKFLOWS = {
+    path.stem: path.read_text(encoding="utf-8")
+    for path in (ROOT / ".github" / "workflows").glob("*.yml")
+}
 CANDIDATE = "re lease; touch pwned $(touch pwned) `touch pwned` ' \\"
 RAN = {
     "ACCEL_CANDIDATE": CANDIDATE,
@@ -114,6 +118,10 @@ def test_outputs_are_of_steps_that_give_them() -> None:
     """Each output names a step's id, and what that step tells: accel itself, or the script."""
     ids = {step["id"] for step in STEPS if "id" in step}
     used = set(re.findall(r"steps\.(\w+)\.outputs\.([\w-]+)", TEXT))
+    values = {name: output["value"] for name, output in ACTION["outputs"].items()}
+    # where an earlier step failed, the gate's has no outputs
+    assert values["verdict"] == "${{ steps.gate.outputs.verdict || 'not run' }}"
+    assert all(" || '" in value for value in values.values())
     assert {name for name, _ in used} <= ids
     script = (FOLDER / "gate.py").read_text(encoding="utf-8")
     assert {output for _, output in used} == set(re.findall(r'tell\(\s*"([\w-]+)"', script))
@@ -124,6 +132,32 @@ def test_other_actions_are_pinned_by_commit() -> None:
     lines = [line for line in TEXT.splitlines() if "uses:" in line]
     assert len(lines) == 3
     assert all(re.search(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line) for line in lines)
+
+
+@pytest.mark.parametrize("name", sorted(WORKFLOWS))
+def test_our_own_workflows_may_read_and_end(name: str) -> None:
+    """No right but to read, an end to each job, and what failed is kept, hidden folder or not."""
+    flow = yaml.safe_load(WORKFLOWS[name])
+    assert flow["permissions"] == {"contents": "read"}
+    for job in flow["jobs"].values():
+        assert 0 < job["timeout-minutes"] <= 120
+        last = job["steps"][-1]
+        assert last["if"] == "failure()"
+        assert re.search(r"upload-artifact@[0-9a-f]{40}$", last["uses"])
+        assert last["with"]["include-hidden-files"] is True
+
+
+def test_every_python_that_is_promised_is_tested() -> None:
+    """Those of pyproject.toml's classifiers; a push elsewhere than to main has its pull request."""
+    flow = yaml.safe_load(WORKFLOWS["ci"])
+    [job] = flow["jobs"].values()
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    promised = re.findall(r"Python :: (\d+\.\d+)", project)
+    assert job["strategy"]["matrix"]["python"] == promised
+    on = flow[True]  # YAML 1.1 reads the word "on" so
+    assert on == {"push": {"branches": ["main"]}, "pull_request": None}
+    [run] = [step for step in job["steps"] if "run" in step]
+    assert run["env"]["ACCEL_JUNIT"] == job["steps"][-1]["with"]["path"]
 
 
 def test_what_is_uploaded_is_what_accel_writes() -> None:
@@ -228,7 +262,10 @@ def test_a_python_without_accel_is_told_how_to_get_it(tmp_path: Path) -> None:
     (tmp_path / "accel.py").write_text("raise ImportError('no accel here')")
     done, outputs = _script(tmp_path, "key", {"PYTHONPATH": str(tmp_path), **RAN})
     assert (done.returncode, outputs) == (7, {})
-    assert "pip install 'accel-inference[cpu]'" in done.stdout
+    installs = 'pip install "$(ls vendor/accel_inference-*.whl)[cpu]"'  # it is on no index
+    assert installs in done.stdout
+    assert installs in (ROOT / ".gitlab" / "accel-gate.yml").read_text(encoding="utf-8")
+    assert (ROOT / "README.md").read_text(encoding="utf-8").count(installs) == 2
 
 
 @pytest.mark.parametrize("named", [False, True])

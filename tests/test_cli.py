@@ -167,6 +167,20 @@ TAKES_A_MODEL = {
 }
 
 
+def test_data_is_said_to_go_with_what_it_goes_with() -> None:
+    """optimize's SOURCE may be an .onnx; what pack's GRAPH is, does not matter: the workload does."""
+    said = {
+        verb: option.help
+        for verb in ("optimize", "pack")
+        for option in cli.commands[verb].params
+        if isinstance(option, click.Option) and option.name == "data"
+    }
+    assert said == {
+        "optimize": ".npz of feeds for a plain .onnx",
+        "pack": ".npz of feeds, where --workload is an .onnx",
+    }
+
+
 @pytest.mark.parametrize("verb", TAKES_A_MODEL)
 @pytest.mark.parametrize(("name", "said"), BAD_MODELS)
 def test_what_is_not_a_model_is_named(

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from click.testing import CliRunner, Result
 from accel import testing
 from accel.cli import cli
 from accel.cli_bench import SCENARIOS
-from accel.errors import CandidateBroken, ConstraintError
+from accel.errors import CandidateBroken, ConstraintError, UsageError
 from accel.measure.loadgen import Verdict
 from accel.measure.rates import Rate, Try
 from accel.measure.scenarios import Load, Run, Scenario
 from accel.report import scenario, scenario_table
 from accel.steps.serve import Served
-from accel.values import Refusal
+from accel.values import Refusal, Release, Request
 
 ROOT = Path(__file__).parents[1]
 BRIEF = ["--seconds", "0.3", "--epochs", "2"]
@@ -197,6 +198,56 @@ def test_words_that_do_not_go_together_end_with_2(bench: Any, words: list[str], 
     code = getattr(found.exception, "exit_code", found.exit_code)
     assert code == 2, found.exception
     assert said in f"{found.exception} {found.output}"
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request, ...]]:
+    """The requests that would be timed; nothing is run, and the command ends with 6."""
+    found: list[tuple[Request, ...]] = []
+
+    def noted(plans: Any, requests: tuple[Request, ...], *_: object, **__: object) -> Any:
+        found.append(requests)
+        raise CandidateBroken("noted")
+
+    monkeypatch.setattr("accel.steps.bench.bench", noted)
+    return found
+
+
+def test_data_is_what_releases_are_timed_at(
+    bench: Any,
+    timed: list[tuple[Request, ...]],
+    packed: Callable[..., Release],
+    tmp_path: Path,
+) -> None:
+    """Each feed as often as the others, in place of the release's requests; feeds of another graph
+    are refused."""
+    release, feeds = str(packed().path), tmp_path / "feeds.npz"
+    x = np.ones((7, 4), np.float32)
+    np.savez(feeds, **{"0/x": x, "1/x": x[:2]})
+    bench(release)
+    bench(release, "--data", str(feeds))
+    own, given = timed
+    assert [(r.group, r.weight, r.inputs["x"].shape) for r in given] == [
+        ("data", 0.5, (7, 4)),
+        ("data", 0.5, (2, 4)),
+    ]
+    assert [r.group for r in own] != ["data", "data"]
+    np.savez(feeds, z=x)
+    assert "and the model differ in" in str(bench(release, "--data", str(feeds)).exception)
+    assert len(timed) == 2
+
+
+def test_an_engine_that_nothing_is_built_for_is_refused(
+    bench: Any, timed: list[tuple[Request, ...]], packed: Callable[..., Release]
+) -> None:
+    """Releases bring their own; beside an .onnx, it is the .onnx' engine."""
+    release, words = str(packed().path), ["--engine", "onnxruntime_cpu"]
+    found = bench(release, release, *words)
+    assert isinstance(found.exception, UsageError)
+    assert "a release brings its own engine" in str(found.exception)
+    assert timed == []
+    bench(release, "one.onnx", *words)
+    assert len(timed) == 1
 
 
 def test_the_command_knows_every_scenario() -> None:

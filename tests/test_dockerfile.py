@@ -150,6 +150,17 @@ def test_every_install_is_held_by_the_constraints() -> None:
     assert jetson
 
 
+def test_a_package_for_a_gpu_can_be_compiled_in_it() -> None:
+    """The last stage has CUDA's headers at its base's version; a base that brings its own gets none."""
+    [installed] = [s.rest for s in FINAL if s.word == "RUN"]
+    assert " g++ make ${HEADERS} " in installed
+    version = "-".join(re.findall(r"cuda:(\d+)\.(\d+)", ARGS["BASE_RUN"])[0])
+    parts = ("cudart-dev", "crt", "cccl", "driver-dev")  # what engines/_torch_program.py asks for
+    assert ARGS["HEADERS"].strip('"').split() == [f"cuda-{part}-{version}" for part in parts]
+    [jetson] = [line for line in _commands(TEXT) if "BASE_RUN=IMAGE" in line]
+    assert " --build-arg HEADERS= " in jetson
+
+
 def test_what_it_copies_is_in_the_repository_and_reaches_the_builder() -> None:
     """Each source is there and let through by .dockerignore, which lets nothing else through."""
     copies = [s.rest.split()[:-1] for s in STAGES[0] if s.word == "COPY"]

@@ -131,6 +131,14 @@ def test_the_makefile_installs_from_them() -> None:
     assert "pip install -q -c constraints.txt torch==" in text
 
 
+def test_merely_installing_is_a_target_and_cleaning_leaves_releases() -> None:
+    """`make install` is what the demo needs and no more; a release may be a blessed baseline."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "\ninstall: .venv/.demo\n\n" in text
+    [removed] = re.findall(r"^clean:\n\trm -rf (.+)$", text, re.MULTILINE)
+    assert "release" not in removed.split()
+
+
 def test_another_file_under_a_locked_name_is_refused(tmp_path: Path) -> None:
     """pip, given the real lock and a wheel of that name and version that is another, says so."""
     name, pin = "mdurl", LOCKS["run"]["mdurl"]

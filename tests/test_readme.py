@@ -100,7 +100,7 @@ def test_every_make_target_that_is_named_exists() -> None:
     """`make demo`, `make test` and the like."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:`|^)make ([a-z-]+)", TEXT, re.MULTILINE))
-    assert {"demo", "test"} <= named <= targets
+    assert {"demo", "test", "install"} <= named <= targets
 
 
 def test_every_path_that_is_named_exists() -> None:

@@ -42,7 +42,8 @@ FAILS = "def test_it(): assert False\n"
     ids=["all pass", "a shared one fails", "one alone fails"],
 )
 def test_both_calls_count(tmp_path: Path, more: str, code: int, said: str) -> None:
-    """Workers for what is shared, none for the rest; either call's failure is the suite's."""
+    """Workers for what is shared, none for the rest; either call's failure is the suite's. Both
+    JUnit files stay where they are asked for."""
     for folder in (".ci", "tests"):
         (tmp_path / folder).mkdir()
     shutil.copy(ROOT / ".ci" / "suite.py", tmp_path / ".ci")
@@ -55,7 +56,10 @@ def test_both_calls_count(tmp_path: Path, more: str, code: int, said: str) -> No
         "PYTEST_ADDOPTS",
     )  # of the run that this is a part of
     environment = {k: v for k, v in os.environ.items() if not k.startswith(outer)}
+    environment["ACCEL_JUNIT"] = ".benchmarks/junit"
     command = [sys.executable, str(tmp_path / ".ci" / "suite.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     last = done.stdout.splitlines()[-1]
     assert (done.returncode, last.startswith(f"both calls: {said}")) == (code, True), done.stdout
+    kept = {path.name for path in (tmp_path / ".benchmarks" / "junit").iterdir()}
+    assert kept == {"shared.xml", "alone.xml"}

@@ -22,6 +22,8 @@ from accel.values import Feed, Port, Request, Workload
 
 LEAST = 2  # torch.export makes a constant of an axis whose example has size 1
 GPU, CPU = "cuda", "cpu"
+# of aoti_include/cuda.h, by the packages of NVIDIA's that bring them: cudart-dev, crt, cccl
+HEADERS = ("cuda.h", "cuda_runtime_api.h", "crt/host_defines.h", "nv/target")
 
 
 def compiler() -> str:
@@ -42,6 +44,24 @@ def require_compiler() -> str:
     words = [found, "-dumpfullversion", "-dumpversion"]
     seen = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
     return f"{Path(found).name} {seen or 'of unknown version'}"
+
+
+def headers_lacking() -> tuple[str, ...]:
+    """Of CUDA's headers those that a package for a GPU is compiled with, and no compiler finds."""
+    from torch.utils import cpp_extension
+
+    home = [str(Path(cpp_extension.CUDA_HOME, "include"))] if cpp_extension.CUDA_HOME else []
+    named = [os.environ.get(name, "") for name in ("CUDA_INC_PATH", "CPATH", "CPLUS_INCLUDE_PATH")]
+    searched = [*home, *os.pathsep.join(named).split(os.pathsep), "/usr/include"]
+    folders = [Path(folder) for folder in searched if folder]
+    return tuple(h for h in HEADERS if not any(Path(f, h).is_file() for f in folders))
+
+
+def headers_fix() -> str:
+    """The line of apt, by the CUDA that torch is built with."""
+    version = "-".join((torch.version.cuda or "13.0").split(".")[:2])
+    parts = ("cudart-dev", "crt", "cccl", "driver-dev")
+    return f"apt-get install {' '.join(f'cuda-{part}-{version}' for part in parts)}"
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 machine code ahead of time (AOTInductor) or at its first calls (torch.compile).
 
 Members of kernels/ can be put into the program, as torch.library operators. Compiling needs a C++
-compiler; an AOTInductor package runs without one. (torch.compiler, "AOTInductor")
+compiler, for a GPU CUDA's headers too; an AOTInductor package runs without one. (torch.compiler, "AOTInductor")
 """
 
 from __future__ import annotations
@@ -34,11 +34,18 @@ TRY_S = 300.0  # for a fresh process to load a package and run it once
 
 
 def probe() -> Probe:
-    """Usable where torch imports and a C++ compiler is on the PATH."""
+    """Usable where torch imports, a C++ compiler is on the PATH and, beside a GPU, CUDA's headers are."""
     if not programs.compiler():
         reason = "inductor compiles C++, and no compiler is on the PATH ($CXX, else g++)."
         return Probe(False, torch.__version__, reason, "apt-get install g++")
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    there = torch.cuda.is_available()
+    if there and (lacking := programs.headers_lacking()):
+        reason = (
+            "inductor compiles a package for a GPU with CUDA's headers; $CUDA_HOME/include "
+            f"($CUDA_HOME, else /usr/local/cuda) lacks {', '.join(lacking)}."
+        )
+        return Probe(False, torch.__version__, reason, programs.headers_fix())
+    gpu = torch.cuda.get_device_name() if there else "none"
     facts = {"compiler": programs.require_compiler(), "gpu": gpu}
     return Probe(True, torch.__version__, facts=facts)
 

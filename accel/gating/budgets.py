@@ -18,7 +18,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from accel.errors import UsageError
 from accel.evidence import BASELINE, METRICS, REFERENCE, TIMED, Budget
@@ -46,11 +46,34 @@ DEFAULT = (
 SCORED_DEFAULT = (Budget("drop", 0.5, "pt"),)  # only where a workload can be scored
 OFF = "off"
 Key = tuple[str, str, str]  # metric, group, arm
+Asked = Mapping[str, str] | Sequence[str | Budget] | str | Budget
 
 _NAME = re.compile(r"([^@/=]+)(?:@([^/=]*))?(?:/(.*))?", re.DOTALL)
 _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(%|[A-Za-z]*)")
 _EXAMPLE = {"%": "3%", "pt": "0.5pt", "": "0"}
 _UNIT: Mapping[str, Literal["%", "pt", ""]] = {"%": "%", "pt": "pt", "": ""}
+
+
+def asked(given: Asked | None) -> tuple[Budget, ...] | None:
+    """Budgets as Python code writes them: {"p50": "3%"}, ["p50=3%", "size=5%"], values; a share alone
+    is of the median latency. None stays None: accel.toml's.
+
+    Raises UsageError for what is not a budget."""
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        lines: list[str | Budget] = [f"{metric}={value}" for metric, value in given.items()]
+    else:
+        lines = [given] if isinstance(given, str | Budget) else list(_each(given))
+    return tuple(x if isinstance(x, Budget) else _line(str(x)) for x in lines)
+
+
+def _each(given: Any) -> Iterable[Any]:
+    return given if isinstance(given, Iterable) else (given,)
+
+
+def _line(said: str) -> Budget:
+    return parse(said if "=" in said else f"p50={said}")
 
 
 def parse(text: str) -> Budget:

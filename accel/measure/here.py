@@ -15,6 +15,7 @@ from accel.values import Target
 LIBRARY = "libcuda.so.1"
 MAJOR, MINOR, MULTIPROCESSORS = 75, 76, 16  # CUdevice_attribute (cuda.h)
 NAME_BYTES = 256
+NVML_ON_JETSON = " (nvgpu)"  # behind the name: "Orin (nvgpu)"
 # Firmware and ECC keep a part of the memory: 4 to 11 % on GPUs and Jetson modules that were read.
 LEAST, MOST = 0.85, 1.05
 
@@ -81,9 +82,15 @@ def _other_gpu(target: Target) -> str:
     if first.compute_capability != target.compute_capability:
         wanted = target.compute_capability
         return f"its GPU is of {wanted}, this machine's {first.name} of {first.compute_capability}"
-    if target.gpu and target.gpu.lower() not in first.name.lower():
+    if target.gpu and not _called(first.name, target.gpu):
         return f"its GPU is a {target.gpu}, this machine's is {first.name!r}"
     return _other_size(target, first)
+
+
+def _called(name: str, wanted: str) -> bool:
+    """Whether a driver's name ends with a profile's, word by word: an "H200 NVL" is no "H200"."""
+    seen, words = (text.lower().split() for text in (name.removesuffix(NVML_ON_JETSON), wanted))
+    return seen[-len(words) :] == words
 
 
 def _other_size(target: Target, gpu: Gpu) -> str:

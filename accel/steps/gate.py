@@ -43,6 +43,7 @@ from accel.gating import (
     verdicts,
     writing,
 )
+from accel.gating import budgets as limits
 from accel.gating.samples import Alphas
 from accel.gating.verdicts import Judged
 from accel.scratch import scratch
@@ -60,7 +61,7 @@ def gate(
     baseline: str | Path,
     *,
     name: str | None = None,
-    budgets: Sequence[Budget] | None = None,
+    budgets: limits.Asked | None = None,
     reference: str | Path | None = None,
     workload: str | Path | None = None,
     engine: str | None = None,
@@ -75,22 +76,22 @@ def gate(
     """Judge `candidate` against `baseline`: release folders, .onnx files that are built alike, or
     for the baseline an accel.baselines.json, which holds it under `name`.
 
-    `budgets` and `rules` default to those of `config` (accel.toml where there is one), then to
-    accel's own; a mapping changes single rules of those. `reference`: the last release, for budgets
+    `budgets` ({"p50": "3%"}, ["p50=3%"], ...) and `rules` default to those of `config` (accel.toml
+    where there is one), then to accel's own; a mapping changes single rules of those. `reference`: the last release, for budgets
     against it. `workload`: its labelled samples give the accuracy. `out`: the folder for
     verdict.json and the other files that CI reads. `witnesses`: the verdict.json of earlier gates
     on the same evidence. A broken candidate, a baseline that is missing or does not run and an
     unfit machine are outcomes of the Report. Raises UsageError for bad input and evidence that was
     altered, EnvironmentProblem for what the machine refuses."""
     began, say = time.monotonic(), progress or (lambda _: None)
-    kept, place = Path(work).absolute(), _path(out)
+    kept, place, held = Path(work).absolute(), _path(out), limits.asked(budgets)
     place = place and place.absolute()  # the user's code may change the folder
     source, given = _text(workload), _text(data)
     seen = [verdicts.read(Path(file)) for file in witnesses]
     if place is not None:
         writing.claim(place)
     try:
-        wish = question(candidate, baseline, name, reference, source, budgets, rules, _path(config))
+        wish = question(candidate, baseline, name, reference, source, held, rules, _path(config))
     except NoBaseline as error:
         report = _missing(candidate, baseline, name, str(error))
     else:
@@ -112,7 +113,7 @@ def gate(
         report,
         seconds=time.monotonic() - began,
         line=catalog.load("report", "gate_line").line(report.name, report.judgement),
-        command=circumstances.command(candidate, baseline, options, budgets, rules),
+        command=circumstances.command(candidate, baseline, options, held, rules),
     )
     if place is not None:
         writing.write(report, place)

@@ -291,6 +291,34 @@ def test_without_a_compiler_it_is_refused(
             refused()
 
 
+def test_a_gpu_without_cudas_headers_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe names those that are absent, and the packages; with all of them it is content."""
+    import torch
+    from torch.utils import cpp_extension
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a fake")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(cpp_extension, "CUDA_HOME", None)
+    assert _torch_program.headers_lacking() == _torch_program.HEADERS
+    monkeypatch.setattr(cpp_extension, "CUDA_HOME", str(tmp_path))
+    *first, last = _torch_program.HEADERS
+    for name in first:
+        file = tmp_path / "include" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    answer = torch_inductor.probe()
+    assert not answer.usable
+    assert answer.reason.endswith(f" lacks {last}.")
+    assert answer.fix.startswith("apt-get install cuda-cudart-dev-13-0 cuda-crt-13-0 cuda-cccl")
+    monkeypatch.setenv("CPATH", str(tmp_path / "more"))
+    (tmp_path / "more" / last).parent.mkdir(parents=True)
+    (tmp_path / "more" / last).touch()
+    assert torch_inductor.probe().usable
+
+
 def test_a_gpu_target_without_a_gpu_is_refused(build: Callable[..., Plan], tmp_path: Path) -> None:
     """Nothing falls back to the processor."""
     import torch

@@ -223,3 +223,32 @@ def test_what_is_wider_than_asked_is_told() -> None:
         "p50=3% was judged as p50=5%",
         "size=5% was not gated",
     )
+
+
+HALF = Budget("p50", 0.005)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"p50": "3%", "peak_memory": "5% watch"}, ("p50=3%", "peak_memory=5%:watch")),
+        (["2%", "size=5%"], ("p50=2%", "size=5%")),
+        ("p99/short=10%", ("p99/short=10%",)),
+        ((HALF, "copies=0"), ("p50=0.5%", "copies=0")),
+        (HALF, ("p50=0.5%",)),
+        ((), ()),
+    ],
+)
+def test_python_code_may_write_them_in_any_form(
+    given: budgets.Asked, meant: tuple[str, ...]
+) -> None:
+    """Mappings, lines, shares of the median and values; nothing at all leaves it to accel.toml."""
+    assert budgets.asked(given) == tuple(map(budgets.parse, meant))
+    assert budgets.asked(None) is None
+
+
+@pytest.mark.parametrize("given", [3, {"p50": 3}, [None], {"p5": "3%"}])
+def test_what_python_code_gives_and_is_no_budget_is_refused(given: object) -> None:
+    """A number has no unit, and None no meaning."""
+    with pytest.raises(UsageError, match=r"[Bb]udget|not a metric"):
+        budgets.asked(given)  # type: ignore[arg-type]

@@ -194,3 +194,13 @@ def test_the_command_that_is_printed_goes_on_from_the_same_evidence(
     assert again.exit_code == 0
     told = json.loads(again.stdout)["data"]
     assert (told["new_epochs"], told["evidence"]["head"]) == (0, found.evidence_head)
+
+
+@pytest.mark.parametrize("budgets", [{"p50": "3%", "copies": "0"}, ["p50=3%", "copies=0"]])
+def test_budgets_may_be_text_and_the_command_tells_them(budgets: object, tmp_path: Path) -> None:
+    """What the fixture takes, the function takes; a line that is none is refused."""
+    found = accel.gate("net.onnx", tmp_path / "absent", budgets=budgets, work=tmp_path)
+    assert found.outcome == "no baseline"
+    assert "--budget p50=3% --budget copies=0" in found.command
+    with pytest.raises(UsageError, match="unit is missing"):
+        accel.gate("net.onnx", tmp_path / "absent", budgets="p50=3", work=tmp_path)

@@ -19,6 +19,11 @@ ORIN_NX = Gpu("Orin", "8.7", 16136011776, 8, "12.6")  # deviceQuery on one
 ORIN_NANO = Gpu("Orin", "8.7", 7987728384, 4, "12.6")  # the same, in a low power mode
 ORIN_AGX = Gpu("Orin", "8.7", 65893089280, 16, "12.6")  # the same
 RTX_4090_LAPTOP = Gpu("NVIDIA GeForce RTX 4090 Laptop GPU", "8.9", 16 * 2**30, 76, "13.0")
+H200_NVL = dataclasses.replace(H200, name="NVIDIA H200 NVL")
+FEWER = dataclasses.replace(H200, multiprocessors=80)
+RTX_5090 = Gpu("NVIDIA GeForce RTX 5090", "12.0", 32 * 2**30, 170, "13.0")
+RTX_5090_D = dataclasses.replace(RTX_5090, name="NVIDIA GeForce RTX 5090 D")
+ORIN_NVML = dataclasses.replace(ORIN_NX, name="ORIN (nvgpu)")
 SLICE = dataclasses.replace(H200, memory_bytes=18 * 2**30, multiprocessors=16)
 GPUS = [n for n in catalog.names("profiles") if targets.load(n).compute_capability]
 
@@ -41,6 +46,10 @@ def shows(monkeypatch: pytest.MonkeyPatch) -> object:
         (ORIN_NX, "aarch64", ["jetson-orin-nx"]),
         (ORIN_NANO, "aarch64", ["jetson-orin-nano"]),
         (ORIN_AGX, "aarch64", ["jetson-agx-orin"]),
+        (ORIN_NVML, "aarch64", ["jetson-orin-nx"]),
+        (RTX_5090, "x86_64", ["rtx-5090"]),
+        (H200_NVL, "x86_64", []),
+        (RTX_5090_D, "x86_64", []),
         (A10G, "x86_64", []),
         (RTX_4090_LAPTOP, "x86_64", []),
         (SLICE, "x86_64", []),
@@ -50,7 +59,7 @@ def shows(monkeypatch: pytest.MonkeyPatch) -> object:
 def test_a_gpu_is_the_target_that_it_is_and_no_other(
     shows: object, gpu: Gpu, architecture: str, wanted: list[str]
 ) -> None:
-    """By capability and name; by memory and multiprocessors where those are alike."""
+    """By capability and the end of the name; by memory and multiprocessors where those are alike."""
     shows(gpu, architecture)  # type: ignore[operator]
     assert [n for n in GPUS if not here.elsewhere(targets.load(n))] == wanted
 
@@ -61,7 +70,8 @@ def test_a_gpu_is_the_target_that_it_is_and_no_other(
         (H200, "l4", "its GPU is of 8.9, this machine's NVIDIA H200 of 9.0"),
         (H200, "h100", "its GPU is a H100 80GB HBM3, this machine's is 'NVIDIA H200'"),
         (SLICE, "h200", "its GPU has 150.1 GB of memory, this machine's NVIDIA H200 19.3"),
-        (A10G, "a10", "its GPU has 72 multiprocessors, this machine's 80"),
+        (H200_NVL, "h200", "its GPU is a H200, this machine's is 'NVIDIA H200 NVL'"),
+        (FEWER, "h200", "its GPU has 132 multiprocessors, this machine's 80"),
     ],
 )
 def test_what_differs_is_told(shows: object, gpu: Gpu, target: str, said: str) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 # of a release: they differ at each packing, or come after it
 MEASURED = ("accel.json", "samples.npz", "summary.md", "model.sig", "sbom.cdx.json")
+# [cpu]: the extra of the release's engine; vendor/ is where your wheel of accel lies, as in README
+INSTALL = 'python -m pip install "$(ls vendor/accel_inference-*.whl)[cpu]"'
 FORMAT = "accel-gate-1"  # of the cache's content: another number, and old caches are not taken up
 
 
@@ -26,7 +28,7 @@ def main(words: list[str]) -> int:
         import accel  # noqa: F401
     except ImportError as error:
         print(f"::error title=accel gate::{sys.executable} cannot import accel ({error}).")
-        print("Install it in an earlier step: python -m pip install 'accel-inference[cpu]'")
+        print(f"Install your wheel of it in an earlier step: {INSTALL}")
         return 7
     return {"key": key, "run": run}[words[0]]()
 
