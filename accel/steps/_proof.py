@@ -13,6 +13,7 @@ from typing import Any
 from accel import workload
 from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.plain import flat
+from accel.steps import _shapes
 from accel.values import Feed, Workload
 
 # fp32 rounding of another summation order is of the size of eager's own distance from float64;
@@ -46,7 +47,7 @@ def compare(module: Any, problem: Workload, path: Path, names: tuple[str, ...]) 
     for feed, eager in _answered(module, problem):
         found, ideal = _run(session, names, feed, problem), precise(feed, problem)
         for name, got in zip(names, found, strict=True):
-            _same_shape(name, got, eager[name], sizes_of(problem, feed))
+            _same_shape(name, got, eager[name], _shapes.sizes_of(problem, feed))
             errors[name].append((_distance(got, eager[name]), feed))
             allowed[name] = max(allowed[name], _allowance(eager[name], ideal[name]))
     worst = max(_distances(problem, errors, allowed), key=_excess)
@@ -66,7 +67,7 @@ def _distances(
 ) -> Iterator[Distance]:
     for name, found in errors.items():
         error, feed = max(found, key=lambda pair: pair[0])
-        yield Distance(name, error, allowed[name], sizes_of(problem, feed))
+        yield Distance(name, error, allowed[name], _shapes.sizes_of(problem, feed))
 
 
 def _allowance(eager: Any, ideal: Any) -> float:
@@ -141,7 +142,7 @@ def _run(session: Any, names: tuple[str, ...], feed: Feed, problem: Workload) ->
     except Exception as error:  # as above
         first = str(error).strip().partition("\n")[0][:400]
         raise CandidateBroken(
-            f"the exported graph does not run at {sizes_text(sizes_of(problem, feed))}: {first}. "
+            f"the exported graph does not run at {_shapes.sizes_text(_shapes.sizes_of(problem, feed))}: {first}. "
             f"Look for int() or .item() on such a size in the model: it became a constant."
         ) from None
 
@@ -164,7 +165,7 @@ def _wide(feed: Feed) -> Feed:
 def _same_shape(name: str, got: Any, want: Any, sizes: Mapping[str, int]) -> None:
     if got.shape != want.shape:
         raise CandidateBroken(
-            f"the exported graph gives {name!r} as {got.shape} at {sizes_text(sizes)}; eager "
+            f"the exported graph gives {name!r} as {got.shape} at {_shapes.sizes_text(sizes)}; eager "
             f"gives {want.shape}. Look for int() or .item() on such a size in the model."
         )
 
@@ -181,10 +182,10 @@ def _distance(a: Any, b: Any) -> float:
 
 def _answered(module: Any, problem: Workload) -> Iterator[tuple[Feed, dict[str, Any]]]:
     """Each shape, and what eager says at it: a graph need not run where the module itself does not."""
-    *certain, other = shapes(problem)
+    *certain, other = _shapes.shapes(problem)
     for feed in certain:
         yield _taken(module, problem, [feed])
-    yield _taken(module, problem, [other, *_smaller(problem)])
+    yield _taken(module, problem, [other, *_shapes.smaller(problem)])
 
 
 def _taken(module: Any, problem: Workload, feeds: Sequence[Feed]) -> tuple[Feed, dict[str, Any]]:
@@ -197,67 +198,9 @@ def _taken(module: Any, problem: Workload, feeds: Sequence[Feed]) -> tuple[Feed,
             raise
         except Exception as error:  # the user's code, and torch below it
             why = why or f"{type(error).__name__}: {flat(error)[:400]}"
-    told = " nor at ".join(sizes_text(sizes_of(problem, feed)) for feed in feeds)
+    tried = dict.fromkeys(_shapes.sizes_text(_shapes.sizes_of(problem, f)) for f in feeds)
     raise UsageError(
-        f"The model itself does not run at {told}: {why}. Every axis in dynamic must take other sizes "
+        f"The model itself does not run at {' nor at '.join(tried)}: {why}. Every axis in dynamic must take other sizes "
         f"than those of inputs(), and the batch 1: give inputs() sizes that have others beside them, "
         f"or take the axis out of dynamic."
     )
-
-
-def shapes(problem: Workload) -> list[Feed]:
-    """The example, the example at batch 1, and at another size of every dynamic axis."""
-    feed = workload.example(problem)
-    sizes, first = sizes_of(problem, feed), _first(problem)
-    ones = {n: 1 if n in first else size for n, size in sizes.items()}
-    other = {n: _larger(size) for n, size in sizes.items()}
-    wanted = [ones, other] if sizes else []
-    return [feed, *(_resize(problem, feed, chosen) for chosen in wanted)]
-
-
-def _smaller(problem: Workload) -> Iterator[Feed]:
-    """For a model that ends at its example's size, as at 512 positions: with a larger batch, and without."""
-    feed = workload.example(problem)
-    sizes = sizes_of(problem, feed)
-    for kept in filter(None, (_first(problem), {""})):
-        chosen = {n: _larger(x) if n in kept or x < 2 else max(1, x - 2) for n, x in sizes.items()}
-        if sizes:
-            yield _resize(problem, feed, chosen)
-
-
-def _first(problem: Workload) -> set[str]:
-    """The names of the first axes."""
-    return {n for axes in problem.dynamic.values() for a, n in axes.items() if a == 0}
-
-
-def _larger(size: int) -> int:
-    """Odd, so that it is no multiple of two that only the example's was."""
-    return size + 1 + (size % 2)
-
-
-def sizes_of(problem: Workload, feed: Feed) -> dict[str, int]:
-    """The size that each dynamic axis has in a feed."""
-    return {
-        name: feed[port].shape[axis]
-        for port, axes in problem.dynamic.items()
-        for axis, name in axes.items()
-        if port in feed
-    }
-
-
-def sizes_text(sizes: Mapping[str, int]) -> str:
-    """As a message says it: batch 2, sequence 7."""
-    return ", ".join(f"{name} {size}" for name, size in sizes.items()) or "the example"
-
-
-def _resize(problem: Workload, feed: Feed, sizes: Mapping[str, int]) -> Feed:
-    """Every dynamic axis cut or tiled to its size."""
-    import numpy as np
-
-    found = {}
-    for port, value in feed.items():
-        array = value
-        for axis, name in problem.dynamic.get(port, {}).items():
-            array = np.take(array, np.arange(sizes[name]) % array.shape[axis], axis=axis)
-        found[port] = np.asarray(array, order="C")  # ascontiguousarray makes a number a vector
-    return found
