@@ -80,7 +80,8 @@ def choose(
     fp32 = next((b.objective_s for b in baselines if b.engine == finals.BASELINE_ENGINE), None)
     rows = {c.name: search.constrain(c, constraints, fp32) for c in table}
     able = [c for c in rows.values() if c.status == "measured"]
-    for candidate in search.rank(able, finals.cost(constraints.objective), finals.tie):
+    wanted = constraints.objective
+    for candidate in search.rank(able, finals.cost(wanted, able), finals.tie(wanted, able)):
         seen = certifying.looks(job, tuple(rows.values()))
         proof = certifying.certify(job, candidate, constraints, yardstick, seen)
         if certifying.holds(proof, constraints):

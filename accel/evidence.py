@@ -160,7 +160,7 @@ class Report:
     machine_class: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[str, ...] = ()  # between the two graphs, for people
-    command: str = ""  # that runs this gate again
+    command: str = ""  # that runs this gate again; empty where no command line says it
     notes: tuple[str, ...] = ()
     commit: str = ""  # of the repository it was run in, where it is one
     when: str = ""  # ISO 8601, UTC

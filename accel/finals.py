@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from accel import arrays, artefacts, floors, padding, stats, trials
+from accel import arrays, artefacts, floors, padding, stats, tails, trials
 from accel.artefacts import build
 from accel.errors import AccelError, MissingExtra
 from accel.heats import timed
 from accel.job import Job, told
-from accel.search import MODULE, portable
+from accel.search import MODULE, class_of, portable
 from accel.steps import pack as pack_step
 from accel.trials import outputs, score
 from accel.values import (
@@ -134,19 +134,41 @@ def _with_measurement(job: Job, candidate: Candidate, found: Measurement | Refus
     )
 
 
-def cost(objective: str) -> Callable[[Candidate], float]:
-    """What a run minimises: seconds weighted over requests, their tail, their mean, or bytes."""
+def cost(objective: str, compared: Sequence[Candidate] = ()) -> Callable[[Candidate], float]:
+    """What a run minimises: seconds weighted over requests, their tail, their mean, or bytes.
+
+    `compared`: whom it ranks, so that all tails are one quantile."""
     if objective == "size":
         return lambda c: float(c.size_bytes)
     if objective == "latency":
         return lambda c: c.objective_s or float("inf")
-    statistic = stats.mean_seconds if objective == "throughput" else stats.tail_seconds
+    arms = _timed(compared)
+
+    def statistic(m: Measurement) -> float:
+        return stats.mean_seconds(m) if objective == "throughput" else stats.tail_seconds(m, arms)
+
     return lambda c: float("inf") if c.measurement is None else statistic(c.measurement)
 
 
-def tie(a: Candidate, b: Candidate) -> bool:
-    """Is the difference between two measured candidates inside the noise of their run?"""
-    return bool(a.measurement and b.measurement and stats.tie(a.measurement, b.measurement))
+def tie(
+    objective: str, compared: Sequence[Candidate] = ()
+) -> Callable[[Candidate, Candidate], bool]:
+    """Is the difference between two measured candidates inside the noise of what a run minimises?
+    Sizes have no noise: those tie that are hardly told apart."""
+    if objective == "size":
+        return lambda a, b: class_of(a.size_bytes) == class_of(b.size_bytes)
+    arms = _timed(compared)
+
+    def alike(a: Measurement, b: Measurement) -> bool:
+        return tails.tie(a, b, arms) if objective == "tail" else stats.tie(a, b)
+
+    return lambda a, b: bool(
+        a.measurement and b.measurement and alike(a.measurement, b.measurement)
+    )
+
+
+def _timed(candidates: Sequence[Candidate]) -> tuple[Measurement, ...]:
+    return tuple(c.measurement for c in candidates if c.measurement is not None)
 
 
 GOLDEN = 4  # requests at least, kept with the reference's outputs for the smoke test at load

@@ -203,7 +203,7 @@ def _alive(candidates: Sequence[Candidate], constraints: Constraints) -> list[Ca
     # of those that screened alike, the more accurate ones have the better claim to a place
     return sorted(
         alive,
-        key=lambda c: (_class_of((c.screen_s or 0.0) * 1e9), c.drop or 0.0, c.screen_s or 0.0),
+        key=lambda c: (class_of((c.screen_s or 0.0) * 1e9), c.drop or 0.0, c.screen_s or 0.0),
     )
 
 
@@ -248,11 +248,11 @@ def rank(
     if not left:
         return ()
     tied = [c for c in left if c is left[0] or tie(left[0], c)]
-    tied.sort(key=lambda c: (not portable(c), _class_of(c.size_bytes), c.drop or 0.0, _words(c)))
+    tied.sort(key=lambda c: (not portable(c), class_of(c.size_bytes), c.drop or 0.0, _words(c)))
     return (*tied, *(c for c in left if c not in tied))
 
 
-def _class_of(amount: float) -> int:
+def class_of(amount: float) -> int:
     """Bytes, or nanoseconds, that differ by less than about 5 % are one."""
     return round(math.log(max(amount, 1.0)) / math.log(ALIKE))
 

@@ -6,7 +6,7 @@ Random draws are seeded, so the same samples always give the same interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accel.intervals import LEVEL, RESAMPLES, SEED
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TAIL_SAMPLES = 10  # n(1-q) from which the binomial count beyond a quantile is near normal, so that
 # the quantile has an interval of order statistics: Le Boudec, Performance Evaluation (2010), 2.2
+
+TAILS = (0.99, 0.9)  # the second where a sample does not carry the first
 
 
 class Ratio(NamedTuple):
@@ -53,23 +55,34 @@ def mean_seconds(measurement: Measurement) -> float:
     return _weighted(measurement, lambda seconds: float(seconds.mean()))
 
 
-def tail_seconds(measurement: Measurement) -> float:
-    """Weighted sum over request groups of p99 (s), p90 where the sample carries no p99."""
+def tail_seconds(measurement: Measurement, compared: Sequence[Measurement] = ()) -> float:
+    """Weighted sum over request groups of p99 (s), p90 where it or one of the `compared` carries none:
+    a quicker arm makes more calls, and its p99 is not to be ranked against a slower one's p90."""
     import numpy as np
 
-    data, total = _columns(measurement), 0.0
-    for name in dict.fromkeys(measurement.groups):
-        seconds = data["seconds"][_in_group(measurement, data["request"], name)]
-        weight = sum(
-            w for g, w in zip(measurement.groups, measurement.weights, strict=True) if g == name
-        )
-        high = quantile_if_carried(seconds, 0.99)
-        total += weight * (float(np.quantile(seconds, 0.9)) if high is None else high)
-    return total
+    return sum(
+        group_weight(measurement, name) * float(np.quantile(group_seconds(measurement, name), q))
+        for name, q in tail_quantiles((measurement, *compared)).items()
+    )
+
+
+def tail_quantiles(arms: Sequence[Measurement]) -> dict[str, float]:
+    """The quantile that is the tail of each request group: the highest that every arm carries."""
+    high, low = TAILS
+    return {
+        name: low if any(group_quantile(m, name, high) is None for m in arms) else high
+        for name in dict.fromkeys(arms[0].groups)
+    }
+
+
+def group_weight(measurement: Measurement, group: str) -> float:
+    """A request group's share of the traffic."""
+    pairs = zip(measurement.groups, measurement.weights, strict=True)
+    return sum(weight for name, weight in pairs if name == group)
 
 
 def _weighted(measurement: Measurement, statistic: Callable[[Any], float]) -> float:
-    data = _columns(measurement)
+    data = columns(measurement)
     return sum(
         w * statistic(data["seconds"][data["request"] == i])
         for i, w in enumerate(measurement.weights)
@@ -78,14 +91,14 @@ def _weighted(measurement: Measurement, statistic: Callable[[Any], float]) -> fl
 
 def group_quantile(measurement: Measurement, group: str, q: float) -> float | None:
     """A quantile (s) of a request group's calls, or None where the sample does not carry it."""
-    data = _columns(measurement)
-    return quantile_if_carried(data["seconds"][_in_group(measurement, data["request"], group)], q)
+    data = columns(measurement)
+    return quantile_if_carried(data["seconds"][in_group(measurement, data["request"], group)], q)
 
 
 def group_seconds(measurement: Measurement, group: str) -> NDArray[Any]:
     """Every call of a request group [N], seconds."""
-    data = _columns(measurement)
-    found: NDArray[Any] = data["seconds"][_in_group(measurement, data["request"], group)]
+    data = columns(measurement)
+    found: NDArray[Any] = data["seconds"][in_group(measurement, data["request"], group)]
     return found
 
 
@@ -93,9 +106,9 @@ def group_medians(measurement: Measurement) -> dict[str, float]:
     """Median latency (s) of each request group, over all of its calls."""
     import numpy as np
 
-    data = _columns(measurement)
+    data = columns(measurement)
     return {
-        name: float(np.median(data["seconds"][_in_group(measurement, data["request"], name)]))
+        name: float(np.median(data["seconds"][in_group(measurement, data["request"], name)]))
         for name in dict.fromkeys(measurement.groups)
     }
 
@@ -108,13 +121,17 @@ def ratio(baseline: Measurement, candidate: Measurement, group: str | None = Non
     within them, are resampled. A bootstrap over few epochs is too narrow; its half-widths are
     widened by sqrt(E/(E-1)) t(E-1)/z (Hesterberg, The American Statistician 69:371, 2015, on
     narrowness bias). Raises ValueError when the arms share no round."""
-    import numpy as np
-
     logs = _paired_logs(baseline, candidate, group)
     point = _centre(logs)
     draws = _resampled_centres(logs)
+    return interval(point, draws, len(logs) if len(logs) > 1 else len(logs[0]))
+
+
+def interval(point: float, draws: Any, units: int) -> Ratio:
+    """A ratio from its logarithm, and from those of resamples [R] of so many epochs or rounds."""
+    import numpy as np
+
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    units = len(logs) if len(logs) > 1 else len(logs[0])
     if units < 2:
         return Ratio(math.exp(point), 0.0, math.inf)  # one round says nothing of its own noise
     wide = widening(units)
@@ -128,7 +145,8 @@ def tie(a: Measurement, b: Measurement, group: str | None = None) -> bool:
     return found.low <= 1.0 <= found.high
 
 
-def _columns(measurement: Measurement) -> dict[str, NDArray[Any]]:
+def columns(measurement: Measurement) -> dict[str, NDArray[Any]]:
+    """Request, epoch, round and seconds of every call, [N] each."""
     import numpy as np
 
     with np.load(measurement.samples, allow_pickle=False) as found:
@@ -140,14 +158,15 @@ def _columns(measurement: Measurement) -> dict[str, NDArray[Any]]:
 def _request_medians(measurement: Measurement) -> list[float]:
     import numpy as np
 
-    data = _columns(measurement)
+    data = columns(measurement)
     return [
         float(np.median(data["seconds"][data["request"] == i]))
         for i in range(len(measurement.groups))
     ]
 
 
-def _in_group(measurement: Measurement, request: Any, group: str) -> Any:
+def in_group(measurement: Measurement, request: Any, group: str) -> Any:
+    """Which of these requests [N] are of a group."""
     import numpy as np
 
     if group not in measurement.groups:
@@ -159,7 +178,7 @@ def _round_statistics(m: Measurement, group: str | None) -> dict[tuple[int, int]
     """Seconds of each (epoch, round): the group's median, or the weighted sum over requests."""
     import numpy as np
 
-    data = _columns(m)
+    data = columns(m)
     wanted = [i for i, g in enumerate(m.groups) if group in (None, g)]
     if not wanted:
         raise ValueError(f"no request group {group!r}; there are {sorted(set(m.groups))}")

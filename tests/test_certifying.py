@@ -77,7 +77,7 @@ def decided(
 
     monkeypatch.setattr(finals, "measured", measured)
     monkeypatch.setattr(finals, "baselines", lambda *_: ())
-    monkeypatch.setattr(finals, "tie", lambda *_: False)
+    monkeypatch.setattr(finals, "tie", lambda *_: lambda *_: False)
     monkeypatch.setattr(deciding, "heat", lambda _, table, *__: tuple(table))
     return deciding.decide(job, table, constraints, YARDSTICK, lambda _: None), timed
 

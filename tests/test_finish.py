@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -368,6 +369,12 @@ def test_of_an_older_release_the_workload_is_named(
         accel.finish(copied, work=copied.parent / "work")
     kept, source = unfinished.read(copied), str(waiting.parent / "tiny.py")
     assert finishing.prepare(kept, copied, source, copied.parent / "work")[1]["differs"] == []
+
+
+def test_the_command_that_finishes_again_is_not_refused() -> None:
+    """Under the default name, too: it does not say --out release, which is the unmeasured one."""
+    words = shlex.split(finishing.command(Path("/a/release"), "my work.py"))
+    assert words == ["accel", "finish", "release", "--workload", "my work.py"]
 
 
 @pytest.mark.parametrize("option", ["out", "work"])

@@ -102,6 +102,16 @@ def test_the_tail_is_p99_or_p90_of_each_group(measured: Make) -> None:
     assert stats.tail_seconds(found) == pytest.approx(0.5 * 990.01 + 0.5 * 90.1)
 
 
+def test_tails_that_are_compared_are_one_quantile(measured: Make) -> None:
+    """Of arms with 1000 calls and with 999, both count with p90; alone, the first has its p99."""
+    many = measured([(0, 0, 0, float(i)) for i in range(1, 1001)])
+    fewer = measured([(0, 0, 0, float(i)) for i in range(1, 1000)])
+    assert stats.tail_seconds(many) == pytest.approx(990.01)
+    assert stats.tail_seconds(many, (many, fewer)) == pytest.approx(900.1)
+    assert stats.tail_seconds(fewer, (many, fewer)) == pytest.approx(899.2)
+    assert stats.tail_quantiles((many, many)) == {"all": 0.99}
+
+
 def test_a_ratio_by_hand(measured: Make) -> None:
     """The mean over epochs of the median over rounds of the logarithm, rounds paired."""
     slow = {(0, 0): 2.0, (0, 1): 4.0, (0, 2): 8.0, (1, 0): 16.0}

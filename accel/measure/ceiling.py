@@ -175,7 +175,9 @@ def _read_rates(threads: int) -> Iterator[tuple[int, float]]:
         for size_bytes in SETS_BYTES:
             parts = [np.ones(size_bytes // threads // 8, np.int64) for _ in range(threads)]
             width = min(len(parts[0]), WINDOW_BYTES // threads // 8)
-            windows = [[p[i : i + width] for p in parts] for i in range(0, len(parts[0]), width)]
+            # whole windows only: the quickest run counts, and that would be a shorter last one
+            starts = range(0, len(parts[0]) - width + 1, width)
+            windows = [[p[i : i + width] for p in parts] for i in starts]
             passes = max(1, WINDOW_BYTES // size_bytes)
             run = functools.partial(_read_next, pool, itertools.cycle(windows), passes)
             yield size_bytes, threads * width * 8 * passes / _quickest(run)

@@ -28,6 +28,7 @@ class OutputCheck:
     sqnr_db: float  # 10 log10(sum of squares of reference / of error); inf: identical
     non_finite: int  # NaN or Inf where the reference is finite
     paired: bool = True  # False: the shape differs in a feed, so that only NaN and Inf are counted
+    unlike: int = 0  # values that are NaN or Inf in the reference, and others here
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def _one(name: str, reference: list[Any], actual: list[Any]) -> OutputCheck:
         cosine_min=min((cosine(x, y) for x, y in pairs), default=math.nan),
         sqnr_db=_decibel(sum(float(x @ x) for x, _ in pairs), sum(float(e @ e) for e in errors)),
         non_finite=bad,
+        unlike=sum(map(_unlike, want, got)),
     )
 
 
@@ -127,6 +129,14 @@ def _non_finite(want: Any, got: Any) -> int:
 
     fine = np.isfinite(want)
     return int((~np.isfinite(got) & (fine if want.shape == got.shape else fine.all())).sum())
+
+
+def _unlike(want: Any, got: Any) -> int:
+    """NaN or Inf in the reference, and not the same one here; of one shape."""
+    import numpy as np
+
+    same = (want == got) | (np.isnan(want) & np.isnan(got))
+    return int((~np.isfinite(want) & ~same).sum())
 
 
 def cosine(x: Any, y: Any) -> float:
@@ -159,8 +169,13 @@ def told(seen: Sequence[OutputCheck]) -> str:
     """How far the outputs are from the baseline's, the worst one by its signal to noise; those
     whose shape differs are named, and an output without values tells nothing."""
     lines = [f'output "{o.name}" differs in shape' for o in seen if not o.paired]
+    lines += [
+        f'output "{o.name}": {o.unlike} values are NaN or Inf in the baseline, and others here'
+        for o in seen
+        if o.unlike
+    ]
     known = [o for o in seen if not math.isnan(o.max_abs)]
-    if known and all(o.max_abs == 0 for o in seen):
+    if known and all(o.max_abs == 0 and not o.unlike for o in seen):
         return "the outputs are the same, bit for bit"
     if known:
         worst = min(known, key=lambda o: o.sqnr_db)

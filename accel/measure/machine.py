@@ -9,10 +9,13 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accel.measure import cgroups
 from accel.values import Options
+
+if TYPE_CHECKING:
+    from accel.measure.here import Gpu
 
 GPUS = "gpus"
 KNOWN_ISA = {  # /proc/cpuinfo's flags (x86) or features (Arm) that decide which kernels run
@@ -23,6 +26,8 @@ LIBRARIES = (
     *("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "numpy"),
     *("tensorrt", "onnxruntime-gpu"),
 )
+PROCESSOR = ("vendor_id", "cpu family", "model", "stepping")  # x86's, in /proc/cpuinfo
+ARM = ("CPU implementer", "CPU variant", "CPU part", "CPU revision")  # what aarch64 has instead
 CLASS_KEYS = ("cpu", "isa", "cores", "smt", "hypervisor", "architecture", GPUS)
 
 
@@ -68,14 +73,14 @@ def fingerprint() -> Options:
     """What a latency depends on, as far as it can be read here; never a host's name."""
     from accel.measure import here  # it asks this module for the processor
 
-    info, gpus = _cpuinfo(), here.gpus()
+    info, gpus, arm = _cpuinfo(), here.gpus(), platform.machine() == "aarch64"
     return {
         "architecture": platform.machine(),
-        "cpu": " ".join(info.get(k, "") for k in ("vendor_id", "cpu family", "model", "stepping")),
+        "cpu": " ".join(info.get(k, "") for k in (ARM if arm else PROCESSOR)),
         "cpu_name": info.get("model name", "unknown"),
         "isa": sorted(isa()),
         "cores": cores(),
-        GPUS: [f"{gpu.name} {gpu.compute_capability}" for gpu in gpus],
+        GPUS: [_told(gpu, arm) for gpu in gpus],
         "gpu_driver": gpus[0].driver if gpus else None,
         "smt": _read("/sys/devices/system/cpu/smt/active"),
         "hypervisor": "hypervisor" in info.get("flags", "").split(),
@@ -85,6 +90,12 @@ def fingerprint() -> Options:
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
+
+
+def _told(gpu: Gpu, arm: bool) -> str:
+    """Every Jetson Orin has one name, from 8 multiprocessors to 16."""
+    bare = f"{gpu.name} {gpu.compute_capability}"
+    return f"{bare} {gpu.multiprocessors} SMs" if arm else bare
 
 
 def machine_class(seen: Mapping[str, Any]) -> str:

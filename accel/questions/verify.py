@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,8 @@ def verify(path: str | Path, key: str | Path | None = None) -> Verified:
     for check in (_bill(root, data), *([_signature(root, Path(key))] if key is not None else [])):
         wrong += check[0]
         good += check[1]
-    return Verified(Path(path), not wrong, tuple(wrong), tuple(good), _rest(root, data, key, wrong))
+    rest = _rest(root, shlex.quote(str(path)), data, key, wrong)
+    return Verified(Path(path), not wrong, tuple(wrong), tuple(good), rest)
 
 
 def _digests(root: Path, data: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -73,26 +75,28 @@ def _is_there(path: Path) -> bool:
 
 
 def _rest(
-    root: Path, data: Mapping[str, Any], key: str | Path | None, wrong: list[str]
+    root: Path, word: str, data: Mapping[str, Any], key: str | Path | None, wrong: list[str]
 ) -> tuple[str, ...]:
-    """What could not be verified. A manifest that someone broke need not tell it."""
+    """What could not be verified. A manifest that someone broke need not tell it.
+
+    `word`: the folder in a command, as it was given."""
     try:
         with release.complete(root):
-            told = _unsigned(root, key), _unread(root), _code(data), _unrecorded(data)
-            return tuple(line for lines in (*told, _unseen(root, data)) for line in lines)
+            told = _unsigned(root, word, key), _unread(root), _code(data), _unrecorded(data)
+            return tuple(line for lines in (*told, _unseen(word, data)) for line in lines)
     except UsageError:
         if not wrong:
             raise
         return ()
 
 
-def _unsigned(root: Path, key: str | Path | None) -> Iterator[str]:
+def _unsigned(root: Path, word: str, key: str | Path | None) -> Iterator[str]:
     if not _is_there(root / release.SIGNATURE):
-        yield f"who made it: no signature. To sign: accel sign {root.name} --key private.pem"
+        yield f"who made it: no signature. To sign: accel sign {word} --key private.pem"
     elif key is None:
         yield (
             f"who made it: {release.SIGNATURE} was not held against a key. With the signer's: "
-            f"accel verify {root.name} --key public.pem"
+            f"accel verify {word} --key public.pem"
         )
 
 
@@ -135,14 +139,14 @@ def _unrecorded(data: Mapping[str, Any]) -> Iterator[str]:
         yield "the workload, its weights and its data: no digest of them was recorded"
 
 
-def _unseen(root: Path, data: Mapping[str, Any]) -> Iterator[str]:
+def _unseen(word: str, data: Mapping[str, Any]) -> Iterator[str]:
     """What nobody measured yet, and what was measured then and not now."""
     waiting = sum(one["status"] == "unmeasured" for one in data["table"])
     proof = data["certificate"]
     if proof is None:
         yield (
             f"speed and accuracy: {waiting} candidates are unmeasured and none is chosen. On the "
-            f"device: accel finish {root.name}"
+            f"device: accel finish {word}"
         )
         return
     if waiting:

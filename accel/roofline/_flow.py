@@ -14,6 +14,7 @@ from accel.roofline._site import Unknown
 from accel.roofline._sizes import Sized
 
 SEEN_THROUGH = (*_constant.VIEWS, "Transpose")  # between a DequantizeLinear and its product
+BELOW = (*SEEN_THROUGH, "DequantizeLinear")
 NARROW = {"bfloat16": 2, "float16": 2}  # bytes
 PARTLY = ("Gather", "GatherElements", "GatherND", "Slice")  # of input 0: what they give
 TABLES = {  # ONNX Runtime's embeddings: the inputs of which only the rows that are asked for are read
@@ -39,9 +40,12 @@ class Flow:
     readers: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def base(self, name: str) -> str:
-        """The value whose bytes are read where this one is."""
+        """The value whose bytes are read where this one is. A weight is laid out once, before the run:
+        below its Transpose, too, lie the integers."""
         node = self.makers.get(name)
-        while node is not None and _constant.kind(node) in (*_constant.VIEWS, "DequantizeLinear"):
+        while node is not None and _constant.kind(node) in BELOW:
+            if _constant.kind(node) == "Transpose" and name not in self.fixed:
+                break
             name = node.input[0]
             node = self.makers.get(name)
         return name

@@ -19,6 +19,10 @@ from accel.roofline import _constant, _sizes
 from accel.roofline._sizes import Opened, Sized
 
 FOLDED = (*_constant.VIEWS, "DequantizeLinear")
+LAID_OUT = (
+    *FOLDED,
+    "Transpose",
+)  # of weights: the integers below are laid out, not what they stand for
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def _weights(sized: Sized, fixed: Mapping[str, frozenset[str]]) -> int:
     for node in sized.nodes:
         total += sum(_inner_weights(inner) for inner in _constant.subgraphs(node))
         own = [name for name in node.output if name]
-        if own and _constant.kind(node) not in FOLDED and _constant.is_fixed(node, fixed):
+        if own and _constant.kind(node) not in LAID_OUT and _constant.is_fixed(node, fixed):
             made = sum(sized.of(name).size_bytes or 0 for name in own)
             of = sum(sized.of(name).size_bytes or 0 for name in fixed[own[0]])
             total += max(0, made - of)

@@ -78,17 +78,20 @@ def _attended(pairs: int, heads: int, to_score: int, to_value: int) -> int:
     return pairs * heads * (2 * to_score + SOFTMAX + 2 * to_value)
 
 
+def _pairs(queries: int, keys: int, causal: object) -> int:
+    """Of a query and a key. Where none looks ahead, S queries see 1, 2, ... S of as many keys."""
+    return queries * (queries + 1) // 2 if causal and queries == keys else queries * keys
+
+
 def attention(site: Site) -> int:
-    """ai.onnx Attention: q, k, v as [B, heads, S, d] or [B, S, heads d]. All pairs of a batch; with
-    is_causal and no past, S queries see 1, 2, ... S keys: S (S + 1) / 2 pairs."""
+    """ai.onnx Attention: q, k, v as [B, heads, S, d] or [B, S, heads d]. All pairs of a batch, or,
+    with is_causal and no past, those of `_pairs`."""
     q, k, v = (site.dims(i) for i in range(3))
     flat = len(q) == 3
     heads = int(site.attributes["q_num_heads"]) if flat else q[1]
     key_heads = int(site.attributes["kv_num_heads"]) if flat else k[1]
     queries, keys = q[-2], k[-2] + (site.dims(4)[2] if site.has(4) else 0)
-    pairs = queries * keys
-    if site.attributes.get("is_causal") and queries == keys:
-        pairs = queries * (queries + 1) // 2
+    pairs = _pairs(queries, keys, site.attributes.get("is_causal"))
     to_score = q[-1] // (heads if flat else 1)
     to_value = v[-1] // (key_heads if flat else 1)
     return _attended(q[0] * pairs, heads, to_score, to_value)
@@ -100,7 +103,8 @@ def fused_attention(site: Site) -> int:
     total = site.dims(1)[1]
     hidden, heads = site.made()[2], int(site.attributes["num_heads"])
     into = 2 * batch * length * width * total
-    return into + _attended(batch * length**2, heads, hidden // heads, hidden // heads)
+    pairs = batch * _pairs(length, length, site.attributes.get("unidirectional"))
+    return into + _attended(pairs, heads, hidden // heads, hidden // heads)
 
 
 def multi_head(site: Site) -> int:
@@ -109,7 +113,8 @@ def multi_head(site: Site) -> int:
         raise Unknown("MultiHeadAttention with packed or cached keys")
     (batch, queries, width), keys = site.dims(0), site.dims(1)[1]
     heads = int(site.attributes["num_heads"])
-    return _attended(batch * queries * keys, heads, width // heads, site.dims(2)[-1] // heads)
+    pairs = batch * _pairs(queries, keys, site.attributes.get("unidirectional"))
+    return _attended(pairs, heads, width // heads, site.dims(2)[-1] // heads)
 
 
 MS = "com.microsoft."

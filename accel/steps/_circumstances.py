@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import subprocess
@@ -115,15 +116,17 @@ def command(
     """The line that runs this gate again, and goes on from its evidence.
 
     `options` by their names on the command line; those that are None, and a work folder that is the
-    usual one, are left out. Rules that have no option there stand in accel.toml; those of a Rules
-    that Python was given stand nowhere."""
+    usual one, are left out. Empty where Python gave a rule that has no option there: the line would
+    begin evidence of its own."""
+    given = dataclasses.asdict(rules) if isinstance(rules, Rules) else rules or {}
+    if set(given) - set(OPTIONS):
+        return ""
     words = ["accel", "gate", str(candidate), "--baseline", str(baseline)]
     for name, value in options.items():
         if value is not None and (name, value) != ("work", WORK.absolute()):
             words += [f"--{name}", str(value)]
     for budget in budgets or ():
         words += ["--budget", limits.text(budget)]
-    given = rules if isinstance(rules, Mapping) else {}
     for rule, (option, unit) in OPTIONS.items():
         words += [option, f"{given[rule]}{unit}"] if rule in given else []
     return shlex.join(words)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from accel import workload
-from accel.errors import CandidateBroken
+from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.plain import flat
+from accel.steps import _shapes
 from accel.values import Feed, Workload
 
 # fp32 rounding of another summation order is of the size of eager's own distance from float64;
 # kernels that block differently were seen at up to a few times that.
 NOISE_FACTOR = 20.0
 NOISE_FLOOR = 1e-6  # of the output's largest value, for modules that are exact by luck
+NUDGED = "noise is of weights one ulp off"
 SILENT = 4  # ONNX Runtime's log severity: what it would print is in the error
 
 
@@ -36,15 +39,15 @@ def compare(module: Any, problem: Workload, path: Path, names: tuple[str, ...]) 
     """The output that is worst off, in units of what it is allowed, over the shapes.
 
     Each output has its own allowance: one of large values must not excuse the others.
-    Raises CandidateBroken where the graph does not run, or answers in another shape."""
+    Raises CandidateBroken where the graph does not run, or answers in another shape, UsageError where
+    eager itself runs at the example's sizes alone."""
     session, precise = _session(path), _Precise(module)
     errors: dict[str, list[tuple[float, Feed]]] = {name: [] for name in names}
     allowed = dict.fromkeys(names, 0.0)
-    for feed in shapes(problem):
-        found = _run(session, names, feed, problem)
-        eager, ideal = _outputs(module, feed, problem), precise(feed, problem)
+    for feed, eager in _answered(module, problem):
+        found, ideal = _run(session, names, feed, problem), precise(feed, problem)
         for name, got in zip(names, found, strict=True):
-            _same_shape(name, got, eager[name], sizes_of(problem, feed))
+            _same_shape(name, got, eager[name], _shapes.sizes_of(problem, feed))
             errors[name].append((_distance(got, eager[name]), feed))
             allowed[name] = max(allowed[name], _allowance(eager[name], ideal[name]))
     worst = max(_distances(problem, errors, allowed), key=_excess)
@@ -64,7 +67,7 @@ def _distances(
 ) -> Iterator[Distance]:
     for name, found in errors.items():
         error, feed = max(found, key=lambda pair: pair[0])
-        yield Distance(name, error, allowed[name], sizes_of(problem, feed))
+        yield Distance(name, error, allowed[name], _shapes.sizes_of(problem, feed))
 
 
 def _allowance(eager: Any, ideal: Any) -> float:
@@ -85,30 +88,40 @@ class _Precise:
     def __init__(self, module: Any) -> None:
         import copy
 
-        self._module, self._exact, self.note = module, copy.deepcopy(module).double(), ""
+        self._module, self.note = module, ""
+        try:
+            self._exact = copy.deepcopy(module).double()
+        except Exception as error:  # it may hold anything: a lock, an open file
+            self.note = f"the module cannot be copied ({flat(error)}): {NUDGED}"
 
     def __call__(self, feed: Feed, problem: Workload) -> dict[str, Any]:
         if not self.note:
             try:
                 return _outputs(self._exact, _wide(feed), problem)
             except Exception:  # torch raises anything where a module holds its own dtypes
-                self.note = "the module does not run in float64: noise is of weights one ulp off"
-                self._exact = _nudged(self._module)
-        return _outputs(self._exact, feed, problem)
+                self.note = f"the module does not run in float64: {NUDGED}"
+        with _nudged(self._module):
+            return _outputs(self._module, feed, problem)
 
 
-def _nudged(module: Any) -> Any:
-    import copy
-
+@contextlib.contextmanager
+def _nudged(module: Any) -> Iterator[None]:
+    """Its weights are one ulp off; then they are again what they were."""
     import torch
 
-    made, draw = copy.deepcopy(module), torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in made.parameters():
-            if weight.is_floating_point():
+    draw = torch.Generator().manual_seed(0)
+    weights = [w for w in module.parameters() if w.is_floating_point()]
+    before = [w.detach().clone() for w in weights]
+    try:
+        with torch.no_grad():
+            for weight in weights:
                 sign = torch.randint(0, 2, weight.shape, generator=draw) * 2.0 - 1.0
                 weight.mul_(1 + sign.to(weight.dtype) * torch.finfo(weight.dtype).eps)
-    return made
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, whole in zip(weights, before, strict=True):
+                weight.copy_(whole)
 
 
 def _session(path: Path) -> Any:
@@ -129,7 +142,7 @@ def _run(session: Any, names: tuple[str, ...], feed: Feed, problem: Workload) ->
     except Exception as error:  # as above
         first = str(error).strip().partition("\n")[0][:400]
         raise CandidateBroken(
-            f"the exported graph does not run at {sizes_text(sizes_of(problem, feed))}: {first}. "
+            f"the exported graph does not run at {_shapes.sizes_text(_shapes.sizes_of(problem, feed))}: {first}. "
             f"Look for int() or .item() on such a size in the model: it became a constant."
         ) from None
 
@@ -152,7 +165,7 @@ def _wide(feed: Feed) -> Feed:
 def _same_shape(name: str, got: Any, want: Any, sizes: Mapping[str, int]) -> None:
     if got.shape != want.shape:
         raise CandidateBroken(
-            f"the exported graph gives {name!r} as {got.shape} at {sizes_text(sizes)}; eager "
+            f"the exported graph gives {name!r} as {got.shape} at {_shapes.sizes_text(sizes)}; eager "
             f"gives {want.shape}. Look for int() or .item() on such a size in the model."
         )
 
@@ -167,40 +180,27 @@ def _distance(a: Any, b: Any) -> float:
     return float(np.nan_to_num(gaps, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
-def shapes(problem: Workload) -> list[Feed]:
-    """The example, the example at batch 1, and at another size of every dynamic axis."""
-    feed = workload.example(problem)
-    sizes = sizes_of(problem, feed)
-    first = {n for axes in problem.dynamic.values() for a, n in axes.items() if a == 0}
-    ones = {n: 1 if n in first else size for n, size in sizes.items()}
-    other = {n: size + 1 + (size % 2) for n, size in sizes.items()}
-    wanted = [ones, other] if sizes else []
-    return [feed, *(_resize(problem, feed, chosen) for chosen in wanted)]
+def _answered(module: Any, problem: Workload) -> Iterator[tuple[Feed, dict[str, Any]]]:
+    """Each shape, and what eager says at it: a graph need not run where the module itself does not."""
+    *certain, other = _shapes.shapes(problem)
+    for feed in certain:
+        yield _taken(module, problem, [feed])
+    yield _taken(module, problem, [other, *_shapes.smaller(problem)])
 
 
-def sizes_of(problem: Workload, feed: Feed) -> dict[str, int]:
-    """The size that each dynamic axis has in a feed."""
-    return {
-        name: feed[port].shape[axis]
-        for port, axes in problem.dynamic.items()
-        for axis, name in axes.items()
-        if port in feed
-    }
-
-
-def sizes_text(sizes: Mapping[str, int]) -> str:
-    """As a message says it: batch 2, sequence 7."""
-    return ", ".join(f"{name} {size}" for name, size in sizes.items()) or "the example"
-
-
-def _resize(problem: Workload, feed: Feed, sizes: Mapping[str, int]) -> Feed:
-    """Every dynamic axis cut or tiled to its size."""
-    import numpy as np
-
-    found = {}
-    for port, value in feed.items():
-        array = value
-        for axis, name in problem.dynamic.get(port, {}).items():
-            array = np.take(array, np.arange(sizes[name]) % array.shape[axis], axis=axis)
-        found[port] = np.ascontiguousarray(array)
-    return found
+def _taken(module: Any, problem: Workload, feeds: Sequence[Feed]) -> tuple[Feed, dict[str, Any]]:
+    """The first of the feeds that eager takes."""
+    why = ""
+    for feed in feeds:
+        try:
+            return feed, _outputs(module, feed, problem)
+        except AccelError:
+            raise
+        except Exception as error:  # the user's code, and torch below it
+            why = why or f"{type(error).__name__}: {flat(error)[:400]}"
+    tried = dict.fromkeys(_shapes.sizes_text(_shapes.sizes_of(problem, f)) for f in feeds)
+    raise UsageError(
+        f"The model itself does not run at {' nor at '.join(tried)}: {why}. Every axis in dynamic must take other sizes "
+        f"than those of inputs(), and the batch 1: give inputs() sizes that have others beside them, "
+        f"or take the axis out of dynamic."
+    )

@@ -17,27 +17,32 @@ DEPTH = 8  # of containers in containers: whatever nests deeper is no setting
 
 def digest(module: Any) -> str:
     """sha256 of it all. An attribute of a kind of its own counts by its class alone."""
-    import torch
-
     total = hashlib.sha256()
-    for part in _told(module, set(vars(torch.nn.Module()))):
+    for part in _told(module, set()):
         total.update(part)
     return total.hexdigest()
 
 
-def _told(module: Any, internal: set[str]) -> Iterator[bytes]:
+def _told(module: Any, seen: set[int]) -> Iterator[bytes]:
+    """`seen`: the modules that were told, by id. One in a plain list or dict is none of the others'
+    named_modules, and may hold them in turn."""
+    import torch
+
+    internal = vars(torch.nn.Module())
+    seen.add(id(module))
     for name, tensor in sorted(module.state_dict().items()):
         yield from _tensor(name, tensor)
     if not hasattr(module, "named_modules"):
         return
     for name, buffer in sorted(module.named_buffers()):
         yield from _tensor(name, buffer)
+    seen.update(id(part) for _, part in module.named_modules())
     for name, part in module.named_modules():
         yield f"{name} is a {type(part).__qualname__};".encode()
         for key, value in sorted(vars(part).items()):
             if key not in internal:
                 yield f"{key}=".encode()
-                yield from _value(value)
+                yield from _value(value, seen)
 
 
 def _tensor(name: str, tensor: Any) -> Iterator[bytes]:
@@ -48,7 +53,7 @@ def _tensor(name: str, tensor: Any) -> Iterator[bytes]:
     yield array.flatten().view(torch.uint8).numpy().tobytes()
 
 
-def _value(value: Any, depth: int = DEPTH) -> Iterator[bytes]:
+def _value(value: Any, seen: set[int], depth: int = DEPTH) -> Iterator[bytes]:
     """A setting as bytes that are the same in every process: an object's address is not."""
     import numpy as np
     import torch
@@ -59,29 +64,31 @@ def _value(value: Any, depth: int = DEPTH) -> Iterator[bytes]:
         yield f"{value.dtype.str} {value.shape};".encode() + np.ascontiguousarray(value).tobytes()
     elif isinstance(value, torch.nn.Module) or not depth:
         yield type(value).__qualname__.encode()
+        if isinstance(value, torch.nn.Module) and id(value) not in seen:
+            yield from _told(value, seen)
     elif isinstance(value, enum.Enum) or value is None:
         yield str(value).encode()
     elif isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.device)):
         yield f"{type(value).__name__} {value!r};".encode()
     else:
-        yield from _container(value, depth - 1)
+        yield from _container(value, seen, depth - 1)
 
 
-def _container(value: Any, depth: int) -> Iterator[bytes]:
+def _container(value: Any, seen: set[int], depth: int) -> Iterator[bytes]:
     yield f"{type(value).__qualname__}(".encode()
     if isinstance(value, Mapping):
         for key in sorted(value, key=repr):
-            yield from (*_value(key, depth), *_value(value[key], depth))
+            yield from (*_value(key, seen, depth), *_value(value[key], seen, depth))
     elif isinstance(value, (set, frozenset)):
-        yield from sorted(b"".join(_value(one, depth)) for one in value)
+        yield from sorted(b"".join(_value(one, seen, depth)) for one in value)
     elif isinstance(value, (list, tuple)):
         for one in value:
-            yield from _value(one, depth)
+            yield from _value(one, seen, depth)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from _value(getattr(value, field.name, None), depth)
+            yield from _value(getattr(value, field.name, None), seen, depth)
     elif callable(getattr(value, "to_dict", None)) and not isinstance(value, type):
-        yield from _value(value.to_dict(), depth)  # transformers' configurations
+        yield from _value(value.to_dict(), seen, depth)  # transformers' configurations
     else:
         yield str(getattr(value, "__qualname__", "")).encode()  # a function's or a class's name
     yield b")"

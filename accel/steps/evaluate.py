@@ -33,8 +33,8 @@ def evaluate(
     Without labels, closeness to `reference` (the .npz that `outputs` wrote for the fp32 baseline on
     the same `feeds`) stands in and `fidelity` is set; `feeds` default to the workload's requests.
     `where`: the log and the target of `outputs`.
-    Raises UsageError where neither is there, CandidateBroken when the plan does not run or the
-    metric comes out NaN."""
+    Raises UsageError where neither is there, CandidateBroken when the plan does not run, the
+    metric comes out NaN, or an output has another shape than the reference's."""
     samples, out = workloads.samples(workload, split), Path(out)
     if samples is None:
         feeds = feeds or default_feeds(workload)
@@ -80,6 +80,12 @@ def _fidelity(
     want, got = arrays.load(reference), arrays.load(outputs(plan, feeds, out, **where))
     if len(want) != len(got):
         raise UsageError(f"{reference} holds outputs of {len(want)} feeds, not of {len(got)}.")
+    if lost := closeness.unpaired(want, got):
+        raise CandidateBroken(
+            f"{plan.engine}: {', '.join(lost)} has another shape than the reference's, as of boxes that "
+            f"were found, so that closeness to it is none. Add samples(split), row and metric to the "
+            f"workload: they judge answers of any shape."
+        )
     _saved(out / "cosine.npy", closeness.cosines(want, got))
     metric, rows = closeness.fidelity(want, got)
     return Score(

@@ -17,7 +17,7 @@ from typing import Any
 from accel import graph, workload
 from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.guard import guarded
-from accel.steps import _proof, _state
+from accel.steps import _proof, _shapes, _state
 from accel.values import Feed, Model, Workload
 
 EXPORTERS = ("torch_export", "torchscript")
@@ -82,7 +82,7 @@ def export(problem: Workload, exporter: str, out: str | Path) -> Model:
     if not found.error <= found.allowed:
         raise CandidateBroken(
             f"{exporter}: {found.output!r} is off by {found.error:.3g} from eager at "
-            f"{_proof.sizes_text(found.sizes)}; {found.allowed:.3g} is its noise. "
+            f"{_shapes.sizes_text(found.sizes)}; {found.allowed:.3g} is its noise. "
             f"{chatter.getvalue()[-500:]}"
         )
     line = (

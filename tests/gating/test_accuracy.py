@@ -17,6 +17,7 @@ from accel.errors import UsageError
 from accel.evidence import Budget, Cell, Subject
 from accel.gating import accuracy, asked
 from accel.gating.asked import Asked
+from accel.measure import closeness
 from accel.values import Release, Request
 
 POINTS = Budget("drop", 2.0, "pt")
@@ -230,6 +231,16 @@ def test_nan_of_the_baseline_is_not_the_candidates(tmp_path: Path) -> None:
     broken = subject(tmp_path / "broken.onnx", nan=True)
     cells = judged(subject(tmp_path / "good.onnx"), broken, None, tmp_path / "out")
     assert {cell.outcome for cell in cells} == {"no baseline"}
+
+
+@pytest.mark.parametrize("there", [np.nan, -np.inf, np.inf])
+def test_a_number_where_the_baseline_has_none_is_not_the_same(there: float) -> None:
+    """Such places are counted, and nothing is said to be equal bit for bit; the same NaN is equal."""
+    base, other = ([{"y": np.array([1.0, 2.0, x], np.float32)}] for x in (there, 7.0))
+    found = closeness.told(closeness.compare(base, other).outputs)
+    assert found.startswith('output "y": 1 values are NaN or Inf in the baseline, and others here')
+    assert "bit for bit" not in found
+    assert "bit for bit" in closeness.told(closeness.compare(base, base).outputs)
 
 
 def test_a_candidate_that_does_not_load_is_broken(tmp_path: Path, baseline: Subject) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import pytest
@@ -76,6 +77,23 @@ def test_the_real_products_are_what_they_say(monkeypatch: pytest.MonkeyPatch) ->
         answer = run()
         if library == "ONNX Runtime":
             assert answer[0].shape == (32, 32)  # type: ignore[index]
+
+
+def test_every_run_reads_as_much_as_its_rate_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three threads do not divide a set: what is left over is not read, for it would be the quickest."""
+    runs = []
+
+    def first(run: functools.partial[None]) -> float:
+        windows = run.args[1]
+        runs.append({len(part) for _ in range(20) for part in next(windows)})
+        return 1.0
+
+    monkeypatch.setattr(ceiling, "SETS_BYTES", (1 << 10, 1 << 14))
+    monkeypatch.setattr(ceiling, "WINDOW_BYTES", 1 << 12)
+    monkeypatch.setattr(ceiling, "_quickest", first)
+    rates = [rate for _, rate in ceiling._read_rates(3)]
+    assert runs == [{(1 << 10) // 24}, {(1 << 12) // 24}]
+    assert rates == [3 * 8 * ((1 << 10) // 24) * 4, 3 * 8 * ((1 << 12) // 24)]
 
 
 @pytest.mark.alone

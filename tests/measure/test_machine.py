@@ -59,6 +59,47 @@ def test_the_gpus_are_those_that_the_driver_shows(monkeypatch: pytest.MonkeyPatc
     assert (found["gpus"], found["gpu_driver"]) == (["NVIDIA H200 9.0"] * 2, "13.0")
 
 
+X86 = {"vendor_id": "GenuineIntel", "cpu family": "6", "model": "143", "stepping": "8"}
+ORIN = {"CPU implementer": "0x41", "CPU variant": "0x0", "CPU part": "0xd42", "CPU revision": "1"}
+
+
+@pytest.mark.parametrize("key", ORIN)
+def test_another_arm_processor_is_another_class(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """/proc/cpuinfo of aarch64 has no vendor and no model: its own four numbers tell them apart."""
+    monkeypatch.setattr(machine.platform, "machine", lambda: "aarch64")
+    classes = set()
+    for info in (ORIN, ORIN | {key: "0x7"}):
+        monkeypatch.setattr(machine, "_cpuinfo", lambda info=info: info)
+        classes.add(machine.machine_class(machine.fingerprint()))
+    assert len(classes) == 2
+
+
+def test_jetsons_of_one_name_are_told_by_their_multiprocessors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An Orin Nano and an Orin AGX are both "Orin", of one compute capability."""
+    monkeypatch.setattr(machine.platform, "machine", lambda: "aarch64")
+    classes = set()
+    for count in (8, 16):
+        seen = (here.Gpu("Orin", "8.7", 1 << 33, count, "12.6"),)
+        monkeypatch.setattr(here, "gpus", lambda seen=seen: seen)
+        classes.add(machine.machine_class(machine.fingerprint()))
+    assert len(classes) == 2
+
+
+def test_the_class_of_an_x86_machine_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times that are stored under it stay comparable."""
+    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(machine, "_cpuinfo", lambda: X86 | {"flags": "avx2 hypervisor"})
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr(machine, "_read", lambda _: "0")
+    seen = (here.Gpu("Tesla T4", "7.5", 1 << 34, 40, "12.6"),)
+    monkeypatch.setattr(here, "gpus", lambda: seen)
+    found = machine.fingerprint()
+    assert (found["cpu"], found["gpus"]) == ("GenuineIntel 6 143 8", ["Tesla T4 7.5"])
+    assert machine.machine_class(found) == "52af3ba6d5a6"
+
+
 @pytest.mark.parametrize("key", ["kernel", "python", "memory_bytes", "governor", "gpu_driver"])
 def test_what_an_upgrade_changes_is_not_of_the_class(key: str) -> None:
     """A new kernel or Python leaves old times comparable in name; versions are kept apart."""

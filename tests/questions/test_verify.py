@@ -34,12 +34,27 @@ def rest(found: Verified, word: str) -> str:
 
 def test_intact_and_what_that_does_not_mean(packed: Pack) -> None:
     """Digests hold; nobody signed, nothing was run, and the lines say so with the next command."""
-    found = verify(packed().path)
+    root = packed().path
+    found = verify(root)
     assert (found.intact, found.differences) == (True, ())
     assert found.verified == ("7 files and the manifest, by sha256",)
-    assert "accel sign release --key" in rest(found, "no signature")
+    assert f"accel sign {root} --key" in rest(found, "no signature")
     assert "nothing was run" in rest(found, "speed and accuracy")
     assert "no digest of them was recorded" in rest(found, "no digest of them")
+
+
+def test_the_next_commands_name_the_folder_as_it_was_given(
+    packed: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From where the command was typed, and as one word: the release need not lie there."""
+    root = packed("my release").path
+    monkeypatch.chdir(root.parents[1])
+    given = root.relative_to(root.parents[1])
+    edit(root, certificate=None)
+    assert f"accel sign '{given}' --key" in rest(verify(given), "no signature")
+    assert f"accel finish '{given}'" in rest(verify(given), "none is chosen")
+    (root / release.SIGNATURE).write_text("anything")
+    assert f"accel verify '{given}' --key" in rest(verify(given), "was not held against a key")
 
 
 def test_digests_of_what_is_elsewhere_are_named(packed: Pack) -> None:
@@ -63,9 +78,9 @@ def test_unmeasured_parts_are_told(packed: Pack) -> None:
     root = packed().path
     table = release.document(root)["table"]
     edit(root, table=[{**table[0], "status": "unmeasured"}, *table[1:]])
-    assert rest(verify(root), "unmeasured") == "1 of 2 candidates: unmeasured"
+    assert rest(verify(root), "candidates: unmeasured") == "1 of 2 candidates: unmeasured"
     edit(root, certificate=None)
-    assert "accel finish release" in rest(verify(root), "none is chosen")
+    assert f"accel finish {root}" in rest(verify(root), "none is chosen")
 
 
 @pytest.mark.parametrize("grade", ["consistent", "violated"])

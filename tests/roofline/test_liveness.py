@@ -80,6 +80,24 @@ def test_quantized_values_are_counted_in_their_own_bytes(write: Write) -> None:
     assert found.weights_bytes == 800 + 4 + 1
 
 
+def test_a_turned_weight_is_counted_in_its_own_bytes(write: Write) -> None:
+    """Transpose(DequantizeLinear(w)) of int8 [6, 8]: 48 bytes, a scale and a zero point, and no float32."""
+    path = write(
+        """
+<ir_version: 8, opset_import: ["": 17]>
+g (float[n, 8] x) => (float[n, 6] y)
+<float s = {0.1}, int8 z = {0}>
+{
+  f = DequantizeLinear(w, s, z)
+  t = Transpose<perm = [1, 0]>(f)
+  y = MatMul(x, t)
+}
+""",
+        w=("int8", 6, 8),
+    )
+    assert roofline.peak(path, {"n": 2}).weights_bytes == 48 + 4 + 1
+
+
 def test_only_one_branch_is_alive(write: Write) -> None:
     """An If adds the larger of its branches, 2 x 64 float32, and what it takes from outside."""
     text = """

@@ -85,6 +85,29 @@ ATTENTION = body(
 )
 
 
+TRANSPOSED = body(
+    "f = DequantizeLinear(w, sw, zw) t = Transpose<perm = [1, 0]>(f) y = MatMul(x, t)",
+    "(float[n, 8] x) => (float[n, 6] y)",
+    "<float sw = {0.1}, int8 zw = {0}>",
+)
+
+
+def test_an_int8_weight_behind_a_transpose_is_read_as_int8(write: Write) -> None:
+    """[6, 8] turned: w 48 bytes and not 192, x 2 x 8 x 4 = 64, y 2 x 6 x 4 = 48. What the run itself turns
+    moves: a Transpose of x is read where it lies."""
+    path = write(TRANSPOSED, w=("int8", 6, 8))
+    assert node(path, "y", n=2).read_bytes == 48 + 64
+    assert roofline.work(path, {"n": 2}).least_bytes == 48 + 64 + 48
+    turned = write(
+        body(
+            "t = Transpose<perm = [1, 0]>(x) y = MatMul(t, w)",
+            "(float[8, n] x) => (float[n, 6] y)",
+        ),
+        w=("float32", 8, 6),
+    )
+    assert node(turned, "t", n=2).written_bytes == 64
+
+
 def test_attention(write: Write) -> None:
     """4 heads of 16: a pair of query and key takes 2 x 16, a softmax of 5, and 2 x 16 again.
 
@@ -100,6 +123,38 @@ def test_causal_attention_skips_what_is_masked(write: Write) -> None:
     """The i-th of 6 queries sees i keys: 21 pairs, not 36."""
     found = node(write(ATTENTION.replace("{causal}", "1")), "y", B=1, S=6, L=6)
     assert found.operations == 21 * 4 * 69
+
+
+FUSED = {  # ONNX Runtime's: x [1, 6, 8] by w [8, 24] for 2 heads of 4, where it takes them
+    "Attention": ("x, w, b", "", 2 * 6 * 8 * 24),
+    "QAttention": ("q, qw, b, s, s, , z, z", "q = Cast<to = 2>(x) qw = Cast<to = 3>(w)", 2 * 6 * 8 * 24),
+    "MultiHeadAttention": ("x, x, x", "", 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_fused_attention_skips_what_is_masked(write: Write, name: str) -> None:
+    """unidirectional: 21 pairs and not 36, of 2 heads at 2 x 4 + 5 + 2 x 4 each; the product is whole."""
+    given, before, into = FUSED[name]
+    for causal, pairs in ((0, 36), (1, 21)):
+        text = body(
+            f"{before} y = com.microsoft.{name}<num_heads = 2, unidirectional = {causal}>({given})",
+            "(float[1, S, 8] x) => (float[a, b, c] y)",
+            "<float s = {0.1}, uint8 z = {0}>",
+            domains=', "com.microsoft": 1',
+        )
+        path = write(text, w=("float32", 8, 24), b=("float32", 24))
+        assert node(path, "y", S=6).operations == into + pairs * 2 * 21
+
+
+def test_queries_on_other_keys_see_all_of_them(write: Write) -> None:
+    """Three queries and five keys: which of them are masked, nobody tells here."""
+    text = body(
+        "y = com.microsoft.MultiHeadAttention<num_heads = 2, unidirectional = 1>(x, k, k)",
+        "(float[1, 3, 8] x, float[1, 5, 8] k) => (float[a, b, c] y)",
+        domains=', "com.microsoft": 1',
+    )
+    assert node(write(text), "y").operations == 15 * 2 * 21
 
 
 @pytest.mark.parametrize(

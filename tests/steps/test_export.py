@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from accel import graph, testing, workload
 from accel.errors import BadModel, CandidateBroken, UsageError
-from accel.steps import _proof, export
+from accel.steps import _shapes, export
 from accel.values import Feed, Model, Workload
 
 pytestmark = [
@@ -140,7 +141,7 @@ def test_the_graph_is_what_eager_computes(
     assert model.trail[0].startswith(f"{exporter} opset {export.OPSETS[exporter]}, off by ")
     opsets = {o.domain: o.version for o in onnx.load(model.path).opset_import}
     assert opsets[""] == export.OPSETS[exporter]
-    feeds = _proof.shapes(asked)
+    feeds = _shapes.shapes(asked)
     assert len(feeds) == (3 if asked.dynamic else 1)
     module = asked.model()
     for feed in feeds:
@@ -154,7 +155,7 @@ def test_the_graph_is_what_eager_computes(
 
 def test_three_shapes() -> None:
     """The example, batch 1, and another size of every axis; ids stay ids, masks stay masks."""
-    feeds = _proof.shapes(problem(Masked, MASKED, dynamic=MASKED_AXES))
+    feeds = _shapes.shapes(problem(Masked, MASKED, dynamic=MASKED_AXES))
     assert [f["ids"].shape for f in feeds] == [(2, 3), (1, 3), (3, 5)]
     assert all(f["keep"].dtype == bool and f["ids"].max() < 10 for f in feeds)
 
@@ -253,6 +254,64 @@ def test_a_module_with_its_own_dtypes(tmp_path: Path, monkeypatch: pytest.Monkey
     spoil(monkeypatch, scaled)
     with pytest.raises(CandidateBroken, match="is off by"):
         export.export(problem(OwnDtype), "torchscript", tmp_path)
+
+
+class Locked(OwnDtype):
+    """Holds what cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+def test_a_module_that_cannot_be_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its noise is found by its own weights, which come out of it bit for bit as they were."""
+    module = Locked()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    model = export.export(problem(lambda: module), "torchscript", tmp_path)
+    assert "cannot be copied" in model.trail[1]
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+    spoil(monkeypatch, scaled)
+    with pytest.raises(CandidateBroken, match="is off by"):
+        export.export(problem(Locked), "torchscript", tmp_path)
+
+
+class Positions(nn.Module):
+    """As transformers are: a table that ends at six positions, and no sequence below `least`."""
+
+    def __init__(self, least: int = 1) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.least, self.table = least, nn.Embedding(6, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        if not torch.jit.is_tracing() and x.shape[1] < self.least:
+            raise RuntimeError(f"{x.shape[1]} are too few")
+        return x.unsqueeze(-1) * self.table(torch.arange(x.shape[1]))
+
+
+LONG = {"x": np.ones((2, 6), np.float32)}
+LONG_AXES = {"x": {0: "batch", 1: "sequence"}}
+
+
+def test_an_example_at_the_models_largest_size(tmp_path: Path) -> None:
+    """Where eager takes no longer sequence, a shorter one shows that the axis is dynamic."""
+    model = export.export(problem(Positions, LONG, dynamic=LONG_AXES), "torchscript", tmp_path)
+    assert answers(model, {"x": np.ones((3, 4), np.float32)})["output_0"].shape == (3, 4, 4)
+
+
+def test_an_axis_that_has_one_size_is_the_workloads_error(tmp_path: Path) -> None:
+    """Neither longer nor shorter: it is not the graph that is wrong, and inputs() is named."""
+    asked = problem(lambda: Positions(6), LONG, dynamic=LONG_AXES)
+    with pytest.raises(UsageError, match=r"sequence 7 nor at .*sequence 5.*inputs\(\)"):
+        export.export(asked, "torchscript", tmp_path)
+
+
+def test_a_number_stays_one() -> None:
+    """An input without axes has none in the other shapes either."""
+    feed = {"x": X, "scale": np.array(2.0, np.float32)}
+    asked = problem(Plain, feed, dynamic={"x": {0: "batch"}})
+    assert [f["scale"].shape for f in _shapes.shapes(asked)] == [()] * 3
 
 
 def test_a_graph_is_its_own_root(tmp_path: Path) -> None:

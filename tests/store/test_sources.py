@@ -176,6 +176,11 @@ class Net(torch.nn.Module):
         self.function: Any = torch.nn.functional.relu
         self.deep: Any = {"a": [1, (2.5, None)], "b": {1, 2}}
         self.config: Any = Config()
+        self.experts: Any = [torch.nn.Linear(2, 2)]  # none of named_modules, as in the dict below
+        torch.nn.init.ones_(self.experts[0].weight)
+        torch.nn.init.ones_(self.experts[0].bias)
+        self.heads_by_name: Any = {"a": torch.nn.ModuleList([torch.nn.LayerNorm(2)])}
+        self.experts[0].whole = [self]  # and back again
         self.transformers: Any = SimpleNamespace(to_dict=lambda: {"eps": 1e-5})
 
 
@@ -207,6 +212,8 @@ EDITS: dict[str, Callable[[Net], Any]] = {
     "a set": lambda n: setattr(n, "deep", {"a": [1, (2.5, None)], "b": {1, 3}}),
     "a config": lambda n: setattr(n.config, "eps", 1e-6),
     "transformers' config": lambda n: setattr(n.transformers, "to_dict", lambda: {"eps": 1e-6}),
+    "a weight in a list": lambda n: n.experts[0].weight.data.mul_(2),
+    "a weight deep in a dict": lambda n: n.heads_by_name["a"][0].bias.data.add_(1),
     "an attribute more": lambda n: setattr(n, "more", True),
     "an epsilon": lambda n: setattr(n, "norm", torch.nn.LayerNorm(2, eps=1e-6)),
 }
