@@ -19,10 +19,7 @@ from accel.roofline import _constant, _sizes
 from accel.roofline._sizes import Opened, Sized
 
 FOLDED = (*_constant.VIEWS, "DequantizeLinear")
-LAID_OUT = (
-    *FOLDED,
-    "Transpose",
-)  # of weights: the integers below are laid out, not what they stand for
+LAID_OUT = (*FOLDED, "Transpose")  # of a weight the integers are, not what they stand for
 
 
 @dataclass(frozen=True)
