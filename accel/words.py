@@ -1,4 +1,5 @@
-"""Words of the command line that name something, a text or a path. An empty one names nothing.
+"""Words of the command line that name something, a text or a path. An empty one names nothing, nor does
+one with a NUL, which ends a name in the system's own calls.
 
 A script whose variable is not set gives `--data ""`: were that the same as no --data at all, it
 would pass on random numbers where data was meant.
@@ -13,7 +14,7 @@ import click
 
 
 class Text(click.ParamType):  # type: ignore[type-arg]
-    """A text that is not empty."""
+    """A text that is not empty, without a NUL."""
 
     name = "text"
 
@@ -24,6 +25,8 @@ class Text(click.ParamType):  # type: ignore[type-arg]
             self.fail(
                 f"'' is empty. Give a value{'' if needed else ', or leave it out'}.", param, ctx
             )
+        if "\0" in str(value):
+            self.fail(f"{str(value)!r} holds a NUL, which no name can. Leave it out.", param, ctx)
         return value
 
 

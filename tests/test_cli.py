@@ -223,6 +223,8 @@ def test_what_is_not_a_model_is_named(
         (["list", "weights"], "is not one of"),
         (["inspect", "good.onnx", "--jsn"], "--json"),
         (["inspect", "good.onnx", "--for", ""], "'--for': '' is empty"),
+        (["finish", "a\0b"], "holds a NUL"),
+        (["optimize", "good.onnx", "--target", "\0"], "holds a NUL"),
         (["check", "good.onnx", "--against", "good.onnx", "--data", ""], "'--data': '' is empty"),
     ],
 )
