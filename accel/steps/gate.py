@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from accel import catalog, disk
-from accel.errors import AccelError, CandidateBroken, NoBaseline, UsageError
+from accel.errors import AccelError, CandidateBroken, NoBaseline
 from accel.evidence import (
     BASELINE,
     CANDIDATE,
@@ -48,8 +48,8 @@ from accel.gating.samples import Alphas
 from accel.gating.verdicts import Judged
 from accel.scratch import scratch
 from accel.steps import _circumstances as circumstances
-from accel.steps._question import Question, called, question
-from accel.steps._subject import subject
+from accel.steps import _drafts as drafts
+from accel.steps._question import Question, question
 
 Progress = Callable[[str], None]
 NAMES_A_LOG = ("broken", "no baseline")  # what a process printed before it broke
@@ -93,7 +93,7 @@ def gate(
     try:
         wish = question(candidate, baseline, name, reference, source, held, rules, _path(config))
     except NoBaseline as error:
-        report = _missing(candidate, baseline, name, str(error))
+        report = drafts.missing(candidate, baseline, name, str(error))
     else:
         found: list[Report] = []
 
@@ -102,8 +102,8 @@ def gate(
 
         # all of it: what a second gate builds and evaluates would disturb what this one times
         with chain.alone(kept / "gate"), scratch(named, prefix="accel-gate-") as folder:
-            draft = _draft(wish, folder, _text(engine), given)
-            found.append(_guarded(draft, lambda: _measured(draft, wish, kept, seen, say)))
+            draft = drafts.drafted(wish, folder, _text(engine), given)
+            found.append(drafts.guarded(draft, lambda: _measured(draft, wish, kept, seen, say)))
         report = found[-1]
     options = {
         "name": name, "reference": reference, "workload": workload, "engine": engine,
@@ -126,73 +126,6 @@ def _path(given: str | Path | None) -> Path | None:
 
 def _text(given: str | Path | None) -> str | None:
     return None if given is None else str(given)
-
-
-def _draft(wish: Question, scratch: Path, engine: str | None, data: str | None) -> Report:
-    """Both sides, read and built, and where this runs; nothing is judged yet."""
-    if data and wish.baseline.is_dir():
-        raise UsageError(
-            f"--data goes with a baseline that is an .onnx. {wish.baseline} is a release, whose own "
-            f"requests are used: leave --data out."
-        )
-    if engine and wish.candidate.is_dir() and wish.baseline.is_dir():
-        raise UsageError("--engine goes with an .onnx; two releases bring their own.")
-    base = subject(
-        wish.baseline, scratch / BASELINE, engine=engine, data=data, source=wish.workload
-    )
-    ours = Subject(wish.name, wish.candidate, "")  # not built for a baseline that does not run
-    if not base.trouble:
-        ours = subject(wish.candidate, scratch / CANDIDATE, engine=engine, like=base, data=data)
-    last = None
-    if wish.reference is not None and not base.trouble:
-        last = subject(wish.reference, scratch / REFERENCE, engine=engine, like=base, data=data)
-    return Report(
-        name=wish.name,
-        outcome="broken",
-        line="",
-        judgement=Judgement("broken", (), Fitness(True), True),
-        candidate=ours,
-        baseline=base,
-        reference=last,
-        rules=wish.rules,
-        **circumstances.seen(ours, base),
-    )
-
-
-def _missing(candidate: str | Path, baseline: str | Path, name: str | None, why: str) -> Report:
-    """There is nothing to compare with: the candidate is not even read."""
-    ours, base = (Subject(Path(p).name, Path(p), "") for p in (candidate, baseline))
-    draft = Report(
-        name=name or called(candidate),
-        outcome="no baseline",
-        line="",
-        judgement=Judgement("no baseline", (), Fitness(True), True),
-        candidate=ours,
-        baseline=base,
-        rules=Rules(),
-        **circumstances.seen(),
-    )
-    return _ended(draft, "no baseline", why)
-
-
-def _guarded(draft: Report, measured: Callable[[], Report]) -> Report:
-    """Whose fault a failure is, as an outcome."""
-    for side in (draft.baseline, draft.reference):
-        if side is not None and side.trouble:
-            return _ended(draft, "no baseline", side.trouble)
-    if draft.candidate.trouble:
-        return _ended(draft, "broken", draft.candidate.trouble)
-    try:
-        return measured()
-    except NoBaseline as error:
-        return _ended(draft, "no baseline", str(error))
-    except CandidateBroken as error:
-        return _ended(draft, "broken", str(error))
-
-
-def _ended(draft: Report, outcome: Outcome, reason: str) -> Report:
-    judgement = Judgement(outcome, (), Fitness(True), True, (reason,))
-    return dataclasses.replace(draft, outcome=outcome, judgement=judgement)
 
 
 def _measured(
