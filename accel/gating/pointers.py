@@ -90,7 +90,7 @@ def _local(pointer: Pointer, root: Path, what: str) -> Path:
 
 
 def _fetch(place: str, folder: Path) -> str:
-    """`oras pull [flags] <name>{:<tag>|@<digest>}`, --output: the folder (oras, cmd/oras/root/pull.go)."""
+    """`oras pull [flags] <name>{:<tag>|@<digest>}`, --output: the folder (pull.go of oras)."""
     if place.startswith("oci://"):
         return f"Fetch it with: oras pull --output {folder} {place.removeprefix('oci://')}"
     return f"Fetch the release into this folder: {folder}"
