@@ -52,7 +52,7 @@ def sign(release: Path, key: Path, sbom: bool, as_json: bool, **_: object) -> No
     password of an encrypted key is read from ACCEL_KEY_PASSWORD."""
     from accel.steps import sign as step
 
-    made = step.sign(release, key, password=os.environ.get(PASSWORD), sbom=sbom)
+    made = step.sign(release, key, password=os.environ.get(PASSWORD) or None, sbom=sbom)
     emit("signed", made, [f"{made.file}: signed by the key {made.key[:12]}"], as_json)
 
 

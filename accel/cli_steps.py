@@ -67,6 +67,7 @@ def quantize(model: Path, recipe: str, engine: str, variant: int | None, target:
         raise UsageError(f"--variant {variant}: {recipe} has 0 to {len(variants) - 1}: {variants}")
     wanted = variants if variant is None else (variants[variant],)
     require_inputs(described, noise)
+    _require_use(recipe, data, noise)
     with working_folder(out, model, data) as folder:
         made = _first(
             wanted,
@@ -74,6 +75,20 @@ def quantize(model: Path, recipe: str, engine: str, variant: int | None, target:
         )
         kept = keep(made.model, out)
     emit("model", kept, [*kept.trail, f"{dict(made.facts)}", str(out)], as_json)
+
+
+def _require_use(recipe: str, data: Path | None, noise: tuple[str, ...]) -> None:
+    """Raise UsageError for data that a recipe would not look at."""
+    from accel import catalog
+
+    member = catalog.load("recipes", recipe)
+    if data is not None and not member.NEEDS_CALIBRATION:
+        raise UsageError(
+            f"--data {data}: {recipe} takes no calibration data. Leave it out, or choose another "
+            f"recipe: accel list recipes"
+        )
+    if noise and not getattr(member, "NEEDS_SKETCHES", False):
+        raise UsageError(f"--noise: {recipe} audits no data. Leave it out.")
 
 
 def require_inputs(model: Any, noise: tuple[str, ...]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 from accel import certifying, finals, heats, search
 from accel.constraints import Constraints
@@ -64,7 +65,15 @@ def measure(
     timed = finals.measured(
         job, final, baselines, lambda text: progress(Event("phase", f"measure: {text}"))
     )
-    return tuple(timed.get(c.name, c) for c in table), tuple(timed[c.name] for c in baselines)
+    return tuple(_timed(c, timed) for c in table), tuple(timed[c.name] for c in baselines)
+
+
+def _timed(candidate: Candidate, timed: Mapping[str, Candidate]) -> Candidate:
+    """With its measurement; what was refused before, and timed as a baseline, stays refused."""
+    found = timed.get(candidate.name, candidate)
+    if candidate.status != "refused":
+        return found
+    return dataclasses.replace(found, status=candidate.status, reason=candidate.reason)
 
 
 def choose(

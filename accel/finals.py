@@ -8,7 +8,7 @@ from pathlib import Path
 
 from accel import arrays, artefacts, floors, padding, stats, tails, trials
 from accel.artefacts import build
-from accel.errors import AccelError, MissingExtra
+from accel.errors import AccelError, MissingExtra, concerns_all
 from accel.heats import timed
 from accel.job import Job, told
 from accel.search import MODULE, class_of, portable
@@ -99,7 +99,9 @@ def _eager(job: Job, root: Model, note: Callable[[str], None]) -> tuple[Candidat
     options = {"workload": job.workload.source, "data": job.workload.data}
     try:
         plan = build(job, root, "torch_eager", options).value
-    except MissingExtra as error:
+    except AccelError as error:  # its own trouble, of memory say, is not the release's
+        if concerns_all(error) and not isinstance(error, MissingExtra):
+            raise
         note(f"PyTorch eager is no baseline here: {error}")
         return ()
     return (Candidate("torch eager", MODULE, "fp32", "torch_eager", plan=plan, status="built"),)

@@ -87,15 +87,16 @@ def _weight(content: bytes, most: int) -> int:
 
 
 def _number(content: bytes, at: int) -> tuple[int, int]:
-    """A varint, and where it ends."""
+    """A varint, and where it ends. Raises IndexError beyond the ten bytes that protobuf reads."""
     found = shift = 0
-    while True:
+    while shift < 70:
         byte = content[at]
         at += 1
         found |= (byte & 127) << shift
         if byte < 128:
             return found, at
         shift += 7
+    raise IndexError
 
 
 @functools.cache

@@ -43,6 +43,7 @@ ABOVE_THE_STEPS = {
     "naming.py",
     "unfinished.py",
     "search.py",
+    "refining.py",
     "constraints.py",
     "testing.py",
     "pytest_plugin.py",

@@ -184,6 +184,8 @@ def _plainly(label: Any) -> Any:
         return {repr(k): _plainly(v) for k, v in label.items()}
     if isinstance(label, (list, tuple)):
         return [_plainly(v) for v in label]
+    if isinstance(label, (set, frozenset)):  # its order is another in every process
+        return {"set": sorted(store.digest_json(_plainly(v)) for v in label)}
     array = guarded("a label of samples()", lambda: np.asarray(label))
     if array.dtype.kind != "O":
         return arrays.digest([{"label": array}])

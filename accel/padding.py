@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from accel.values import Feed, Model, Request
 
 MOST = 4  # per set of the other axes; not rounded: every row of padding costs its 3 % on MiniLM
+SETS = 8  # of the other axes: each is a graph of its own in memory, and seconds of compiling
 
 Sizes = dict[str, int]  # axis symbol -> size
 
@@ -45,8 +46,10 @@ def buckets(
     model: Model, requests: Sequence[Request], padding: Mapping[str, float], most: int = MOST
 ) -> list[Sizes]:
     """For each size of the axes that cannot be padded, at most `most` sizes of each that can; of their
-    combinations those that a request needs, and the largest."""
+    combinations those that a request needs, and the largest. Where the axes that cannot be padded have
+    more than SETS sizes, those that most of the requests' weight is on: the others are served dynamic."""
     axes = padded_axes(model, padding)
+    load: dict[tuple[tuple[str, int], ...], float] = {}
     found: dict[tuple[tuple[str, int], ...], dict[str, dict[int, float]]] = {}
     for request in requests:
         sizes = sizes_of(model, request.inputs)
@@ -55,12 +58,15 @@ def buckets(
             seen = found.setdefault(fixed, {}).setdefault(axis, {})
             seen[sizes[axis]] = seen.get(sizes[axis], 0.0) + request.weight
         found.setdefault(fixed, {})
+        load[fixed] = load.get(fixed, 0.0) + request.weight
+    heaviest = sorted(found, key=lambda fixed: -load[fixed])[:SETS]  # stable: else the first seen
     every = [
         [
             dict(fixed) | dict(zip(per_axis, chosen, strict=True))
             for chosen in itertools.product(*(partition(w, most) for w in per_axis.values()))
         ]
         for fixed, per_axis in found.items()
+        if fixed in heaviest
     ]
     made = [shape for shapes in every for shape in shapes]
     needed = [fitting(made, sizes_of(model, r.inputs), axes) for r in requests]

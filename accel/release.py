@@ -8,6 +8,7 @@ machine of the class that it was built for, and that gives the stored reference 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -68,7 +69,11 @@ def document(root: Path) -> dict[str, Any]:
 
     Raises UsageError for a folder without one, another schema, or a newer version."""
     path = root / MANIFEST
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except PermissionError as error:
+        raise manifest.unreadable(path, error) from None
+    if not there:
         raise UsageError(f"{root} is not a release: no {MANIFEST}. Make one with: accel optimize")
     data = manifest.read(path, LARGEST_BYTES)
     if not isinstance(data, dict) or data.get("schema") != KIND:
@@ -124,7 +129,7 @@ def differences(path: str | Path) -> tuple[str, ...]:
     Raises UsageError when the folder is not a release."""
     root = Path(path).absolute()
     data = document(root)
-    actual = {p.relative_to(root).as_posix(): p for p in root.rglob("*") if _counts(p)}
+    actual = {p.relative_to(root).as_posix(): p for p in _every(root)}
     actual.pop(MANIFEST)
     signed = {SIGNATURE: None} if SIGNATURE in actual else {}  # no digest, but a key vouches for it
     expected: dict[str, str | None] = {**signed, **attached(data), **files(data)}
@@ -140,8 +145,17 @@ def differences(path: str | Path) -> tuple[str, ...]:
     return tuple(sorted(shown(line, keep="") for line in lines))
 
 
-def _counts(path: Path) -> bool:
-    return path.is_symlink() or not path.is_dir()  # a link to a folder is a stranger too
+def _every(root: Path) -> Iterator[Path]:
+    def shut(error: OSError) -> None:
+        raise error
+
+    try:
+        for folder, folders, names in os.walk(root, onerror=shut):
+            found = (Path(folder, name) for name in (*folders, *names))
+            # a link to a folder is a stranger too
+            yield from (p for p in found if p.is_symlink() or not p.is_dir())
+    except PermissionError as error:  # not missing: nobody can tell
+        raise manifest.unreadable(Path(error.filename), error) from None
 
 
 def _wrong(path: Path, digest: str | None) -> str:
@@ -173,7 +187,7 @@ def load(path: str | Path, *, portable: bool = False) -> Loaded:
         if not portable:
             _same_class(root, data)
         allowed = _tolerance(data["tolerance"].get(which, {}))
-        asked = requests(root)
+        asked = requests(root) if portable else ()  # gigabytes, at times
     session = starting.portable(candidate, asked) if portable else starting.start(candidate)
     try:
         golden.smoke(root, session, allowed)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from accel import catalog
 from accel.constraints import Constraints, broken, fits
-from accel.naming import graph_of, label
+from accel.naming import label
 from accel.protocols import Engine, Recipe
 from accel.values import Candidate, Options, Request, Target
 
@@ -23,8 +23,6 @@ Status = Literal["planned", "built", "measured", "refused", "pruned", "failed", 
 # A screening takes under a second, so its medians wander by up to a fifth on a shared machine
 # (round-to-round spread within an epoch was 7 to 9 %). Three times slower is never noise.
 PRUNE_MARGIN = 3.0
-REFINE_MARGIN = 1.6  # other settings of one graph were worth at most this on the models tried
-REFINED = 4  # graphs of an engine whose other settings are tried
 CONTENDERS = 12  # timed together, briefly, for the places in the final
 CONTENDER_MARGIN = 1.6  # one machine's speed changed by 1.5 between screenings
 MODULE = "module"  # the root of what is made of the workload's module and not of a graph
@@ -110,55 +108,13 @@ def _kernels(engine: Engine) -> tuple[tuple[str, ...], ...]:
     return ((), catalog.names("kernels")) if getattr(engine, "KERNELS", False) else ((),)
 
 
-def waves(candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
-    """The first settings of every graph and engine, and the rest, tried only where it can pay."""
-    seen: set[tuple[str, ...]] = set()
-    first: list[Candidate] = []
-    later: list[Candidate] = []
-    for candidate in candidates:
-        fresh = candidate.status != "planned" or graph_of(candidate) not in seen
-        seen.add(graph_of(candidate))
-        (first if fresh else later).append(candidate)
-    return tuple(first), tuple(later)
-
-
-def refine(
-    tried: Sequence[Candidate], later: Sequence[Candidate]
-) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
-    """Of the later settings: those whose graph screened well, and those spared, with the reason."""
-    screened = {graph_of(c): c.screen_s for c in tried if c.status == "built" and c.screen_s}
-    best = min(screened.values(), default=0.0)
-    quickest = _quickest(screened)
-    worth: list[Candidate] = []
-    spared: list[Candidate] = []
-    for candidate in later:
-        time_s = screened.get(graph_of(candidate))
-        if time_s is None:
-            reason = "its graph could not be built"
-        elif time_s > REFINE_MARGIN * best:
-            reason = slow(time_s, best)
-        elif graph_of(candidate) not in quickest:
-            reason = f"{REFINED} graphs of this engine were quicker"
-        else:
-            worth.append(candidate)
-            continue
-        spared.append(_with(candidate, "pruned", f"{reason} with its first settings"))
-    return tuple(worth), tuple(spared)
-
-
-def _quickest(screened: Mapping[tuple[str, ...], float]) -> set[tuple[str, ...]]:
-    """Of each engine, the graphs whose other settings are tried: ties among many teach little."""
-    order = sorted(screened, key=lambda graph: screened[graph])
-    engines = {graph[0] for graph in order}
-    return {g for e in engines for g in [one for one in order if one[0] == e][:REFINED]}
-
-
 def slow(time_s: float, best_s: float) -> str:
     """For people."""
     return f"{time_s / best_s:.1f}x the quickest one's time in screening"
 
 
-def _with(candidate: Candidate, status: Status, reason: str) -> Candidate:
+def marked(candidate: Candidate, status: Status, reason: str) -> Candidate:
+    """The candidate with what became of it."""
     return dataclasses.replace(candidate, status=status, reason=reason)
 
 
@@ -169,7 +125,7 @@ def prune(candidates: Sequence[Candidate], constraints: Constraints) -> tuple[Ca
     able = [c for c in candidates if c.status == "built" and c.screen_s and fits(c, constraints)]
     best = min((c.screen_s or 0.0 for c in able), default=0.0)
     return tuple(
-        _with(c, "pruned", slow(c.screen_s, best))
+        marked(c, "pruned", slow(c.screen_s, best))
         if best and c.status == "built" and c.screen_s and c.screen_s > PRUNE_MARGIN * best
         else c
         for c in candidates
@@ -181,7 +137,7 @@ def hold(candidate: Candidate, budget: float) -> Candidate:
     drop, score = candidate.drop, candidate.score
     if candidate.status != "built" or drop is None or score is None or drop <= budget:
         return candidate
-    return _with(candidate, "refused", f"drops {drop:.2f} {score.unit}, allowed {budget:g}")
+    return marked(candidate, "refused", f"drops {drop:.2f} {score.unit}, allowed {budget:g}")
 
 
 def contenders(candidates: Sequence[Candidate], constraints: Constraints) -> tuple[Candidate, ...]:
@@ -228,13 +184,17 @@ def leave(candidates: Sequence[Candidate], constraints: Constraints) -> tuple[Ca
         told = "" if fits(c, constraints) else ", and outside the constraints there"
         return f"not in the final: {slow(c.screen_s or 0.0, best)}{told}"
 
-    return tuple(_with(c, "pruned", reason(c)) if c.status == "built" else c for c in candidates)
+    return tuple(marked(c, "pruned", reason(c)) if c.status == "built" else c for c in candidates)
 
 
 def constrain(candidate: Candidate, constraints: Constraints, fp32_s: float | None) -> Candidate:
     """Refuse a measured candidate that misses a constraint on time or memory."""
-    missed = broken(candidate, constraints, fp32_s) if candidate.status == "measured" else ""
-    return _with(candidate, "refused", missed) if missed else candidate
+    if candidate.status != "measured":
+        return candidate
+    missed = broken(candidate, constraints, fp32_s)
+    if not missed and constraints.min_speedup is not None and fp32_s is None:
+        missed = f"fp32 in ONNX Runtime was not timed: {constraints.min_speedup:g}x cannot be told"
+    return marked(candidate, "refused", missed) if missed else candidate
 
 
 def rank(

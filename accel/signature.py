@@ -137,6 +137,10 @@ def _key(path: Path, wanted: str) -> Iterator[None]:
             f"{path} cannot be read ({error.strerror}). --key names {wanted}"
         ) from None
     except Exception as error:  # cryptography's; AttributeError of keys that have no curve
+        if "not encrypted" in str(error):
+            raise UsageError(
+                f"{path} is not encrypted, and a password was given: unset ACCEL_KEY_PASSWORD."
+            ) from None
         if "assword" in str(error) or "decrypt" in str(error):
             raise UsageError(
                 f"{path} is encrypted, and the password does not open it: set ACCEL_KEY_PASSWORD."

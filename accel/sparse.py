@@ -13,7 +13,7 @@ from accel import tensors
 from accel.errors import BadModel
 from accel.plain import seen, shown
 
-MOST_BYTES = 2 << 30  # of one, written out: sizes in a header cost nothing, memory does
+MOST_BYTES = 2 << 30  # of all, written out: sizes in a header cost nothing, memory does
 INT64 = 7  # of onnx.TensorProto's DataType
 HIGHEST = 2**63 - 1
 
@@ -55,7 +55,11 @@ def trouble(sparse: Any) -> str:
 def expand(graph: Any) -> None:
     """Write the sparse weights of a graph, and of its subgraphs, out in full, in place.
 
-    Raises BadModel for one that is too large for that."""
+    Raises BadModel where they are too large for that."""
+    if (wanted := sum(map(_full_bytes, within(graph)))) > MOST_BYTES:
+        raise BadModel(
+            f"The sparse weights are {seen(wanted)} bytes when written out; at most {MOST_BYTES} are."
+        )
     for attribute in (a for node in graph.node for a in node.attribute):
         for inner in tensors.bodies(attribute):
             expand(inner)
@@ -66,16 +70,18 @@ def expand(graph: Any) -> None:
     graph.ClearField("sparse_initializer")
 
 
+def _full_bytes(sparse: Any) -> int:
+    import onnx
+
+    kind = onnx.helper.tensor_dtype_to_np_dtype(sparse.values.data_type)
+    return int(tensors.count(sparse) * kind.itemsize)
+
+
 def _full(sparse: Any) -> Any:
     import numpy as np
     import onnx
 
     values, sizes = onnx.numpy_helper.to_array(sparse.values), tuple(sparse.dims)
-    if (wanted := tensors.count(sparse) * values.itemsize) > MOST_BYTES:
-        raise BadModel(
-            f"The sparse weight {shown(sparse.values.name, keep='')} is {seen(wanted)} bytes when written "
-            f"out; at most {MOST_BYTES} are."
-        )
     made, at = np.zeros(tensors.count(sparse), values.dtype), _indices(sparse)
     made[at if at.ndim == 1 else _flat(at, sizes)] = values
     return onnx.numpy_helper.from_array(made.reshape(sizes), sparse.values.name)

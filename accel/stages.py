@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from accel import arrays, artefacts, mixing, naming, padding, search, trials
+from accel import arrays, artefacts, mixing, naming, padding, refining, search, trials
 from accel.constraints import Constraints
 from accel.errors import (
     AccelError,
@@ -91,9 +91,9 @@ def screen(
         engines, tuple(roots), job.target, job.requests, job.workload.padding, constraints.recipes
     )
     _calibrated(job, roots, planned, progress)
-    first, later = search.waves(planned)
+    first, later = refining.waves(planned)
     tried = _try(job, roots, engines, first, yardstick, progress)
-    worth, spared = search.refine(tried, later)
+    worth, spared = refining.refine(tried, later, constraints)
     tried += _try(job, roots, engines, worth, yardstick, progress)
     table = search.prune((*absent, *tried, *spared), constraints)
     for row in (*absent, *spared, *(c for c in table if c.status == "pruned")):
@@ -106,7 +106,7 @@ def _calibrated(
 ) -> None:
     """Tell what the auditor found of the calibration data, and how much of it was run."""
     wanted = {c.root for c in planned if c.status == "planned" and c.recipe == mixing.RECIPE}
-    if job.calibration_file is None:
+    if job.calibration_file is None or job.given is not None:
         return
     for root in sorted(wanted & set(roots)):
         progress(Event("phase", f"calibrate {root}"))

@@ -40,7 +40,8 @@ def portable(candidate: Candidate, asked: Sequence[Request]) -> Session:
     options = dict(candidate.options)
     if "threads" in options:  # as many as there were where it was packed
         options["threads"] = min(int(options["threads"]), machine.cores())
-    folder = tempfile.TemporaryDirectory()  # lives as long as the session: it may read lazily
+    # lives as long as the session: it may read lazily
+    folder = _guarded(candidate, tempfile.TemporaryDirectory)
     build = functools.partial(engine.build, plan.model, here, options, asked)
     made = _guarded(candidate, lambda: build(Path(folder.name)))
     session = start(dataclasses.replace(candidate, plan=made))

@@ -51,6 +51,8 @@ def trial(
         made = artefacts.made(job, roots, candidate, engine)
         if isinstance(made, Refusal):
             return lost(candidate, "refused", made.reason)
+        # its graph can be made: what fails from here on are these settings
+        candidate = dataclasses.replace(candidate, size_bytes=size_bytes(made.model.path))
         plan = build(job, made.model, candidate.engine, candidate.options).value
         plan = dataclasses.replace(plan, portable=plan.portable and made.portable)
         wrong = check(job, plan, yardstick)

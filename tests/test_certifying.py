@@ -61,22 +61,23 @@ def decided(
     table: list[Candidate],
     monkeypatch: pytest.MonkeyPatch,
     constraints: Constraints = HALF,
+    baselines: tuple[Candidate, ...] = (),
 ) -> tuple[Any, list[list[str]]]:
     """The decision with a fake clock, which gives everybody the time that it screened with."""
     timed: list[list[str]] = []
 
-    def measured(_: Job, final: Any, *__: Any) -> dict[str, Candidate]:
+    def measured(_: Job, final: Any, beside: Any, *__: Any) -> dict[str, Candidate]:
         timed.append([c.name for c in final])
         run = Measurement("a", Path("s"), ("g",), (1.0,), 0, 0, 100, 1, 0)
         return {
             c.name: dataclasses.replace(
                 c, status="measured", objective_s=c.screen_s, measurement=run
             )
-            for c in final
+            for c in (*final, *beside)
         }
 
     monkeypatch.setattr(finals, "measured", measured)
-    monkeypatch.setattr(finals, "baselines", lambda *_: ())
+    monkeypatch.setattr(finals, "baselines", lambda *_: baselines)
     monkeypatch.setattr(finals, "tie", lambda *_: lambda *_: False)
     monkeypatch.setattr(deciding, "heat", lambda _, table, *__: tuple(table))
     return deciding.decide(job, table, constraints, YARDSTICK, lambda _: None), timed
@@ -143,6 +144,18 @@ def test_the_bound_pays_for_every_candidate_that_the_split_refused(
     assert alone[3].note == ""
     assert after[3].note == ("3 candidates were looked at on the certify split: bound widened")
     assert after[3].bound > alone[3].bound
+
+
+def test_a_refused_baseline_is_timed_and_stays_refused(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its look is paid for, and no table calls it measured."""
+    table = [built("a-5", 1.0), built("c-0.1", 1.0)]
+    (rows, _, winner, proof), _ = decided(job, table, monkeypatch, baselines=(table[0],))
+    [row] = [c for c in rows if c.name == "a-5"]
+    assert (winner.name, row.status) == ("c-0.1", "refused")
+    assert row.measurement is not None
+    assert proof.note.startswith("2 candidates were looked at")
 
 
 def test_too_few_samples_are_told_before_anything_is_tried(job: Job) -> None:

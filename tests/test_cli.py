@@ -216,6 +216,14 @@ def test_what_is_not_a_model_is_named(
         (["optimize", "tiny.py", "--engine", "openvin"], "Did you mean 'openvino'?"),
         (["quantize", "good.onnx", "--recipe", "int8"], "int8_dynamic"),
         (["quantize", "good.onnx", "--recipe", "fp32", "--variant", "9"], "--variant 9"),
+        (
+            ["quantize", "good.onnx", "--recipe", "weight_only", "--data", "typo.npz"],
+            "takes no calibration data",
+        ),
+        (
+            ["quantize", "good.onnx", "--recipe", "fp32", "--noise", "x"],
+            "--noise: fp32 audits no data",
+        ),
         (["bench", "good.onnx", "--epochs", "0"], "0 is not in the range"),
         (["bench"], "Missing argument"),
         (["bench", "."], "is not a release"),

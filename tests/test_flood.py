@@ -82,6 +82,13 @@ def test_what_is_broken_is_left_to_the_parser(end: bytes, tmp_path: Path) -> Non
         graph.skeleton(tmp_path / "m.onnx")
 
 
+def test_a_number_without_an_end_is_not_read_to_it(tmp_path: Path) -> None:
+    """Erased flash: six million bytes of one number would take hours. (protobuf reads ten)"""
+    (tmp_path / "m.onnx").write_bytes(b"\xff" * (2 * flood.MOST_MESSAGES))
+    with pytest.raises(BadModel, match="not a whole ONNX model"):
+        graph.skeleton(tmp_path / "m.onnx")
+
+
 def test_texts_count_a_little(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight of a list weigh as much as a message."""
     monkeypatch.setattr(flood, "MOST_MESSAGES", 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_rows_of_more_than_two_axes_are_refused(tmp_path: Path) -> None:
 
 def test_labels_of_any_kind_are_the_same_in_every_process(tmp_path: Path) -> None:
     """Dicts, None and objects as labels: a rerun finds the same digest, so it reuses its steps."""
-    labels = "[{'a': 1.5, 'b': None}, None, np.array(['x', None], object), 'cat', (1, [2])]"
+    labels = "[{'a': 1.5, 'b': None}, None, np.array(['x', None], object), 'cat', (1, [2]), {'cat', 'dog', 'bird', 'hen'}]"
     source = write(tmp_path, LABELLED + f"def samples(s): return [(X(1), y) for y in {labels}]")
     script = (
         "import sys; from accel import job; from accel.target import load\n"
@@ -87,7 +88,12 @@ def test_labels_of_any_kind_are_the_same_in_every_process(tmp_path: Path) -> Non
         ".Path(sys.argv[2])).digests['search'])"
     )
     words = [sys.executable, "-c", script, source, str(tmp_path / "work")]
-    found = {subprocess.run(words, check=True, capture_output=True).stdout for _ in range(2)}
+    found = {
+        subprocess.run(
+            words, check=True, capture_output=True, env=os.environ | {"PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in "12"
+    }
     assert len(found) == 1
     assert found != {b"None\n"}
     changed = write(tmp_path, LABELLED + "def samples(s): return [(X(1), {'a': 1.25})]")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import multiprocessing
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ import pytest
 from accel import catalog, release, testing
 from accel.errors import CandidateBroken, UsageError
 from accel.loaded import Loaded
+from accel.protocols import Session
 from accel.values import Release, Request, Target
 
 ENGINES = ("onnxruntime_cpu", "openvino")
@@ -99,3 +103,63 @@ def test_a_fork_is_told_to_load_again(packed: Callable[..., Release]) -> None:
         process.join(30)
         assert process.exitcode == 0
         assert "after the fork" in answer.get()
+
+
+class Deadly:
+    """A fake engine: to let go of it ends the process."""
+
+    def bind(self, _: Any) -> Callable[[], Any]:
+        return lambda: "answered"
+
+    def close(self) -> None:
+        os._exit(9)
+
+    __del__ = close
+
+
+def _let_go(held: list[Any], run: Loaded) -> None:
+    run.close()
+    held.clear()
+    del run
+    gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_that_lets_go_of_an_engine_lives_on() -> None:
+    """To end it would wait for threads that stayed in the parent: gunicorn's workers load again."""
+    held = [Loaded(cast("Session", Deadly()))]
+    ctypes.pythonapi.Py_IncRef(
+        ctypes.py_object(held[0]._session)
+    )  # it outlives this process's tests
+    child = os.fork()
+    if not child:
+        _let_go(held, held[0])
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_bound_call_is_refused_where_a_plain_one_is(loaded: Loaded) -> None:
+    """In a fork, and after close: the engine's memory is given back, so nothing may run on it."""
+    call = loaded.bind(feed(2))
+    context = multiprocessing.get_context("fork")
+    answer = context.SimpleQueue()
+    process = context.Process(target=_called_in_a_fork, args=(call, answer))
+    process.start()
+    process.join(30)
+    assert "after the fork" in answer.get()
+    loaded.close()
+    with pytest.raises(CandidateBroken, match="closed"):
+        call()
+
+
+def test_a_bound_call_speaks_as_a_plain_one_does(tmp_path: Path) -> None:
+    """Its arrays may come to hold what the graph cannot take: no runtime's own error crosses."""
+    model = testing.attention(tmp_path / "attention.onnx")
+    asked = {k: v.copy() for k, v in testing.tokens(length=3).inputs.items()}
+    run = Loaded(catalog.load("engines", "onnxruntime_cpu").load(testing.plan(model)))
+    call = run.bind(asked)
+    asked["ids"][...] = 10**6
+    with pytest.raises(CandidateBroken, match="could not run"):
+        call()
+    run.close()

@@ -144,7 +144,7 @@ def test_a_command_never_writes_over_what_it_reads(tmp_path: Path) -> None:
         ("quantize", graph, "--recipe", "int8_dynamic", "--out", graph),
         ("export", graph, "--out", tmp_path / "other"),
         ("export", graph, "--out", tmp_path / "other" / "copy.onnx"),
-        ("quantize", graph, "--recipe", "int8_dynamic", "--data", feeds, "--out", feeds),
+        ("quantize", graph, "--recipe", "int8_static", "--data", feeds, "--out", feeds),
         ("build", graph, "--out", graph),
         ("build", graph, "--out", tmp_path),
         ("build", graph, "--out", tmp_path / "other"),

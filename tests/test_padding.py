@@ -46,6 +46,13 @@ def test_each_batch_size_gets_its_own_buckets() -> None:
     ]
 
 
+def test_of_many_sizes_that_cannot_be_padded_the_heaviest_are_compiled() -> None:
+    """A shape each would be a graph each in memory, one for every batch size ever seen."""
+    requests = [_request(n, 7, 0.01 * n) for n in range(1, 31)]
+    found = padding.buckets(MODEL, requests, FILL)
+    assert [b["batch"] for b in found] == list(range(31 - padding.SETS, 31))
+
+
 def test_without_a_fill_for_every_input_shapes_are_exact() -> None:
     """An axis that one input cannot fill is not padded."""
     found = padding.buckets(MODEL, [_request(1, 7, 1.0)], {"ids": 0.0})

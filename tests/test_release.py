@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,3 +176,23 @@ def test_contents_come_back(packed: Pack) -> None:
     assert (request.group, request.weight, request.inputs["x"].shape) == ("only", 1.0, (2, 4))
     assert arrays.load(found.path / "rows.npz")[0]["fast"].tolist() == [1.0] * 5
     assert len(arrays.load(found.path / "samples.npz")[0]["plain/seconds"]) == 3
+
+
+def test_what_production_sent_is_read_for_a_portable_graph_alone(
+    packed: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be gigabytes, and the winner needs none of it."""
+    root = packed().path
+    monkeypatch.setattr(release, "requests", lambda _: pytest.fail("it was read"))
+    release.load(root).close()
+
+
+def test_without_a_place_for_what_passes_the_variable_is_named(
+    packed: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container whose file system is read-only."""
+    root = packed().path
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/none"])
+    with pytest.raises(EnvironmentProblem, match="TMPDIR"):
+        release.load(root, portable=True)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from accel import catalog, search
+from accel import catalog, refining, search
 from accel.constraints import Constraints, validate
 from accel.errors import UsageError
 from accel.naming import graph_key
@@ -81,16 +81,50 @@ def test_settings_are_refined_only_where_it_can_pay() -> None:
         for recipe in ("fp32", "int8_static")
         for n in (1, 2)
     ]
-    first, later = search.waves(plans)
+    first, later = refining.waves(plans)
     assert [c.name for c in first] == ["fp32 1", "int8_static 1"]
     tried = [
         dataclasses.replace(c, status="built", screen_s=s)
         for c, s in zip(first, (5.0, 1.0), strict=True)
     ]
-    worth, spared = search.refine(tried, later)
+    worth, spared = refining.refine(tried, later)
     assert [c.name for c in worth] == ["int8_static 2"]
     assert spared[0].status == "pruned"
     assert spared[0].reason.startswith("5.0x")
+
+
+def test_where_the_first_settings_alone_failed_the_others_are_tried() -> None:
+    """A graph without an open axis has no bucket, and runs as it is; one that could not be made has
+    nothing to run."""
+    plans = [
+        Candidate(f"{recipe} {n}", "onnx", recipe, "openvino", options={"n": n})
+        for recipe in ("fp32", "int8_static")
+        for n in (1, 2)
+    ]
+    first, later = refining.waves(plans)
+    tried = [
+        dataclasses.replace(c, status="failed", size_bytes=size)
+        for c, size in zip(first, (5, 0), strict=True)
+    ]
+    worth, spared = refining.refine(tried, later)
+    assert [c.name for c in worth] == ["fp32 2"]
+    assert [c.reason for c in spared] == ["its graph could not be made with its first settings"]
+
+
+def test_what_may_not_win_spares_nobody_its_other_settings() -> None:
+    """fp32 is always tried, and is no rival where a recipe was asked for."""
+    plans = [
+        Candidate(f"{recipe} {n}", "onnx", recipe, "openvino", options={"n": n})
+        for recipe in ("fp32", "int8_static")
+        for n in (1, 2)
+    ]
+    first, later = refining.waves(plans)
+    tried = [
+        dataclasses.replace(c, status="built", screen_s=s)
+        for c, s in zip(first, (1.0, 5.0), strict=True)
+    ]
+    worth, _ = refining.refine(tried, later, Constraints(recipes=("int8_static",)))
+    assert "int8_static 2" in [c.name for c in worth]
 
 
 def test_of_many_near_graphs_the_quickest_are_refined() -> None:
@@ -98,15 +132,15 @@ def test_of_many_near_graphs_the_quickest_are_refined() -> None:
     plans = [
         Candidate(f"{engine} {v} {n}", "onnx", "int8_mixed", engine, {"v": v}, {"n": n})
         for engine in ("openvino", "onnxruntime_cpu")
-        for v in range(search.REFINED + 2)
+        for v in range(refining.REFINED + 2)
         for n in (1, 2)
     ]
-    first, later = search.waves(plans)
+    first, later = refining.waves(plans)
     tried = [
         dataclasses.replace(c, status="built", screen_s=1 + i / 100) for i, c in enumerate(first)
     ]
-    worth, spared = search.refine(tried, later)
-    assert len(worth) == 2 * search.REFINED
+    worth, spared = refining.refine(tried, later)
+    assert len(worth) == 2 * refining.REFINED
     assert {c.engine for c in worth} == {"openvino", "onnxruntime_cpu"}
     assert all("were quicker" in c.reason for c in spared)
 
@@ -161,6 +195,15 @@ def test_measured_constraints_refuse_with_the_figure(constraints: Constraints, s
     measured = _measured("a", 1.0, peak_memory_bytes=1_000_000)
     row = search.constrain(measured, constraints, fp32_s=2.0)
     assert row.reason == said
+
+
+def test_a_speed_up_that_nobody_measured_is_not_granted() -> None:
+    """fp32's process may die in the final."""
+    row = search.constrain(_measured("a", 1.0), Constraints(min_speedup=3.0), None)
+    assert (row.status, row.reason) == (
+        "refused",
+        "fp32 in ONNX Runtime was not timed: 3x cannot be told",
+    )
 
 
 def test_ties_go_to_the_portable_then_the_smaller() -> None:
@@ -280,10 +323,10 @@ def test_an_engine_that_takes_kernels_has_each_graph_with_and_without_them() -> 
     assert [r.name for r in plain] == ["fake fp32 @onnx", "fake fp32 spin @onnx"]
     assert [r.name for r in swapped] == ["fake fp32 kernels @onnx", "fake fp32 spin kernels @onnx"]
     assert {r.kernels for r in swapped} == {catalog.names("kernels")}
-    first, later = search.waves((*plain, *swapped))
+    first, later = refining.waves((*plain, *swapped))
     assert [r.name for r in first] == ["fake fp32 @onnx", "fake fp32 kernels @onnx"]
     fitting = dataclasses.replace(first[1], kernels=("nms",), status="built", screen_s=1.0)
-    worth, _ = search.refine([fitting], later)
+    worth, _ = refining.refine([fitting], later)
     assert [r.name for r in worth] == ["fake fp32 spin kernels @onnx"]
     without = search.plan({"fake": _engine_with_settings()}, ("onnx",), TARGET, (), {}, ("fp32",))
     assert not any(r.kernels for r in without)

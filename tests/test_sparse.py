@@ -79,6 +79,17 @@ def test_one_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
         sparse.expand(graph.checked(tmp_path / "m.onnx").graph)
 
 
+def test_many_that_no_memory_holds_are_refused(tmp_path: Path) -> None:
+    """Each would fit alone."""
+    proto = product(FLAT, dims=(19_000, 19_000))  # 1.4 GB
+    second = proto.graph.sparse_initializer.add()
+    second.CopyFrom(proto.graph.sparse_initializer[0])
+    second.values.name = "v"
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(BadModel, match="when written out"):
+        sparse.expand(graph.checked(tmp_path / "m.onnx").graph)
+
+
 @pytest.mark.parametrize("recipe", ["fp32", "fp16", "int8_dynamic", "int8_mixed", "weight_only"])
 def test_recipes_take_them(recipe: str, tmp_path: Path) -> None:
     """A product by a sparse weight is one by a weight."""

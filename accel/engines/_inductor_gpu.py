@@ -59,8 +59,18 @@ class Rooms:
         if key not in self._rooms:
             if len(self._rooms) >= MOST_ROOMS:
                 del self._rooms[next(iter(self._rooms))]
-            self._rooms[key] = self._made(given)
+            self._rooms[key] = self._made_room(given)
         return self._rooms[key]
+
+    def _made_room(self, given: Sequence[Any]) -> Room:
+        """A new room; older ones give up theirs where memory ends first."""
+        while True:
+            try:
+                return self._made(given)
+            except torch.OutOfMemoryError:
+                if not self._rooms:
+                    raise
+                del self._rooms[next(iter(self._rooms))]
 
     def _made(self, given: Sequence[Any]) -> Room:
         staged = tuple(tensor.clone().pin_memory() for tensor in given)

@@ -19,6 +19,7 @@ from accel.engines._inductor_gpu import Rooms
 from accel.errors import AccelError, CandidateBroken, UsageError
 from accel.values import Feed, Plan, Port
 
+_turn = threading.RLock()  # of the whole process: TF32 is one setting for all
 PACKAGE, PROGRAM, CACHE = "model.pt2", "program.pt2", "cache"
 
 
@@ -79,7 +80,8 @@ def _require(path: Path) -> None:
 class Session:
     """A compiled program. Inputs and outputs cross to a GPU and back where the plan is for one.
 
-    On a GPU one thread runs at a time, the others wait: calls of one shape share their buffers."""
+    On a GPU one thread runs at a time, of all programs, the others wait: calls of one shape share
+    their buffers, and whether TF32 is used is the process's setting."""
 
     def __init__(self, run: Callable[..., Any], plan: Plan, device: str, held: ExitStack) -> None:
         self._ports: Sequence[Port] = plan.model.inputs
@@ -88,7 +90,7 @@ class Session:
         graphs = bool(plan.options.get("cuda_graph"))
         gpu = device == programs.GPU
         self._call: Callable[..., Any] | None = Rooms(run, graphs).call if gpu else _at_home(run)
-        self._turn: Any = threading.RLock() if gpu else contextlib.nullcontext()
+        self._turn: Any = _turn if gpu else contextlib.nullcontext()
 
     def __call__(self, feed: Feed) -> dict[str, Any]:
         with self._turn:
@@ -104,13 +106,13 @@ class Session:
         def call() -> Any:
             try:
                 with self._turn, torch.inference_mode():
+                    programs.set_precision(self._tf32)  # another plan may have set it otherwise
                     return self._open()(tensors)
             except AccelError:
                 raise
             except Exception as error:  # inductor's code raises what it likes
                 raise CandidateBroken(f"PyTorch could not run: {programs.first(error)}") from None
 
-        programs.set_precision(self._tf32)  # the process's: another plan may have set it otherwise
         return call
 
     def _open(self) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ graphs: fixed addresses and shapes, one gpu_graph_id each)
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,6 +27,7 @@ GRAPH_ID = "gpu_graph_id"
 NO_GRAPH = "-1"  # this run is neither captured nor replayed
 UNSYNCED = "disable_synchronize_execution_providers"  # the stream is waited for here, once
 MOST_ROOMS = 128  # shapes that keep their buffers and their graph
+SPENT = re.compile("OUT_OF_MEMORY|Failed to allocate memory")  # the driver's words, and the arena's
 CAPTURING_RUNS = 3  # ONNX Runtime captures behind two plain runs, which fill its arena
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -88,8 +90,18 @@ class Session:
                 raise CandidateBroken("the engine is closed: load it again")
             if len(self._rooms) >= MOST_ROOMS:
                 self._clear(next(iter(self._rooms)))
-            found = self._rooms[key] = self._make(given)
+            found = self._rooms[key] = self._made_room(given)
         return found
+
+    def _made_room(self, given: Mapping[str, Any]) -> Room:
+        """A new room; older ones give up theirs where memory ends first."""
+        while True:
+            try:
+                return self._make(given)
+            except CandidateBroken as error:
+                if not self._rooms or not SPENT.search(str(error)):
+                    raise
+                self._clear(next(iter(self._rooms)))
 
     def _run(self, room: Room, given: Mapping[str, Any]) -> Any:
         device = self._device

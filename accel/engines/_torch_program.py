@@ -111,15 +111,22 @@ def set_precision(tf32: bool) -> None:
 
     cuDNN's convolutions use TF32 unless told ("CUDA semantics", PyTorch's notes).
     Raises CandidateBroken where it was not obtained."""
-    wanted = "high" if tf32 else "highest"
-    torch.set_float32_matmul_precision(wanted)
+    wanted = "high" if tf32 else "highest", tf32, tf32
+    if _precision() == wanted:
+        return
+    torch.set_float32_matmul_precision(wanted[0])
     torch.backends.cudnn.allow_tf32 = tf32
-    obtained = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    if torch.get_float32_matmul_precision() != wanted or obtained != (tf32, tf32):
+    if _precision() != wanted:
         names = "exact fp32", "TF32"
         raise CandidateBroken(
             f"asked PyTorch for {names[tf32]} products, obtained {names[not tf32]}"
         )
+
+
+def _precision() -> tuple[str, bool, bool]:
+    backends = torch.backends
+    products, convolutions = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+    return torch.get_float32_matmul_precision(), products, convolutions
 
 
 def require_device(device: str) -> None:

@@ -188,17 +188,18 @@ class Session:
         }
 
     def __call__(self, feed: Feed) -> dict[str, Any]:
-        return dict(zip(self._outputs, self._run(dict(feed)), strict=True))
+        given = dict(feed)
+        arrays.fit(given, self._ports)
+        return dict(zip(self._outputs, self._run(given), strict=True))
 
     def bind(self, feed: Feed) -> Callable[[], Any]:
         """run() on a prebuilt dict: I/O binding was not faster on a CPU."""
-        given, names = dict(feed), self._outputs
+        given = dict(feed)
+        arrays.fit(given, self._ports)
         self._run(given)
-        run = self._inner.run
-        return lambda: run(names, given)
+        return lambda: self._run(given)
 
     def _run(self, feed: Feed) -> Any:
-        arrays.fit(feed, self._ports)
         if self._inner is None:
             raise CandidateBroken("the engine is closed: load it again")
         try:

@@ -152,11 +152,16 @@ def _unseen(word: str, data: Mapping[str, Any]) -> Iterator[str]:
     if waiting:
         yield f"{waiting} of {len(data['table'])} candidates: unmeasured"
     if proof["grade"] != "certified":
-        yield (
-            f"a drop inside the budget of {proof['budget']:.3g} {proof['unit']}: it is "
-            f"{proof['grade']}, at most {proof['bound']:.3g} at 95 %"
-        )
+        yield _undecided(proof)
     yield (
         "speed and accuracy: as recorded, nothing was run. To see again: accel bench RELEASE; "
         "accel evaluate RELEASE/model.onnx --workload FILE"
     )
+
+
+def _undecided(proof: Mapping[str, Any]) -> str:
+    """Of a drop that is not certified. JSON has no infinity: what is not bounded is null there."""
+    budget, bound = proof["budget"], proof["bound"]
+    inside = "no budget" if budget is None else f"the budget of {budget:.3g} {proof['unit']}"
+    most = "with no bound" if bound is None else f"at most {bound:.3g}"
+    return f"a drop inside {inside}: it is {proof['grade']}, {most} at 95 %"

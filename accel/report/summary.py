@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from accel import placement, stats
 from accel.report import table
 from accel.values import Candidate, Certificate, Measurement, Release
@@ -75,6 +77,7 @@ def proof(c: Certificate) -> str:
     """The certificate as one line."""
     note = f"; {c.note}" if c.note else ""
     more = ""
+    budget = "no budget" if math.isnan(c.budget) else f"budget {c.budget:g}"
     if c.agreement is not None:
         more += f"; {c.fidelity} {c.agreement:.2f} %"
     if c.grade == "consistent" and c.needed_samples is not None:
@@ -82,5 +85,5 @@ def proof(c: Certificate) -> str:
     return (
         f"{c.grade}: {c.metric} {c.value:.4f} {c.unit}, fp32 {c.baseline:.4f}; drop {c.drop:+.3f} "
         f"[{c.interval[0]:+.3f}, {c.interval[1]:+.3f}], one-sided 95 % bound {c.bound:+.3f}, "
-        f"budget {c.budget:g} ({c.method}, {c.samples} samples, {c.split} split{note}){more}"
+        f"{budget} ({c.method}, {c.samples} samples, {c.split} split{note}){more}"
     )

@@ -220,6 +220,25 @@ def test_old_shapes_make_room_for_new_ones(tmp_path: Path, monkeypatch: pytest.M
     made.session.close()
 
 
+def test_old_shapes_make_room_where_memory_ends_first(tmp_path: Path) -> None:
+    """Fewer than are kept fit: a new shape is served all the same."""
+    driver = FakeDriver()
+    plenty = driver._cuMemAlloc_v2
+
+    def scarce(out: Any, size: Any) -> int:
+        if len(driver.rooms) >= 8:  # two shapes
+            return 2
+        plenty(out, size)
+        return 0
+
+    driver._cuMemAlloc_v2 = scarce  # type: ignore[method-assign]
+    made = _load(testing.mlp(tmp_path / "model.onnx"), driver)
+    for n in (1, 2, 3, 4, 1):
+        feed = dict(testing.request(made.model, batch=n).inputs)
+        np.testing.assert_array_equal(made.session.bind(feed)()[0], made.plain.run(None, feed)[0])
+    made.session.close()
+
+
 def test_outputs_whose_size_depends_on_data(tmp_path: Path) -> None:
     """NonZero: no address can be fixed, and every call has the size that it has."""
     node = helper.make_node("NonZero", ["x"], ["y"])

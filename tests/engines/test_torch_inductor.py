@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from accel import disk, store
+from accel import disk, store, testing
 from accel import target as targets
-from accel.engines import _inductor_gpu, _torch_program, torch_inductor
+from accel.engines import _inductor_gpu, _inductor_session, _torch_program, torch_inductor
 from accel.errors import CandidateBroken, MissingExtra, UsageError
 from accel.values import Model, Options, Plan, Port, Request
 
@@ -249,6 +251,27 @@ def test_tf32_is_set_where_a_plan_says_so_and_not_longer() -> None:
         _torch_program.set_precision(wanted)
         assert torch.backends.cuda.matmul.allow_tf32 == wanted
         assert torch.backends.cudnn.allow_tf32 == wanted
+
+
+def test_a_bound_call_has_its_own_precision_whatever_was_loaded_since(tmp_path: Path) -> None:
+    """TF32 is the process's setting, and two releases may differ in it."""
+    model = testing.mlp(tmp_path / "mlp.onnx")
+    feed = testing.request(model).inputs
+    found: list[str] = []
+
+    def run(*_: Any) -> Any:
+        found.append(torch.get_float32_matmul_precision())
+        return ()
+
+    plans = [dataclasses.replace(testing.plan(model), options={"tf32": on}) for on in (False, True)]
+    exact, coarse = (
+        _inductor_session.Session(run, plan, _torch_program.CPU, contextlib.ExitStack()).bind(feed)
+        for plan in plans
+    )
+    for call in (exact, coarse, exact):
+        call()
+    _torch_program.set_precision(False)
+    assert found == ["highest", "high", "highest"]
 
 
 @pytest.mark.parametrize("name", ["cuda_graph", "tf32"])

@@ -92,6 +92,17 @@ def test_a_certificate_that_proves_no_budget_is_told(packed: Pack, grade: str) -
     assert f"it is {grade}, at most 0.3 at 95 %" in rest(verify(root), "budget of 0.5 pt")
 
 
+def test_a_drop_without_a_bound_or_a_budget_is_told_as_that(packed: Pack) -> None:
+    """JSON has no infinity: null, in a release that is intact all the same."""
+    root = packed().path
+    proof = {**release.document(root)["certificate"], "grade": "consistent", "bound": None}
+    edit(root, certificate=proof)
+    assert verify(root).intact
+    assert "consistent, with no bound" in rest(verify(root), "budget of 0.5 pt")
+    edit(root, certificate={**proof, "budget": None})
+    assert "a drop inside no budget" in rest(verify(root), "consistent")
+
+
 @pytest.mark.parametrize(
     ("engine", "options", "told"),
     [

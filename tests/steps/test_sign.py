@@ -230,6 +230,19 @@ def test_an_encrypted_key_takes_its_password_from_the_environment(
     assert verify(root, public).intact
 
 
+def test_a_plain_key_with_a_password_is_told_as_that(
+    packed: Pack, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And an empty variable, a CI's secret that is not set, is no password."""
+    root, (private, public) = packed().path, keys("own")
+    with pytest.raises(UsageError, match="is not encrypted, and a password was given"):
+        sign(root, private, password="open")
+    monkeypatch.setenv("ACCEL_KEY_PASSWORD", "")
+    done = CliRunner().invoke(cli, ["sign", str(root), "--key", str(private)])
+    assert done.exit_code == 0, done.output
+    assert verify(root, public).intact
+
+
 def test_what_differs_is_not_signed(packed: Pack, keys: Keys) -> None:
     """A signature vouches for what was packed, not for what became of it."""
     root, (private, _) = packed().path, keys("own")

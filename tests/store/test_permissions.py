@@ -86,3 +86,18 @@ def test_a_bill_names_its_own_place(
     assert found.returncode == code, found.stderr
     assert found.stderr.startswith(f"accel: {out}")
     assert "with --out" in found.stderr
+
+
+@pytest.mark.parametrize("shut", ["", "kernels"])
+def test_a_folder_that_may_not_be_read_is_not_an_altered_release(
+    tmp_path: Path, packed: Callable[..., Release], shut: str
+) -> None:
+    """Packed under another umask, or by another user: its files are not missing."""
+    root = packed().path
+    folder = root / shut
+    folder.mkdir(exist_ok=True)
+    folder.chmod(NOTHING)
+    found = accel(tmp_path, "verify", "release")
+    folder.chmod(0o755)
+    assert found.returncode == 7, found.stderr
+    assert "cannot be read (Permission denied)" in found.stderr
