@@ -8,6 +8,7 @@ machine of the class that it was built for, and that gives the stored reference 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -97,6 +98,18 @@ def is_release(root: Path) -> bool:
     except UsageError:
         return False
     return isinstance(data, dict) and data.get("schema") == KIND
+
+
+def outside(place: Path, option: str) -> None:
+    """Raise UsageError for a place in a release, which differs from what was packed once anything is
+    written there. `option`: what chose the place."""
+    whole = Path(os.path.realpath(place))
+    for root in (whole, *whole.parents):
+        if is_release(root):
+            raise UsageError(
+                f"{place} lies in the release {root}, which holds nothing but what was packed. Choose "
+                f"another folder with {option}."
+            )
 
 
 def files(data: Mapping[str, Any]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from accel import sources
+from accel import release, sources
 from accel.errors import (
     AccelError,
     CandidateBroken,
@@ -63,6 +63,7 @@ def bless(file: Path, wish: Wish) -> tuple[Baseline, tuple[str, ...]]:
             "--init is of the first baseline, which nothing was judged against: leave out --verdict "
             "and --accept-regression."
         )
+    release.outside(file, "--file")
     workload = sources.parted(wish.workload)[0]
     for word, path in (("--workload", workload), ("--config", wish.config)):
         if path and not Path(path).is_file():

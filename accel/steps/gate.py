@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from accel import catalog, disk
+from accel import catalog, disk, release
 from accel.errors import AccelError, CandidateBroken, NoBaseline
 from accel.evidence import (
     BASELINE,
@@ -88,6 +88,7 @@ def gate(
     place = place and place.absolute()  # the user's code may change the folder
     source, given = _text(workload), _text(data)
     seen = [verdicts.read(Path(file)) for file in witnesses]
+    release.outside(kept, "--work")  # the default's lies where one stands, which may be a release
     if place is not None:
         writing.claim(place)
     try:
