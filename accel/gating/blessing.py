@@ -237,6 +237,18 @@ def _strict(judged: Judged, old: Baseline, wish: Wish, file: Path, again: str) -
             f"The verdict does not stand on the budgets of {old.name!r}: {'; '.join(wider)}. A budget "
             f"is changed in {told or file.resolve().parent / settings.FILE}, or with --budget. Gate again: {again}"
         )
+    _counted(judged, old, asked, again)
+
+
+def _counted(judged: Judged, old: Baseline, asked: Sequence[Budget], again: str) -> None:
+    """The cumulative budget counts from the last release on file, not from any that a gate was given."""
+    last = old.reference.digest if old.reference else ""
+    cumulative = any(one.arm == REFERENCE and one.mode == "gate" for one in asked)
+    if cumulative and judged.reference != last:
+        raise UsageError(
+            f"The verdict counts from {judged.reference[:12] or 'no last release'}, the last release of "
+            f"{old.name!r} is {last[:12]}. Gate again: {again}"
+        )
 
 
 def _beside(file: Path) -> Path | None:

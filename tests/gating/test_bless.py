@@ -46,8 +46,10 @@ class House:
         pair: tuple[str, str] | None = None,
         rules: Rules | None = None,
         values: tuple[float, float] | None = None,
+        last: str = "",
     ) -> str:
-        """A verdict.json on (candidate, baseline): on new against old, where nothing else is said."""
+        """A verdict.json on (candidate, baseline): on new against old, where nothing else is said.
+        `last`: digest of the last release that was timed beside them."""
         path = self.folder / "verdict.json"
         ours, base = pair or (digest(self.new), digest(self.old))
         base_value, value = values or (None, None)
@@ -55,8 +57,9 @@ class House:
         judgement = Judgement(outcome, told, Fitness(True), True)
         sides = (Subject("new", self.new, ours), Subject("old", self.old, base))
         report = Report(
-            "minilm", outcome, f"{outcome.upper()} minilm", judgement, *sides, rules or Rules()
-        )
+            "minilm", outcome, f"{outcome.upper()} minilm", judgement, *sides, rules or Rules(),
+            reference=Subject("last", self.folder / "last", last) if last else None,
+        )  # fmt: skip
         path.write_text(verdict_json.text(report))
         return str(path)
 
@@ -263,7 +266,8 @@ def test_the_cumulative_budget_counts_from_the_last_release(house: House) -> Non
 
 
 def test_with_a_last_release_the_cumulative_budget_must_have_been_judged(house: House) -> None:
-    """Once there is one besides the baseline, a verdict without that cell does not do."""
+    """Once there is one besides the baseline, a verdict without that cell does not do, nor one that
+    counts from another release."""
     house.first("--budget", "p50@reference=5%")
     assert house.bless(house.new, "--verdict", house.verdict()).exception is None
     third = house.packed("third", portable=False).path
@@ -271,7 +275,11 @@ def test_with_a_last_release_the_cumulative_budget_must_have_been_judged(house: 
     words = ["--verdict", house.verdict(pair=pair)]
     refused(house.bless(third, *words), errors.UsageError, "p50@reference=5% was not gated")
     cells = [*budgets.DEFAULT, Budget("p50", 0.05, arm=REFERENCE)]
-    assert house.bless(third, "--verdict", house.verdict(pair=pair, cells=cells)).exception is None
+    for last, said in ((OTHER, "counts from 000000000000"), ("", "counts from no last release")):
+        words = ["--verdict", house.verdict(pair=pair, cells=cells, last=last)]
+        refused(house.bless(third, *words), errors.UsageError, said)
+    words = ["--verdict", house.verdict(pair=pair, cells=cells, last=digest(house.old))]
+    assert house.bless(third, *words).exception is None
 
 
 def test_the_last_release_is_not_lost_under_the_new_one(house: House) -> None:
