@@ -225,7 +225,8 @@ def _strict(judged: Judged, old: Baseline, wish: Wish, file: Path, again: str) -
     looser = {
         "alpha_pass": judged.alpha_pass > usual.alpha_pass,
         "alpha_unfit": judged.alpha_unfit < usual.alpha_unfit,
-        "shadow_every": judged.shadow_every == 0 != usual.shadow_every,
+        "shadow_every": usual.shadow_every > 0
+        and not 0 < judged.shadow_every <= usual.shadow_every,
     }
     for rule in (name for name, is_looser in looser.items() if is_looser):
         raise UsageError(

@@ -397,12 +397,17 @@ def test_common_budgets_are_not_widened_unseen(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("rule", "rules"),
-    [("shadow_every", Rules(shadow_every=0)), ("alpha_unfit", Rules(alpha_unfit=1e-9))],
+    [
+        ("shadow_every", Rules(shadow_every=0)),
+        ("shadow_every", Rules(shadow_every=1000)),
+        ("alpha_unfit", Rules(alpha_unfit=1e-9)),
+    ],
 )
 def test_an_instrument_that_was_not_watched_is_no_grounds(
     house: House, rule: str, rules: Rules
 ) -> None:
-    """A pass without the baseline beside itself, or that nothing could have called unfit."""
+    """A pass without the baseline beside itself, or hardly ever, or that nothing could have called
+    unfit."""
     house.first()
     words = ["--verdict", house.verdict(rules=rules)]
     refused(house.bless(house.new, *words), errors.UsageError, f"passed at {rule}")
