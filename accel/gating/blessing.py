@@ -137,12 +137,16 @@ def _next(
     words = ("accel", "gate", str(wish.release), "--baseline", str(file), "--name", wish.name)
     again = shlex.join(words)
     grounds = _grounds(wish, old.blessed or Blessing("", ""))
-    if pointer.digest != old.release.digest:
-        if judged is None:
-            raise UsageError(
-                f"{wish.name!r} has a baseline: --verdict must name the verdict.json of a gate of "
-                f"this release against it. Make it with: {again} --out DIR"
-            )
+    if judged is None and pointer.digest != old.release.digest:
+        raise UsageError(
+            f"{wish.name!r} has a baseline: --verdict must name the verdict.json of a gate of "
+            f"this release against it. Make it with: {again} --out DIR"
+        )
+    if judged is None and wish.accept_regression:
+        raise UsageError(
+            "--accept-regression goes with --verdict: name the verdict.json of the FAIL."
+        )
+    if judged is not None:
         _same(judged, pointer, old, again)
         _good(judged, wish, again)
         _strict(judged, old, wish, file, again)

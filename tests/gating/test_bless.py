@@ -206,6 +206,23 @@ def test_a_regression_is_accepted_in_so_many_words(house: House) -> None:
     refused(house.bless(house.new, *words), errors.UsageError, "there is no regression")
 
 
+def test_no_word_on_the_baseline_itself_is_passed_over(house: House) -> None:
+    """A verdict that is given counts, also where the release is the baseline already; nothing is
+    accepted without one."""
+    house.first()
+    before, aa = house.file.read_bytes(), (digest(house.old), digest(house.old))
+    words = ["--verdict", house.verdict("fail", pair=aa)]
+    refused(house.bless(house.old, *words), errors.ConstraintError, "The gate failed")
+    words = ["--verdict", house.verdict()]
+    refused(house.bless(house.old, *words), errors.UsageError, "The verdict is on")
+    said = "--accept-regression goes with --verdict"
+    refused(house.bless(house.old, "--accept-regression"), errors.UsageError, said)
+    assert house.file.read_bytes() == before
+    assert house.bless(house.old, "--verdict", house.verdict(pair=aa)).exception is None
+    assert house.entry.blessed is not None
+    assert house.entry.blessed.outcome == "pass"
+
+
 def test_the_verdict_is_on_this_release_against_this_baseline(house: House) -> None:
     """Another candidate's, or one against a baseline that was replaced meanwhile, is stale."""
     house.first()
