@@ -16,7 +16,14 @@ from click.testing import CliRunner
 import accel
 from accel import arrays, manifest, release, store, testing
 from accel.cli import cli
-from accel.errors import AccelError, CandidateBroken, EnvironmentProblem, NoBaseline, UsageError
+from accel.errors import (
+    AccelError,
+    CandidateBroken,
+    EnvironmentProblem,
+    MissingExtra,
+    NoBaseline,
+    UsageError,
+)
 from accel.evidence import REFERENCE, Budget, Epoch, Report
 from accel.gating import chain, history, sampler
 from accel.measure import machine
@@ -142,6 +149,19 @@ def test_a_full_disk_while_a_graph_is_built_is_the_machines(
 
     monkeypatch.setattr(build, "build", full)
     with pytest.raises(EnvironmentProblem):
+        gate()
+
+
+def test_a_library_that_is_missing_for_a_graph_is_the_machines(
+    gate: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As README's table of exit codes has it: 7, and no regression is reported."""
+
+    def missing(*_: Any, **__: Any) -> None:
+        raise MissingExtra("engine 'openvino' needs openvino")
+
+    monkeypatch.setattr(build, "build", missing)
+    with pytest.raises(MissingExtra):
         gate()
 
 
