@@ -222,6 +222,39 @@ def test_a_cumulative_budget_without_a_last_release_is_told(
         gate(budgets=(Budget("p50", 0.05, arm=REFERENCE),))
 
 
+@pytest.mark.parametrize("trouble", ["a file of it is damaged", "its engine cannot be loaded"])
+def test_a_last_release_that_no_budget_counts_from_ends_no_gate(
+    gate: Callable[..., Report], packed: Callable[..., Release], trouble: str
+) -> None:
+    """It would be timed for the history alone: what keeps it from that is a note."""
+    last = packed("last").path
+    path = last / release.MANIFEST
+    data = json.loads(path.read_text())
+    if "engine" in trouble:
+        data["winner"]["plan"]["engine"] = "nosuch"
+        data["digest"] = release.seal(data)
+        path.write_text(manifest.text(data))
+    else:
+        (last / "model.onnx").write_bytes(b"")
+    watched = Budget("p50", 9.0, mode="watch", arm=REFERENCE)
+    for budgets in (WIDE, (*WIDE, watched)):
+        found = gate(reference=last, budgets=budgets)
+        assert (found.outcome, found.reference) == ("pass", None)
+        (note,) = [n for n in found.notes if n.startswith("the last release is not timed beside")]
+        assert ("nosuch" in note) == ("engine" in trouble)
+
+
+def test_a_last_release_that_a_budget_counts_from_must_be_there(
+    gate: Callable[..., Report], packed: Callable[..., Release]
+) -> None:
+    """A damaged one is no baseline (5): the budget that was asked for is not passed over."""
+    last = packed("last").path
+    (last / "model.onnx").write_bytes(b"")
+    found = gate(reference=last, budgets=(*WIDE, Budget("p50", 9.0, arm=REFERENCE)))
+    assert found.outcome == "no baseline"
+    assert "not as it was packed" in found.line
+
+
 def test_requests_that_are_drawn_anew_are_told(
     gate: Callable[..., Report], quick: Model, tmp_path: Path
 ) -> None:
