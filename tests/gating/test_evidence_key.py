@@ -287,6 +287,24 @@ def test_paths_may_be_texts_and_texts_paths(
         gate(workload=source)
 
 
+def test_a_workload_may_change_the_folder(
+    gate: Callable[..., Report], quick: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was named beside it is found all the same, and the line that is printed names it as given."""
+    lines = ["import os", "import numpy as np", "os.chdir('/')"]
+    lines += [f"class Problem:\n    def model(self):\n        return {str(quick.path)!r}"]
+    lines += ["    def requests(self):\n        x = np.zeros((3, 8), 'float32')"]
+    lines += ["        return [('batch', 1.0, {'x': x})]"]
+    (tmp_path / "w.py").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    found = gate("quick.onnx", "quick.onnx", workload="w.py:Problem", reference="quick.onnx")
+    assert Path.cwd() == Path("/")
+    assert (found.outcome, found.baseline.path) == ("pass", quick.path)
+    assert found.reference is not None
+    words = "accel gate quick.onnx --baseline quick.onnx --reference quick.onnx --workload w.py:Problem "
+    assert found.command.startswith(words)
+
+
 def test_a_table_of_another_name_is_noted(gate: Callable[..., Report], tmp_path: Path) -> None:
     """A gate that was given no name has its candidate's."""
     config = tmp_path / "accel.toml"
