@@ -63,6 +63,7 @@ def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, 
     """Time MODELS (.onnx or releases) side by side: interleaved, in fresh processes; with --scenario,
     under a load of MLPerf's, latency from the scheduled arrival. Exit 6 when one breaks, 1 when no rate keeps a bound."""
     from accel import disk
+    from accel import release as releases
     from accel.report import timing
     from accel.steps import bench as step
 
@@ -71,6 +72,7 @@ def bench(models: tuple[Path, ...], engine: str, data: str | None, epochs: int, 
         _without_scenario()
     _engine_for_some(models, engine)
     if out is not None:
+        releases.outside(out, "--out")
         with disk.guarded(out, "--out"):
             disk.probe(out)
     bad: AccelError | None = None

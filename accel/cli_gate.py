@@ -97,6 +97,7 @@ def gate(candidate: Path, baseline: Path, **words: Any) -> None:
 
     Exit 0 pass, 1 worse, 3 cannot tell, 4 the machine is unfit, 5 no baseline, 6 broken. The same
     command goes on from the evidence that is there; what it could not go on from, it tells."""
+    from accel import release
     from accel.gating import history, writing
     from accel.report import gate_line, verdict_json
     from accel.steps import gate as step
@@ -104,6 +105,7 @@ def gate(candidate: Path, baseline: Path, **words: Any) -> None:
     past = words["history"] and words["history"].absolute()  # user's code may change the folder
     writing.claim_runners(os.environ)
     if past is not None:
+        release.outside(past, history.OPTION)
         history.claim(past)
     report = step.gate(candidate, baseline, **_asked(words))
     commands, troubles = _kept(report, past)

@@ -83,9 +83,13 @@ def _trimmed(sizes: Any) -> list[str]:
 @output_options
 def build(names: tuple[str, ...], targets: tuple[str, ...], out: Path | None, ledger: Path | None, as_json: bool, quiet: bool, **_: Any) -> None:  # fmt: skip
     """Compile and assemble each op, dtype and variant for each GPU; exit 6 when one fails."""
+    from accel import release
     from accel.cuda import building, toolchain
     from accel.steps import kernels as step
 
+    for place, option in ((out, "--out"), (ledger, "--ledger")):
+        if place is not None:
+            release.outside(place, option)
     if ledger is not None and targets != ("all",):
         raise UsageError("The ledger holds every GPU: leave --target away, or --ledger.")
     gpus = building.gpus(() if "all" in targets else targets)

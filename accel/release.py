@@ -104,6 +104,18 @@ def is_release(root: Path) -> bool:
     return isinstance(data, dict) and data.get("schema") == KIND
 
 
+def outside(place: Path, option: str) -> None:
+    """Raise UsageError for a place in a release, which differs from what was packed once anything is
+    written there. `option`: what chose the place."""
+    whole = Path(os.path.realpath(place))
+    for root in (whole, *whole.parents):
+        if is_release(root):
+            raise UsageError(
+                f"{place} lies in the release {root}, which holds nothing but what was packed. Choose "
+                f"another folder with {option}."
+            )
+
+
 def files(data: Mapping[str, Any]) -> dict[str, str]:
     """Relative path -> sha256, of artefacts and measurements together."""
     try:

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 
 from accel import Constraints, arrays, disk, optimize, release, testing
+from accel.cli import cli
 from accel.constraints import validate
 from accel.errors import BadModel, CandidateBroken, EnvironmentProblem, UsageError
 from accel.replacing import replacing
@@ -200,6 +202,33 @@ def test_nothing_is_written_into_a_release(packed: Callable[..., Release], tmp_p
         assert done.returncode == 2, done.stderr
         assert "release" in done.stderr
     assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("bench {root} --out {root}/b", "--out"),
+        ("gate {root} --baseline {other} --history {root}/b.jsonl", "--history"),
+        ("optimize {model} --out {new} --work {root}/b", "--work"),
+        ("optimize {model} --out {root}/b --work {new}", "--out"),
+        ("bless tiny --release {root} --reason x --init --file {root}/b.json", "--file"),
+        ("sbom {other} --out {root}/b.json", "--out"),
+        ("kernels build --out {root}/b", "--out"),
+        ("kernels build --ledger {root}/b.json", "--ledger"),
+    ],
+)
+def test_no_place_of_a_commands_own_lies_in_a_release(
+    packed: Callable[..., Release], tmp_path: Path, words: str, option: str
+) -> None:
+    """Samples, steps, another release, a history: refused before any work, with the option."""
+    root, other = packed().path, packed("other").path
+    model = testing.mlp(tmp_path / "mlp.onnx").path
+    line = words.format(root=root, other=other, model=model, new=tmp_path / "new")
+    found = CliRunner().invoke(cli, line.split())
+    assert isinstance(found.exception, UsageError), found.output
+    assert f"lies in the release {root}, which" in str(found.exception)
+    assert str(found.exception).endswith(f"Choose another folder with {option}.")
+    assert release.differences(root) == ()
 
 
 def test_swapped_and_misspelt_words_are_told(tmp_path: Path) -> None:

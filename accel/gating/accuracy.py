@@ -106,12 +106,13 @@ def _cells(
 
 def beforehand(asks: Asked, budgets: Sequence[Budget]) -> list[str]:
     """What is to be said before anything is run: budgets for which the samples are too few."""
-    apart = bool(asks.workload and asks.workload.clusters)  # its clusters count, not its rows
-    told = []
+    told: list[str | None] = []
     for budget in budgets:
-        if budget.metric == "flips":
+        if budget.metric == "flips" and asks.clustered:
+            told.append(f"flips cannot be told: {flips.CLUSTERED}")
+        elif budget.metric == "flips":
             told.append(flips.beforehand(_items(asks), budget.limit))
-        elif asks.samples and not apart:
+        elif asks.samples and not asks.clustered:  # else its clusters count, not its rows
             share = budget.limit if budget.unit == "%" else budget.limit / 100
             said = samples.beforehand(len(asks.units), share) if share < 1 else None
             told.append(said and f"if rows are right or wrong: {said}")
@@ -144,11 +145,11 @@ def _judged(
     if budget.metric == "flips":
         found = NO_DATA if asks.drawn and not asks.samples else flips.changed(*units)
         outcome: Outcome = "pass" if budget == WATCHED else "cannot tell"
-        return (
-            Cell(budget, outcome, found)
-            if isinstance(found, str)
-            else flips.cell(budget, found, alphas)
-        )
+        if isinstance(found, str):
+            return Cell(budget, outcome, found)
+        if asks.clustered:
+            return flips.clustered(budget, outcome, found)
+        return flips.cell(budget, found, alphas)
     rows = _rows(candidate, baseline, asks, *units)
     if isinstance(rows, str):
         return Cell(budget, "cannot tell", rows)

@@ -38,6 +38,11 @@ class Asked:
         return [calls for calls, _ in self.samples] or [(feed,) for feed in self.others]
 
     @property
+    def clustered(self) -> bool:
+        """Do samples belong together, so that they are not independent of each other?"""
+        return bool(self.samples and self.workload and self.workload.clusters)
+
+    @property
     def origin(self) -> str:
         """Of `units`, for people."""
         return f"{self.split} split{self.note}" if self.samples else "requests, without labels"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from accel import sources
+from accel import release, sources
 from accel.errors import (
     AccelError,
     CandidateBroken,
@@ -63,6 +63,7 @@ def bless(file: Path, wish: Wish) -> tuple[Baseline, tuple[str, ...]]:
             "--init is of the first baseline, which nothing was judged against: leave out --verdict "
             "and --accept-regression."
         )
+    release.outside(file, "--file")
     workload = sources.parted(wish.workload)[0]
     for word, path in (("--workload", workload), ("--config", wish.config)):
         if path and not Path(path).is_file():
@@ -136,12 +137,16 @@ def _next(
     words = ("accel", "gate", str(wish.release), "--baseline", str(file), "--name", wish.name)
     again = shlex.join(words)
     grounds = _grounds(wish, old.blessed or Blessing("", ""))
-    if pointer.digest != old.release.digest:
-        if judged is None:
-            raise UsageError(
-                f"{wish.name!r} has a baseline: --verdict must name the verdict.json of a gate of "
-                f"this release against it. Make it with: {again} --out DIR"
-            )
+    if judged is None and pointer.digest != old.release.digest:
+        raise UsageError(
+            f"{wish.name!r} has a baseline: --verdict must name the verdict.json of a gate of "
+            f"this release against it. Make it with: {again} --out DIR"
+        )
+    if judged is None and wish.accept_regression:
+        raise UsageError(
+            "--accept-regression goes with --verdict: name the verdict.json of the FAIL."
+        )
+    if judged is not None:
         _same(judged, pointer, old, again)
         _good(judged, wish, again)
         _strict(judged, old, wish, file, again)
@@ -224,7 +229,8 @@ def _strict(judged: Judged, old: Baseline, wish: Wish, file: Path, again: str) -
     looser = {
         "alpha_pass": judged.alpha_pass > usual.alpha_pass,
         "alpha_unfit": judged.alpha_unfit < usual.alpha_unfit,
-        "shadow_every": judged.shadow_every == 0 != usual.shadow_every,
+        "shadow_every": usual.shadow_every > 0
+        and not 0 < judged.shadow_every <= usual.shadow_every,
     }
     for rule in (name for name, is_looser in looser.items() if is_looser):
         raise UsageError(
@@ -235,6 +241,18 @@ def _strict(judged: Judged, old: Baseline, wish: Wish, file: Path, again: str) -
         raise UsageError(
             f"The verdict does not stand on the budgets of {old.name!r}: {'; '.join(wider)}. A budget "
             f"is changed in {told or file.resolve().parent / settings.FILE}, or with --budget. Gate again: {again}"
+        )
+    _counted(judged, old, asked, again)
+
+
+def _counted(judged: Judged, old: Baseline, asked: Sequence[Budget], again: str) -> None:
+    """The cumulative budget counts from the last release on file, not from any that a gate was given."""
+    last = old.reference.digest if old.reference else ""
+    cumulative = any(one.arm == REFERENCE and one.mode == "gate" for one in asked)
+    if cumulative and judged.reference != last:
+        raise UsageError(
+            f"The verdict counts from {judged.reference[:12] or 'no last release'}, the last release of "
+            f"{old.name!r} is {last[:12]}. Gate again: {again}"
         )
 
 

@@ -21,6 +21,9 @@ NO_CLASSES = (
     + ", ".join(closeness.LOGITS)
     + ")"
 )
+CLUSTERED = (
+    "the samples come in clusters, and flips count each as independent: hold the drop instead"
+)
 
 
 def changed(want: Sequence[Sequence[Feed]], got: Sequence[Sequence[Feed]]) -> Any | str:
@@ -65,8 +68,8 @@ def cell(budget: Budget, flipped: Any, alphas: samples.Alphas = samples.BOTH) ->
     elif sure and enough:
         outcome = "fail"
     reason = (
-        f"{count:,} of {n:,} samples changed their first class: {100 * count / n:.2f} % "
-        f"[{100 * low:.2f}, {100 * high:.2f}], budget {100 * limit:g} % (Clopper-Pearson)"
+        f"{_share(count, n)} [{100 * low:.2f}, {100 * high:.2f}], budget {100 * limit:g} % "
+        f"(Clopper-Pearson)"
     )
     if outcome == "cannot tell" and low > limit:
         least_n = f"{LEAST_TO_FAIL} samples are the least to FAIL on"
@@ -83,6 +86,23 @@ def cell(budget: Budget, flipped: Any, alphas: samples.Alphas = samples.BOTH) ->
         ratio=count / n,
         low=low,
         high=high,
+        value=count / n,
+        baseline=0.0,
+    )
+
+
+def clustered(budget: Budget, outcome: Outcome, flipped: Any) -> Cell:
+    """The share alone: Clopper and Pearson's limits are of independent samples, and a bootstrap of
+    clusters in which nothing flipped has none."""
+    n, count = len(flipped), int(flipped.sum())
+    return Cell(
+        budget,
+        outcome,
+        f"{_share(count, n)}; {CLUSTERED}",
+        epochs=n,
+        worse=count,
+        better=n - count,
+        ratio=count / n,
         value=count / n,
         baseline=0.0,
     )
@@ -112,6 +132,10 @@ def beforehand(n: int, limit: float) -> str | None:
         return None
     told = "no number would" if enough is None else f"{samples.rounded(enough)} is the least"
     return f"{n:,} samples cannot prove a flip rate of at most {100 * limit:g} %, even without a flip; {told}"
+
+
+def _share(count: int, n: int) -> str:
+    return f"{count:,} of {n:,} samples changed their first class: {100 * count / n:.2f} %"
 
 
 def _more(n: int, count: int, low: float, high: float, limit: float) -> str:

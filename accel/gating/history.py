@@ -126,7 +126,7 @@ def read(path: str | Path) -> tuple[Entry, ...]:
 def series(found: Iterable[Entry], name: str | None = None) -> tuple[Series, ...]:
     """The entries, each with its like; a re-run of a gate counts once, one that was unfit not."""
     kept = {
-        (e.evidence, e.metric): e
+        (e.evidence, e.name, e.metric): e  # one stream may serve gates of several names
         for e in sorted(found, key=lambda e: (e.when, e.epochs))
         if e.outcome != "unfit" and name in (None, e.name)
     }
@@ -206,10 +206,16 @@ def _held(path: Path) -> Iterator[FileIO]:
 
 
 def _mend(path: Path, stream: FileIO) -> None:
-    """Make the file end with a whole line, whatever a killed run or an editor left at its end."""
+    """Make the file end with a whole line, whatever a killed run or an editor left at its end.
+
+    Raises UsageError for a file of another kind, by its first line."""
     stream.seek(0)
     data = stream.read()
     whole, _, rest = data.rpartition(b"\n")
+    lines = enumerate(whole.split(b"\n"), 1)
+    number, first = next(((i, line) for i, line in lines if line.strip()), (0, b""))
+    if first:
+        _entry(path, number, first.decode("utf-8", "replace"), torn=False)
     if not rest.strip():
         return
     if _entry(path, data.count(b"\n") + 1, rest.decode("utf-8", "replace"), torn=True):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accel import arrays
-from accel.errors import AccelError, CandidateBroken, NoBaseline, concerns_all
+from accel.errors import AccelError, CandidateBroken, EnvironmentProblem, NoBaseline
 from accel.evidence import BASELINE, REFERENCE, SHADOW, Epoch, Rules, Subject
 from accel.gating import copies, devices, readings
 from accel.gating.readings import Taken
@@ -188,13 +188,13 @@ def _peaks(live: Sequence[_Live]) -> None:
 
 @contextmanager
 def _blamed(arm: str, live: Sequence[_Live] = ()) -> Iterator[None]:
-    """Whose fault is it? A full disk is the machine's and passes through. `live`: all that were
-    started, some of which may fill a device together."""
+    """Whose fault is it? A full disk and a missing library are the machine's and pass through.
+    `live`: all that were started, some of which may fill a device together."""
     try:
         yield
+    except EnvironmentProblem:
+        raise
     except AccelError as error:
-        if concerns_all(error):
-            raise
         said = devices.named(str(error), [one.plan for one in live])
         if arm in THEIRS:
             raise NoBaseline(f"The {arm} does not run here: {said}") from None

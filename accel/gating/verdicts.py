@@ -34,6 +34,7 @@ class Judged:
     evidence: tuple[int, str]  # epochs, and the last hash of their chain
     stream: str  # the chain's key, by which its folder is named; empty where there was none
     untold: tuple[Budget, ...] = ()  # watched ones on what neither engine tells
+    reference: str = ""  # digest of the last release that it counts from; empty: none was timed
 
 
 def read(path: Path) -> Judged:
@@ -64,6 +65,7 @@ def read(path: Path) -> Judged:
             evidence=(int(told["evidence"]["epochs"]), str(told["evidence"]["head"])),
             stream=Path(told["evidence"]["folder"] or "").name,
             untold=tuple(_budget(c["budget"]) for c in told["cells"] if _untold(c)),
+            reference=str((told.get("reference") or {}).get("digest", "")),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"{type(error).__name__} {error}"

@@ -49,18 +49,13 @@ def claim(folder: Path) -> None:
 
 def _refuse_strangers(folder: Path) -> None:
     """Only what a gate wrote may be removed, and to a release nothing may be added."""
-    other = "Choose another folder with --out"
-    for root in (folder, *folder.absolute().parents):
-        if release.is_release(root):
-            raise UsageError(
-                f"{folder} lies in the release {root}, which holds nothing but what was packed. {other}."
-            )
+    release.outside(folder, "--out")
     there = [folder / name for name in FILES if os.path.lexists(folder / name)]
     strange = [p for p in there if p.is_dir() or not verdicts.is_verdict(folder / VERDICT)]
     if strange:
         raise UsageError(
             f"{strange[0]} is not a gate's: no {VERDICT} of one stands beside it. It is left as it "
-            f"is. {other}, or move it away."
+            f"is. Choose another folder with --out, or move it away."
         )
 
 

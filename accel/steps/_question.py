@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accel import sources
 from accel.errors import NoBaseline, UsageError
 from accel.evidence import REFERENCE, Budget, Rules
 from accel.gating import baselines, settings
@@ -15,7 +16,8 @@ from accel.gating import budgets as limits
 
 @dataclass(frozen=True)
 class Question:
-    """Everything that is known before anything is read or run."""
+    """Everything that is known before anything is read or run. Paths are absolute: the workload's code
+    may change the folder."""
 
     name: str
     candidate: Path
@@ -62,10 +64,10 @@ def question(
         )
     return Question(
         name=told,
-        candidate=Path(candidate),
-        baseline=baselines.resolve(entry) if entry else Path(baseline),
-        reference=Path(reference) if reference else None,
-        workload=workload,
+        candidate=Path(candidate).absolute(),
+        baseline=(baselines.resolve(entry) if entry else Path(baseline)).absolute(),
+        reference=Path(reference).absolute() if reference else None,
+        workload=None if workload is None else _absolute(workload),
         budgets=tuple(b for b in chosen if b not in left),
         rules=_rules(rules, file, told),
         notes=(
@@ -75,6 +77,13 @@ def question(
         ),
         own=() if budgets is not None else limits.own(file, told, entry.budgets if entry else ()),
     )
+
+
+def _absolute(workload: str) -> str:
+    """The file, and behind it the object, if one is named."""
+    file, name = sources.parted(workload)
+    place = str(Path(file).absolute())
+    return f"{place}:{name}" if name else place
 
 
 def _last(entry: baselines.Baseline, budgeted: bool) -> tuple[Path | None, tuple[str, ...]]:

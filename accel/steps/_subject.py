@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from accel import catalog, graph, release, store, target, workload
-from accel.errors import AccelError, UsageError, concerns_all
+from accel.errors import AccelError, EnvironmentProblem, UsageError, concerns_all
 from accel.evidence import Subject
 from accel.steps import build
 from accel.values import Options, Plan, Request
@@ -76,11 +76,9 @@ def _graph(
     try:
         asked = like.requests if like else _requests(place, data, source)
         plan = _built(place, scratch, engine, like, asked)
-    except UsageError:
+    except (UsageError, EnvironmentProblem):  # a library that is absent is nobody's fault, either
         raise
     except AccelError as error:
-        if concerns_all(error):
-            raise
         return Subject(place.stem, place, digest, trouble=str(error))
     told = store.digest_json({"graph": digest, **_how(plan)})
     return Subject(place.stem, place, told, plan, asked, size(plan), artefact=told)

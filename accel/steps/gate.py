@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from accel import catalog, disk
+from accel import catalog, disk, release
 from accel.errors import AccelError, CandidateBroken, NoBaseline
 from accel.evidence import (
     BASELINE,
@@ -88,6 +88,7 @@ def gate(
     place = place and place.absolute()  # the user's code may change the folder
     source, given = _text(workload), _text(data)
     seen = [verdicts.read(Path(file)) for file in witnesses]
+    release.outside(kept, "--work")  # the default's lies where one stands, which may be a release
     if place is not None:
         writing.claim(place)
     try:
@@ -102,7 +103,7 @@ def gate(
 
         # all of it: what a second gate builds and evaluates would disturb what this one times
         with chain.alone(kept / "gate"), scratch(named, prefix="accel-gate-") as folder:
-            draft = drafts.drafted(wish, folder, _text(engine), given)
+            draft = drafts.drafted(wish, folder, _text(engine), given, kept / "logs")
             found.append(drafts.guarded(draft, lambda: _measured(draft, wish, kept, seen, say)))
         report = found[-1]
     options = {
@@ -142,7 +143,7 @@ def _measured(
         *exact.cells(ours, base, budgets),
         *accuracy.cells(ours, base, budgets, wish.workload, work, say, alphas),
     )
-    notes = (*wish.notes, *untold, *circumstances.notes(ours, base))
+    notes = (*wish.notes, *draft.notes, *untold, *circumstances.notes(ours, base))
     draft = dataclasses.replace(draft, changes=changes.lines(ours, base), notes=notes)
     if any(cell.outcome == "broken" for cell in fixed):
         judgement = decision.judge((), budgets, draft.rules, fixed)

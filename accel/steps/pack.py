@@ -86,14 +86,16 @@ def pack(
 def claim(out: Path, work: Path) -> None:
     """Raise what `pack` would raise for this place at its end, before hours are spent.
 
-    Raises UsageError where something else stands at `out` or `work` lies in it, EnvironmentProblem
-    where nothing can be written beside it."""
+    Raises UsageError where something else stands at `out`, `work` lies in it, or either lies in
+    another release; EnvironmentProblem where nothing can be written beside it."""
     out, work = out.resolve(), work.resolve()
     if work.is_relative_to(out):
         raise UsageError(
             f"The finished steps ({work}) would lie in the release ({out}), which is replaced as a "
             f"whole. Choose another folder with --out or --work."
         )
+    release.outside(out.parent, "--out")  # a release that stands at `out` itself is replaced
+    release.outside(work, "--work")
     with disk.guarded(out):
         _refuse_strangers(out)
         out.parent.mkdir(parents=True, exist_ok=True)

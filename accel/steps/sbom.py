@@ -15,7 +15,7 @@ def sbom(path: str | Path, out: str | Path | None = None) -> Path:
 
     The release's digest stays: the bill is told beside it. Raises MissingExtra without the library,
     CandidateBroken where a file differs from what was packed, UsageError for a signed release
-    without `out`, whose signature would break, and for an `out` inside of it."""
+    without `out`, whose signature would break, and for an `out` inside of it or of another one."""
     root = Path(path).absolute()
     data = release.document(root)
     if out is not None:
@@ -25,6 +25,7 @@ def sbom(path: str | Path, out: str | Path | None = None) -> Path:
             raise UsageError(
                 f"{place} is in the release. Leave --out away, or name a file elsewhere."
             )
+        release.outside(place, "--out")
         with disk.guarded(place, "--out"):
             disk.write(place, bill.text(data))
         return place

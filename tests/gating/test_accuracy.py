@@ -51,6 +51,10 @@ def row(outputs, label):
 def metric(rows):
     return 100 * rows.mean()
 """
+CLUSTERS = """
+def clusters(split):
+    return [i // 4 for i in range({counts!r}[split])]
+"""
 UNLABELLED = """
 import numpy as np
 
@@ -278,6 +282,19 @@ def test_without_a_budget_it_is_watched(tmp_path: Path, baseline: Subject) -> No
     (cell,) = judged(near, baseline, None, tmp_path / "out", ())
     assert (cell.budget.mode, cell.outcome) == ("watch", "pass")
     assert "SQNR" in cell.reason
+
+
+def test_flips_of_clusters_cannot_be_told(tmp_path: Path, baseline: Subject) -> None:
+    """600 samples of 150 clusters are no 600 independent ones: the share is told, without limits,
+    and where flips are only watched it decides nothing."""
+    source, said = workload(tmp_path, baseline, WORKLOAD + CLUSTERS), list[str]()
+    (held,) = judged(baseline, baseline, source, tmp_path / "out", (FLIPS,), said)
+    assert (held.outcome, held.ratio, held.low, held.high) == ("cannot tell", 0.0, None, None)
+    assert held.reason.startswith("0 of 600 samples changed their first class: 0.00 %; ")
+    assert "come in clusters" in held.reason
+    assert said[0].startswith("flips cannot be told: the samples come in clusters")
+    (watched,) = judged(baseline, baseline, source, tmp_path / "out", ())
+    assert (watched.outcome, watched.budget.mode, watched.worse) == ("pass", "watch", 0)
 
 
 def test_outputs_without_classes_have_no_flips(tmp_path: Path) -> None:

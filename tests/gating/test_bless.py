@@ -46,8 +46,10 @@ class House:
         pair: tuple[str, str] | None = None,
         rules: Rules | None = None,
         values: tuple[float, float] | None = None,
+        last: str = "",
     ) -> str:
-        """A verdict.json on (candidate, baseline): on new against old, where nothing else is said."""
+        """A verdict.json on (candidate, baseline): on new against old, where nothing else is said.
+        `last`: digest of the last release that was timed beside them."""
         path = self.folder / "verdict.json"
         ours, base = pair or (digest(self.new), digest(self.old))
         base_value, value = values or (None, None)
@@ -55,8 +57,9 @@ class House:
         judgement = Judgement(outcome, told, Fitness(True), True)
         sides = (Subject("new", self.new, ours), Subject("old", self.old, base))
         report = Report(
-            "minilm", outcome, f"{outcome.upper()} minilm", judgement, *sides, rules or Rules()
-        )
+            "minilm", outcome, f"{outcome.upper()} minilm", judgement, *sides, rules or Rules(),
+            reference=Subject("last", self.folder / "last", last) if last else None,
+        )  # fmt: skip
         path.write_text(verdict_json.text(report))
         return str(path)
 
@@ -203,6 +206,23 @@ def test_a_regression_is_accepted_in_so_many_words(house: House) -> None:
     refused(house.bless(house.new, *words), errors.UsageError, "there is no regression")
 
 
+def test_no_word_on_the_baseline_itself_is_passed_over(house: House) -> None:
+    """A verdict that is given counts, also where the release is the baseline already; nothing is
+    accepted without one."""
+    house.first()
+    before, aa = house.file.read_bytes(), (digest(house.old), digest(house.old))
+    words = ["--verdict", house.verdict("fail", pair=aa)]
+    refused(house.bless(house.old, *words), errors.ConstraintError, "The gate failed")
+    words = ["--verdict", house.verdict()]
+    refused(house.bless(house.old, *words), errors.UsageError, "The verdict is on")
+    said = "--accept-regression goes with --verdict"
+    refused(house.bless(house.old, "--accept-regression"), errors.UsageError, said)
+    assert house.file.read_bytes() == before
+    assert house.bless(house.old, "--verdict", house.verdict(pair=aa)).exception is None
+    assert house.entry.blessed is not None
+    assert house.entry.blessed.outcome == "pass"
+
+
 def test_the_verdict_is_on_this_release_against_this_baseline(house: House) -> None:
     """Another candidate's, or one against a baseline that was replaced meanwhile, is stale."""
     house.first()
@@ -263,7 +283,8 @@ def test_the_cumulative_budget_counts_from_the_last_release(house: House) -> Non
 
 
 def test_with_a_last_release_the_cumulative_budget_must_have_been_judged(house: House) -> None:
-    """Once there is one besides the baseline, a verdict without that cell does not do."""
+    """Once there is one besides the baseline, a verdict without that cell does not do, nor one that
+    counts from another release."""
     house.first("--budget", "p50@reference=5%")
     assert house.bless(house.new, "--verdict", house.verdict()).exception is None
     third = house.packed("third", portable=False).path
@@ -271,7 +292,11 @@ def test_with_a_last_release_the_cumulative_budget_must_have_been_judged(house: 
     words = ["--verdict", house.verdict(pair=pair)]
     refused(house.bless(third, *words), errors.UsageError, "p50@reference=5% was not gated")
     cells = [*budgets.DEFAULT, Budget("p50", 0.05, arm=REFERENCE)]
-    assert house.bless(third, "--verdict", house.verdict(pair=pair, cells=cells)).exception is None
+    for last, said in ((OTHER, "counts from 000000000000"), ("", "counts from no last release")):
+        words = ["--verdict", house.verdict(pair=pair, cells=cells, last=last)]
+        refused(house.bless(third, *words), errors.UsageError, said)
+    words = ["--verdict", house.verdict(pair=pair, cells=cells, last=digest(house.old))]
+    assert house.bless(third, *words).exception is None
 
 
 def test_the_last_release_is_not_lost_under_the_new_one(house: House) -> None:
@@ -389,12 +414,17 @@ def test_common_budgets_are_not_widened_unseen(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("rule", "rules"),
-    [("shadow_every", Rules(shadow_every=0)), ("alpha_unfit", Rules(alpha_unfit=1e-9))],
+    [
+        ("shadow_every", Rules(shadow_every=0)),
+        ("shadow_every", Rules(shadow_every=1000)),
+        ("alpha_unfit", Rules(alpha_unfit=1e-9)),
+    ],
 )
 def test_an_instrument_that_was_not_watched_is_no_grounds(
     house: House, rule: str, rules: Rules
 ) -> None:
-    """A pass without the baseline beside itself, or that nothing could have called unfit."""
+    """A pass without the baseline beside itself, or hardly ever, or that nothing could have called
+    unfit."""
     house.first()
     words = ["--verdict", house.verdict(rules=rules)]
     refused(house.bless(house.new, *words), errors.UsageError, f"passed at {rule}")

@@ -16,7 +16,14 @@ from click.testing import CliRunner
 import accel
 from accel import arrays, manifest, release, store, testing
 from accel.cli import cli
-from accel.errors import AccelError, CandidateBroken, EnvironmentProblem, NoBaseline, UsageError
+from accel.errors import (
+    AccelError,
+    CandidateBroken,
+    EnvironmentProblem,
+    MissingExtra,
+    NoBaseline,
+    UsageError,
+)
 from accel.evidence import REFERENCE, Budget, Epoch, Report
 from accel.gating import chain, history, sampler
 from accel.measure import machine
@@ -145,6 +152,19 @@ def test_a_full_disk_while_a_graph_is_built_is_the_machines(
         gate()
 
 
+def test_a_library_that_is_missing_for_a_graph_is_the_machines(
+    gate: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As README's table of exit codes has it: 7, and no regression is reported."""
+
+    def missing(*_: Any, **__: Any) -> None:
+        raise MissingExtra("engine 'openvino' needs openvino")
+
+    monkeypatch.setattr(build, "build", missing)
+    with pytest.raises(MissingExtra):
+        gate()
+
+
 def test_a_baseline_that_is_not_there_is_an_outcome_with_files(
     gate: Callable[..., Report], tmp_path: Path
 ) -> None:
@@ -202,6 +222,39 @@ def test_a_cumulative_budget_without_a_last_release_is_told(
         gate(budgets=(Budget("p50", 0.05, arm=REFERENCE),))
 
 
+@pytest.mark.parametrize("trouble", ["a file of it is damaged", "its engine cannot be loaded"])
+def test_a_last_release_that_no_budget_counts_from_ends_no_gate(
+    gate: Callable[..., Report], packed: Callable[..., Release], trouble: str
+) -> None:
+    """It would be timed for the history alone: what keeps it from that is a note."""
+    last = packed("last").path
+    path = last / release.MANIFEST
+    data = json.loads(path.read_text())
+    if "engine" in trouble:
+        data["winner"]["plan"]["engine"] = "nosuch"
+        data["digest"] = release.seal(data)
+        path.write_text(manifest.text(data))
+    else:
+        (last / "model.onnx").write_bytes(b"")
+    watched = Budget("p50", 9.0, mode="watch", arm=REFERENCE)
+    for budgets in (WIDE, (*WIDE, watched)):
+        found = gate(reference=last, budgets=budgets)
+        assert (found.outcome, found.reference) == ("pass", None)
+        (note,) = [n for n in found.notes if n.startswith("the last release is not timed beside")]
+        assert ("nosuch" in note) == ("engine" in trouble)
+
+
+def test_a_last_release_that_a_budget_counts_from_must_be_there(
+    gate: Callable[..., Report], packed: Callable[..., Release]
+) -> None:
+    """A damaged one is no baseline (5): the budget that was asked for is not passed over."""
+    last = packed("last").path
+    (last / "model.onnx").write_bytes(b"")
+    found = gate(reference=last, budgets=(*WIDE, Budget("p50", 9.0, arm=REFERENCE)))
+    assert found.outcome == "no baseline"
+    assert "not as it was packed" in found.line
+
+
 def test_requests_that_are_drawn_anew_are_told(
     gate: Callable[..., Report], quick: Model, tmp_path: Path
 ) -> None:
@@ -232,6 +285,24 @@ def test_paths_may_be_texts_and_texts_paths(
     assert f"--data {feeds}" in found.command
     with pytest.raises(UsageError, match="inputs"):
         gate(workload=source)
+
+
+def test_a_workload_may_change_the_folder(
+    gate: Callable[..., Report], quick: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was named beside it is found all the same, and the line that is printed names it as given."""
+    lines = ["import os", "import numpy as np", "os.chdir('/')"]
+    lines += [f"class Problem:\n    def model(self):\n        return {str(quick.path)!r}"]
+    lines += ["    def requests(self):\n        x = np.zeros((3, 8), 'float32')"]
+    lines += ["        return [('batch', 1.0, {'x': x})]"]
+    (tmp_path / "w.py").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    found = gate("quick.onnx", "quick.onnx", workload="w.py:Problem", reference="quick.onnx")
+    assert Path.cwd() == Path("/")
+    assert (found.outcome, found.baseline.path) == ("pass", quick.path)
+    assert found.reference is not None
+    words = "accel gate quick.onnx --baseline quick.onnx --reference quick.onnx --workload w.py:Problem "
+    assert found.command.startswith(words)
 
 
 def test_a_table_of_another_name_is_noted(gate: Callable[..., Report], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import accel
 from accel import testing
 from accel.cli import cli
 from accel.errors import UsageError
-from accel.evidence import EXIT_CODES, Budget, Report
+from accel.evidence import EXIT_CODES, REFERENCE, Budget, Report
 from accel.gating import chain, timed, writing
 from accel.values import Model, Release
 
@@ -129,6 +129,18 @@ def test_releases_are_gated_with_the_requests_that_they_hold(
     found = gate(packed("one").path, baseline=packed("two").path)
     assert found.outcome == "pass"
     assert [r.group for r in found.baseline.requests] == ["only"]
+
+
+def test_a_last_release_that_refuses_the_requests_ends_what_counts_from_it_alone(
+    gate: Callable[..., Report], quick: Model, packed: Callable[..., Release]
+) -> None:
+    """One of other inputs is noted and left out, until a budget counts from it: no baseline."""
+    last = packed("last").path
+    found = gate(quick.path, reference=last)
+    assert (found.outcome, found.reference) == ("pass", None)
+    assert any(note.startswith("the last release is not timed beside") for note in found.notes)
+    counted = gate(quick.path, reference=last, budgets=(*WIDE, Budget("p50", 9.0, arm=REFERENCE)))
+    assert counted.outcome == "no baseline"
 
 
 def test_a_budget_that_nothing_answers_never_passes(

@@ -60,6 +60,18 @@ def test_a_release_is_no_place_for_a_verdict(
     assert release.differences(root) == ()
 
 
+def test_a_release_is_no_place_for_evidence(
+    packed: Callable[..., Release], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named, or the usual folder where one stands in a release: it stays as it was packed."""
+    root, old = packed().path, packed("old").path
+    monkeypatch.chdir(root)
+    for words in ({"work": root / ".accel"}, {}):
+        with pytest.raises(UsageError, match=r"lies in the release .* with --work\."):
+            accel.gate(root, old, **words)
+    assert release.differences(root) == ()
+
+
 def test_the_files_of_an_earlier_gate_are_replaced(model: Path, tmp_path: Path) -> None:
     """What stands beside a gate's verdict goes, before anything can fail; what else is there stays."""
     out = tmp_path / "out"

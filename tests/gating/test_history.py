@@ -110,6 +110,17 @@ def test_a_line_that_a_killed_run_left_half_written_is_none(tmp_path: Path) -> N
         assert path.read_bytes() == line * (3 if whole else 2)
 
 
+def test_a_file_of_another_kind_is_left_as_it_is(tmp_path: Path) -> None:
+    """Whatever it ends with: it is told before a gate measures, and again before a line is added."""
+    path = tmp_path / "accel.baselines.json"
+    path.write_text("\n{\n}\n")
+    with pytest.raises(UsageError, match="line 2: it is not JSON"):
+        history.claim(path)
+    with pytest.raises(UsageError, match="line 2: it is not JSON"):
+        history.append(path, (ONE,))
+    assert path.read_text() == "\n{\n}\n"
+
+
 def test_a_first_line_that_was_cut_is_replaced(tmp_path: Path) -> None:
     """The file then holds the new lines alone."""
     path = tmp_path / history.FILE
@@ -241,6 +252,8 @@ def test_machine_classes_names_metrics_and_fixed_artefacts_are_kept_apart() -> N
     assert len(found) == 5
     assert all(len(one.entries) == 1 for one in found)
     assert [one.name for one in history.series([ONE, *others], "other")] == ["other"]
+    named = dataclasses.replace(ONE, name="other")  # of the same epochs
+    assert [one.name for one in history.series([ONE, named])] == ["minilm", "other"]
 
 
 @pytest.mark.parametrize("field", history.SERIES)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from accel import store, testing
-from accel.errors import CandidateBroken, NoBaseline
+from accel.errors import CandidateBroken, MissingExtra, NoBaseline
 from accel.evidence import BASELINE, CANDIDATE, SHADOW, Rules, Subject
 from accel.gating import copies, sampler
 from accel.measure.worker import Worker
@@ -136,6 +136,19 @@ def test_a_baseline_that_does_not_load_is_no_baseline(made: Subject, tmp_path: P
     sides = {BASELINE: broken(made, tmp_path), CANDIDATE: made}
     with pytest.raises(NoBaseline, match="baseline"):
         sampler.epoch(0, sides, made.requests, SHORT, tmp_path)
+
+
+def test_a_missing_library_is_no_arms_fault(
+    made: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It passes through as what it is, whichever arm asks for it first."""
+
+    def load(*_: Any) -> None:
+        raise MissingExtra("engine 'openvino' needs openvino")
+
+    monkeypatch.setattr(Worker, "load", load)
+    with pytest.raises(MissingExtra):
+        sampler.epoch(0, arms(made), made.requests, SHORT, tmp_path)
 
 
 def test_where_memory_is_short_arms_run_one_after_another(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from accel.errors import UsageError
 from accel.gating import samples
@@ -46,6 +47,19 @@ def test_a_candidate_at_the_margin_rarely_passes_or_fails(n: int, discordance: f
     passes, fails = samples.chances(n, 0.005, discordance, drop=0.005)
     assert passes < 0.052
     assert fails <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("n", "margin", "lost"), [(539, 0.005, 0), (894, 0.005, 1), (133, 0.02, 0)]
+)
+def test_where_hardly_an_answer_changes_a_pass_is_less_sure(
+    n: int, margin: float, lost: int
+) -> None:
+    """A candidate at the margin that wins nothing, on the fewest samples on which so many lost answers
+    pass: up to 7 %, as README has it."""
+    passes, _ = samples.chances(n, margin, margin, drop=margin)
+    assert passes == pytest.approx(binom.cdf(lost, n, margin))
+    assert 0.06 < passes < 0.07
 
 
 def test_a_thousand_samples_cannot_prove_half_a_point() -> None:
