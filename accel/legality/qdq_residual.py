@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from accel.legality import _graph, _pairs
+from accel.legality import _graph, _links
 from accel.qdq import order
 from accel.qdq.sites import PRODUCTS
 from accel.values import Finding, Request, Target
@@ -40,12 +40,12 @@ def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
 
 
 def _mended(proto: Any) -> list[str]:
-    graph, lines = _pairs.Graph(proto), []
+    graph, lines = _links.Graph(proto), []
     for node in proto.graph.node:
         if node.op_type != "Add" or node.domain:
             continue
         backs = [graph.makers.get(name) for name in node.input]
-        if not all(b is not None and order.rounds(b, _pairs.DEQUANTIZE) for b in backs):
+        if not all(b is not None and order.rounds(b, _links.DEQUANTIZE) for b in backs):
             continue  # the other side must be int8 as well, else nothing is gained
         for slot, back in enumerate(backs):
             value = _product(graph, back)
@@ -53,14 +53,14 @@ def _mended(proto: Any) -> list[str]:
                 node.input[slot] = value
                 lines.append(f"{node.name or node.output[0]}: adds {value} before it is rounded")
                 break
-    _unread(proto, _pairs.Graph(proto))
+    _unread(proto, _links.Graph(proto))
     return lines
 
 
-def _product(graph: _pairs.Graph, back: Any) -> str:
+def _product(graph: _links.Graph, back: Any) -> str:
     """What a pair rounds, where a product makes it, the pair alone reads it, and one node reads that."""
     there = graph.makers.get(back.input[0])
-    if there is None or not order.rounds(there, _pairs.QUANTIZE):
+    if there is None or not order.rounds(there, _links.QUANTIZE):
         return ""
     made = graph.makers.get(there.input[0])
     chain = (there.input[0], there.output[0], back.output[0])
@@ -68,12 +68,12 @@ def _product(graph: _pairs.Graph, back: Any) -> str:
     return str(there.input[0]) if made is not None and made.op_type in PRODUCTS and alone else ""
 
 
-def _unread(proto: Any, graph: _pairs.Graph) -> None:
+def _unread(proto: Any, graph: _links.Graph) -> None:
     """Take out pairs that nothing reads any more."""
     outputs = {v.name for v in proto.graph.output}
     backs = [
         n for n in proto.graph.node
-        if order.rounds(n, _pairs.DEQUANTIZE) and n.output[0] not in graph.readers and n.output[0] not in outputs
+        if order.rounds(n, _links.DEQUANTIZE) and n.output[0] not in graph.readers and n.output[0] not in outputs
     ]  # fmt: skip
     for back in backs:
         there = graph.makers.get(back.input[0])
