@@ -73,6 +73,13 @@ class Graph:
             self.names.add(new)
         return new
 
+    def fresh(self, name: str) -> str:
+        """A name that no value and no node has, numbered where one has it; from now on it is taken."""
+        tried = itertools.chain([name], (f"{name}_{i}" for i in itertools.count(2)))
+        new = next(n for n in tried if n not in self.names)
+        self.names.add(new)
+        return new
+
 
 def _same(one: NDArray[Any] | None, other: NDArray[Any]) -> bool:
     return one is not None and one.dtype == other.dtype and np.array_equal(one, other)

@@ -1,0 +1,60 @@
+"""Pairs that round and do something else as well: what a fix makes of them answers as they did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from accel import legality
+from tests.legality.test_lint import GPU, put, run
+
+CLAMPED = """
+<ir_version: 9, opset_import: ["" : 19]>
+g (float[4, 3, 8, 8] x) => (float[4, 3, 8, 8] y, float[4, 3, 8, 8] x__above)
+<float s = {0.02}>
+{ x__above = Neg(x)  q = QuantizeLinear(x, s, z)  y = DequantizeLinear(q, s, z) }
+"""
+
+
+@pytest.mark.parametrize("least", [np.uint8(0), np.int8(-128)])
+def test_a_rounding_that_is_a_relu_stays_one(tmp_path: Path, least: np.generic) -> None:
+    """ONNX Runtime's quantizer takes a Relu out where the least integer is 0: of a symmetric pair it is not."""
+    proto = onnx.parser.parse_model(CLAMPED)
+    put(proto, "z", least)
+    onnx.save(proto, tmp_path / "m.onnx")
+    (line,) = legality.fix(tmp_path / "m.onnx", GPU, tmp_path / "fixed.onnx", "qdq")
+    assert line.endswith("behind a Relu")
+    made = onnx.load(tmp_path / "fixed.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    assert run(made).min() >= 0
+    assert np.abs(run(made) - run(proto)).max() < 0.04
+
+
+TWICE = """
+<ir_version: 9, opset_import: ["" : 19]>
+g (float[4, 3, 8, 8] x) => (float[4, 3, 8, 8] y)
+<float s = {0.02}, uint8 z = {0}, float low = {0}>
+{
+  h = MAKER
+  q1 = QuantizeLinear(h, s, z)  d1 = DequantizeLinear(q1, s, z)
+  p = MaxPool<kernel_shape = [1, 1]>(d1)
+  q2 = QuantizeLinear(p, s, z)  y = DequantizeLinear(q2, s, z)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("maker", "count"), [("Identity(x)", 1), ("Relu(x)", 1), ("Sigmoid(x)", 0), ("Clip(x, low)", 0)]
+)
+def test_what_is_never_below_0_gets_no_relu(tmp_path: Path, maker: str, count: int) -> None:
+    """Nor does a second rounding, of what the first one let through."""
+    proto = onnx.parser.parse_model(TWICE.replace("MAKER", maker))
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", GPU, tmp_path / "fixed.onnx", "qdq")
+    made = onnx.load(tmp_path / "fixed.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    assert [n.op_type for n in made.graph.node].count("Relu") == count
+    assert np.abs(run(made) - run(proto)).max() < 0.04
