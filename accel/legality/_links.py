@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,22 @@ class Graph:
             return None
         return scale, zero
 
+    def alike(self, node: Any, backs: Iterable[Any]) -> bool:
+        """Have a Q and its DQ nodes the same numbers? Where not, the pair scales or shifts what it rounds,
+        which ONNX allows: neither half's numbers are the other's."""
+        return all(
+            _equal(self._number(node, slot), self._number(back, slot))
+            for back in backs
+            for slot in (1, 2)
+        )
+
+    def _number(self, node: Any, slot: int) -> NDArray[Any] | None:
+        """A scale or a zero point, which is 0 where it is left out; in float64, which holds them all."""
+        if len(node.input) <= slot or not node.input[slot]:
+            return np.zeros(1)
+        found = self.array(node.input[slot])
+        return None if found is None else found.astype(np.float64)
+
     def pairs(self) -> Iterator[tuple[Any, list[Any]]]:
         """Each Q of a value, with its DQ nodes, where nothing else reads what it makes."""
         outputs = {v.name for v in self.proto.graph.output}
@@ -79,6 +95,13 @@ class Graph:
         new = next(n for n in tried if n not in self.names)
         self.names.add(new)
         return new
+
+
+def _equal(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    """One number is equal to any count of the same."""
+    if one is None or other is None:
+        return False
+    return len({one.size, other.size} - {1}) < 2 and bool(np.all(one.ravel() == other.ravel()))
 
 
 def _same(one: NDArray[Any] | None, other: NDArray[Any]) -> bool:

@@ -106,6 +106,8 @@ def _symmetric_pairs(graph: Graph) -> list[str]:
         found = graph.numbers(node)
         if found is None or found[0].size > 1 or _is_symmetric(found[1]):
             continue
+        if not graph.alike(node, backs):
+            continue
         kind, (scale, zero) = np.iinfo(found[1].dtype), (float(x.reshape(-1)[0]) for x in found)
         ends = (kind.min - zero) * scale, (kind.max - zero) * scale
         wide, middle = numbers.of_range(*ends, SYMMETRIC)

@@ -30,7 +30,7 @@ def _unsigned_activations(proto: Any) -> list[str]:
     graph, lines = _links.Graph(proto), []
     for node, backs in graph.pairs():
         found = graph.numbers(node)
-        if found is None or found[1].dtype != np.int8:
+        if found is None or found[1].dtype != np.int8 or not graph.alike(node, backs):
             continue
         zero = graph.constant(
             f"{node.input[2]}__uint8", (found[1].astype(np.int16) + HALFWAY).astype(np.uint8)

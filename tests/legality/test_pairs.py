@@ -9,7 +9,8 @@ import onnx
 import pytest
 
 from accel import legality
-from tests.legality.test_lint import GPU, put, run
+from accel.values import Target
+from tests.legality.test_lint import CPU, GPU, put, run
 
 CLAMPED = """
 <ir_version: 9, opset_import: ["" : 19]>
@@ -58,3 +59,19 @@ def test_what_is_never_below_0_gets_no_relu(tmp_path: Path, maker: str, count: i
     onnx.checker.check_model(made, full_check=True)
     assert [n.op_type for n in made.graph.node].count("Relu") == count
     assert np.abs(run(made) - run(proto)).max() < 0.04
+
+
+UNLIKE = """
+<ir_version: 9, opset_import: ["" : 19]>
+g (float[4, 3, 8, 8] x) => (float[4, 3, 8, 8] y)
+<float s = {0.1}, int8 z = {3}, float t = {0.2}, int8 u = {5}>
+{ q = QuantizeLinear(x, s, z)  y = DequantizeLinear(q, t, u) }
+"""
+
+
+@pytest.mark.parametrize("target", [CPU, GPU], ids=lambda t: t.name)
+def test_a_pair_of_two_scales_keeps_both(tmp_path: Path, target: Target) -> None:
+    """Its halves' numbers may differ: neither are the other's, so nothing is changed, nor accused."""
+    onnx.save(onnx.parser.parse_model(UNLIKE), tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", target, tmp_path / "fixed.onnx", "qdq") == ()
+    assert legality.check(tmp_path / "m.onnx", target, only="qdq_signs") == ()
