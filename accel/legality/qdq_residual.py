@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 
 from accel.legality import _graph, _links
@@ -58,14 +59,27 @@ def _mended(proto: Any) -> list[str]:
 
 
 def _product(graph: _links.Graph, back: Any) -> str:
-    """What a pair rounds, where a product makes it, the pair alone reads it, and one node reads that."""
+    """What a pair rounds, where a product makes it, the pair alone reads it, and one node reads that; and
+    where rounding is all that the pair does."""
     there = graph.makers.get(back.input[0])
     if there is None or not order.rounds(there, _links.QUANTIZE):
         return ""
     made = graph.makers.get(there.input[0])
     chain = (there.input[0], there.output[0], back.output[0])
+    outputs = {v.name for v in graph.proto.graph.output}
     alone = all(len(graph.readers.get(name, [])) == 1 for name in chain)
-    return str(there.input[0]) if made is not None and made.op_type in PRODUCTS and alone else ""
+    if made is None or made.op_type not in PRODUCTS or not alone or outputs & {*chain[1:]}:
+        return ""
+    return str(there.input[0]) if graph.alike(there, [back]) and _rounds_only(graph, there) else ""
+
+
+def _rounds_only(graph: _links.Graph, there: Any) -> bool:
+    """Does a Q leave values below 0 what they are? Where 0 is the least that it gives, it may stand in the
+    stead of a Relu, which ONNX Runtime's quantizer takes out then. Without numbers it is uint8 from 0 on."""
+    found = graph.numbers(there)
+    if found is None or found[1].dtype not in (np.int8, np.uint8):
+        return False
+    return not np.any(found[1] == np.iinfo(found[1].dtype).min)
 
 
 def _unread(proto: Any, graph: _links.Graph) -> None:
@@ -78,7 +92,9 @@ def _unread(proto: Any, graph: _links.Graph) -> None:
     for back in backs:
         there = graph.makers.get(back.input[0])
         proto.graph.node.remove(back)
-        if there is not None and len(graph.readers[there.output[0]]) == 1:
+        if there is None or not order.rounds(there, _links.QUANTIZE):
+            continue
+        if there.output[0] not in outputs and len(graph.readers[there.output[0]]) == 1:
             proto.graph.node.remove(there)
 
 

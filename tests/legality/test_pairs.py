@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from accel import legality
 from accel.values import Target
-from tests.legality.test_lint import CPU, GPU, put, run
+from tests.legality.test_lint import CPU, GPU, put, residual, run
 
 CLAMPED = """
 <ir_version: 9, opset_import: ["" : 19]>
@@ -75,3 +78,41 @@ def test_a_pair_of_two_scales_keeps_both(tmp_path: Path, target: Target) -> None
     onnx.save(onnx.parser.parse_model(UNLIKE), tmp_path / "m.onnx")
     assert legality.fix(tmp_path / "m.onnx", target, tmp_path / "fixed.onnx", "qdq") == ()
     assert legality.check(tmp_path / "m.onnx", target, only="qdq_signs") == ()
+
+
+def _renamed(proto: Any, slot: int, name: str, *nodes: str) -> None:
+    for node in proto.graph.node:
+        if node.name in nodes:
+            node.input[slot] = name
+
+
+def clamps(proto: Any) -> None:
+    """As ONNX Runtime quantizes x + relu(conv(x))."""
+    put(proto, "u", np.uint8(0))
+    _renamed(proto, 2, "u", "c_Q", "c_DQ")
+
+
+def is_given_out(proto: Any) -> None:
+    port = helper.make_tensor_value_info("c_q", TensorProto.INT8, ["n", 3, 8, 8])
+    proto.graph.output.append(port)
+
+
+def scales(proto: Any) -> None:
+    put(proto, "t", np.float32(0.1))
+    _renamed(proto, 1, "t", "c_DQ")
+
+
+@pytest.mark.parametrize("edit", [clamps, is_given_out, scales], ids=lambda e: e.__name__)
+def test_a_pair_that_does_more_than_round_stays(
+    tmp_path: Path, edit: Callable[[Any], None]
+) -> None:
+    """Before a residual addition a pair goes only where half a step is all that goes with it."""
+    proto = residual(True)
+    edit(proto)
+    onnx.save(proto, tmp_path / "m.onnx")
+    onnx.checker.check_model(proto, full_check=True)
+    for target in (CPU, GPU):
+        assert legality.check(tmp_path / "m.onnx", target, only="qdq_residual") == ()
+        assert (
+            legality.fix(tmp_path / "m.onnx", target, tmp_path / "out.onnx", "qdq_residual") == ()
+        )
