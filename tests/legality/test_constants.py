@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
+import pytest
 
 from accel import legality
 from accel.legality import _graph
-from tests.legality.building import target
+from tests.legality.building import B, H, model, node, target, weight
 
 BRANCHES = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -68,3 +70,20 @@ def test_what_branches_have_in_common_is_known(tmp_path: Path) -> None:
     assert graph.sizes["c"] == (1,)
     assert graph.value("c") is None
     assert graph.value("k").tolist() == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "accused"),
+    [(-np.inf, False), ([0, -np.inf], False), (np.inf, True), ([1, -np.inf], True), (np.nan, True)],
+)
+def test_a_mask_of_minus_infinity_is_meant(tmp_path: Path, values: object, accused: bool) -> None:
+    """masked_fill(-inf) before a Softmax, or 0 and -inf to be added; any other such weight has left the range."""
+    proto = model(
+        [node("Where", "m c x", "y")],
+        [("m", B, [2, 2]), ("x", H, [2, 2])],
+        [("y", H, [2, 2])],
+        [weight("c", values, "float16")],
+    )
+    onnx.save(proto, tmp_path / "m.onnx")
+    found = legality.check(tmp_path / "m.onnx", target(), only="fp16_range")
+    assert [f.level for f in found] == ["error"] * accused
