@@ -104,9 +104,9 @@ def _symmetric_pairs(graph: Graph) -> list[str]:
     lines, relus = [], _Relus(graph)
     for node, backs in graph.pairs():
         found = graph.numbers(node)
-        if found is None or found[0].size > 1 or _is_symmetric(found[1]):
-            continue
-        if not graph.alike(node, backs):
+        if found is None or found[0].size > 1 or found[1].dtype.kind not in "iu":
+            continue  # such as 4 bits, of which numpy has no type of its own: what is made is int8
+        if _is_symmetric(found[1]) or not graph.alike(node, backs):
             continue
         kind, (scale, zero) = np.iinfo(found[1].dtype), (float(x.reshape(-1)[0]) for x in found)
         ends = (kind.min - zero) * scale, (kind.max - zero) * scale
@@ -128,7 +128,7 @@ def _symmetric_weights(graph: Graph) -> list[str]:
     lines = []
     for node, values in list(graph.weights()):
         found = graph.numbers(node)
-        if found is None or _is_symmetric(found[1]) or values.dtype not in (np.int8, np.uint8):
+        if found is None or values.dtype not in (np.int8, np.uint8) or _is_symmetric(found[1]):
             continue
         axis = axis_of(node, values.ndim) if found[0].size > 1 else None
         made = _steps(_back(values, found, node), axis, found[0])

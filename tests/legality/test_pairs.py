@@ -116,3 +116,17 @@ def test_a_pair_that_does_more_than_round_stays(
         assert (
             legality.fix(tmp_path / "m.onnx", target, tmp_path / "out.onnx", "qdq_residual") == ()
         )
+
+
+def test_a_pair_of_4_bits_is_left_alone(tmp_path: Path) -> None:
+    """With a zero point, which TensorRT has none of: int8 would be another type than was meant."""
+    text = """
+    <ir_version: 10, opset_import: ["" : 21]>
+    g (float[4, 3, 8, 8] x) => (float[4, 3, 8, 8] y)
+    <float s = {0.1}>
+    { q = QuantizeLinear(x, s, z)  y = DequantizeLinear(q, s, z) }
+    """
+    proto = onnx.parser.parse_model(text)
+    proto.graph.initializer.append(helper.make_tensor("z", TensorProto.UINT4, [], [8]))
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert legality.fix(tmp_path / "m.onnx", GPU, tmp_path / "fixed.onnx", "qdq") == ()
