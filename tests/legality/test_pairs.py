@@ -130,3 +130,25 @@ def test_a_pair_of_4_bits_is_left_alone(tmp_path: Path) -> None:
     proto.graph.initializer.append(helper.make_tensor("z", TensorProto.UINT4, [], [8]))
     onnx.save(proto, tmp_path / "m.onnx")
     assert legality.fix(tmp_path / "m.onnx", GPU, tmp_path / "fixed.onnx", "qdq") == ()
+
+
+def test_a_transpose_moves_the_axis_of_the_scales(tmp_path: Path) -> None:
+    """A kernel as TensorFlow keeps it, its output channels last: they are first where it is read."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[4, 3, 8, 8] x) => (float[4, 5, 6, 6] y)
+    <float sx = {0.05}, int8 zx = {0}>
+    {
+      q = QuantizeLinear(x, sx, zx)  a = DequantizeLinear(q, sx, zx)
+      d = DequantizeLinear<axis = 3>(w, s, z)  t = Transpose<perm = [3, 2, 0, 1]>(d)
+      y = Conv(a, t)
+    }
+    """
+    proto = onnx.parser.parse_model(text)
+    put(proto, "w", np.ones((3, 3, 3, 5), np.int8))
+    put(proto, "s", np.full(5, 0.1, np.float32))
+    put(proto, "z", np.zeros(5, np.int8))
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, tmp_path / "m.onnx")
+    found = legality.check(tmp_path / "m.onnx", GPU, only="qdq")
+    assert not [f for f in found if f.level == "error"], found
