@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ NUMBERS = {  # how a Constant may give its value, but for a tensor
     "value_floats": numpy.float32,
 }
 SMALL = 65_536  # elements of a constant whose values rules may ask for
+Told = tuple[str, shapes.Sizes | None, Any]  # of a value: its type or "", its sizes, its tensor
 
 
 @dataclass(frozen=True)
@@ -120,16 +122,21 @@ def view(path: Path) -> Graph:
     with contextlib.suppress(BadModel):
         flat = shapes.infer(flat)
     values = {v.name: v for v in _values(flat.graph)}
+    nodes = tuple(_nodes(flat.graph, ""))
+    inner = (v for n in nodes for v in n.attributes.values() if isinstance(v, onnx.GraphProto))
+    parts = (flat.graph, *inner)
     constants: dict[str, Any] = {t.name: t for t in proto.graph.initializer}
     weights = frozenset(constants)
-    nodes = tuple(_nodes(flat.graph, ""))
-    constants |= _inner(flat.graph, nodes)
-    for node in nodes:
-        own = node.operator == "Constant" and node.domain in STANDARD
-        if own and (tensor := _tensor(node)) is not None:
-            constants[node.outputs[0]] = tensor
+    for name, tensor in itertools.chain.from_iterable(_constants(p).items() for p in parts):
+        constants.setdefault(name, tensor)
     dtypes = {n: _kind(v) for n, v in values.items() if _kind(v)}
     dtypes |= {n: onnx.TensorProto.DataType.Name(t.data_type) for n, t in constants.items()}
+    sizes = {n: s for n, v in values.items() if (s := shape(v)) is not None}
+    sizes |= {n: tuple(t.dims) for n, t in constants.items()}
+    for name, kind, size, tensor in _shared(parts):
+        _note(dtypes, name, kind or None)
+        _note(sizes, name, size)
+        _note(constants, name, tensor)
     return Graph(
         path=path,
         proto=proto,
@@ -138,8 +145,7 @@ def view(path: Path) -> Graph:
         inputs={v.name: v for v in proto.graph.input if v.name not in weights},
         outputs=tuple(v.name for v in proto.graph.output),
         dtypes=dtypes,
-        sizes={n: s for n, v in values.items() if (s := shape(v)) is not None}
-        | {n: tuple(t.dims) for n, t in constants.items()},
+        sizes=sizes,
         constants=constants,
         weights=weights,
     )
@@ -190,14 +196,71 @@ def _tensor(node: Node) -> Any:
     return numpy_helper.from_array(values, node.outputs[0])
 
 
-def _inner(part: Any, nodes: Iterable[Node]) -> dict[str, Any]:
-    """Initializers of subgraphs whose names stand for nothing else anywhere."""
-    parts = [v for n in nodes for v in n.attributes.values() if isinstance(v, onnx.GraphProto)]
-    made = [name for n in nodes for name in n.outputs]
-    for one in (part, *parts):
-        made += [v.name for v in (*one.initializer, *one.input)]
-    times = collections.Counter(made)
-    return {t.name: t for one in parts for t in one.initializer if times[t.name] == 1}
+def _constants(part: Any) -> dict[str, Any]:
+    """Name -> tensor: a part's own initializers, and what its Constant nodes give."""
+    found = {t.name: t for t in part.initializer}
+    for node in part.node:
+        own = node.op_type == "Constant" and node.domain in STANDARD
+        if own and (tensor := _tensor(_node(node, ""))) is not None:
+            found[node.output[0]] = tensor
+    return found
+
+
+def _shared(parts: Sequence[Any]) -> Iterator[tuple[str, str, shapes.Sizes | None, Any]]:
+    """Each name that several parts give to a value of theirs, and of its type, sizes and tensor what is the
+    same in all. Branches do not see each other: `c` may be an integer in one and a float in the next."""
+    own = [_own(part) for part in parts]
+    times = collections.Counter(itertools.chain.from_iterable(own))
+    told: dict[str, list[Told]] = {n: [] for n in sorted(times) if times[n] > 1}
+    for part, names in zip(parts, own, strict=True):
+        if here := told.keys() & names:
+            infos = {v.name: v for v in (*part.value_info, *part.input, *part.output)}
+            held = _constants(part)
+            for name in here:
+                told[name].append(_told(infos.get(name), held.get(name)))
+    for name, every in told.items():
+        kinds, sizes = {t[0] for t in every}, {t[1] for t in every}
+        kind, size = kinds.pop(), sizes.pop()
+        tensor = _agreed([t[2] for t in every])
+        yield name, "" if kinds else kind, None if sizes else size, tensor
+
+
+def _own(part: Any) -> set[str]:
+    """Names of what a part makes, holds and is given."""
+    made = {name for node in part.node for name in node.output if name}
+    return made | {v.name for v in (*part.initializer, *part.input)}
+
+
+def _told(info: Any, tensor: Any) -> Told:
+    if tensor is not None:
+        return onnx.TensorProto.DataType.Name(tensor.data_type), tuple(tensor.dims), tensor
+    return ("", None, None) if info is None else (_kind(info), shape(info), None)
+
+
+def _agreed(given: Sequence[Any]) -> Any:
+    """One tensor for all. Where they differ it is still a constant, whose values cannot be told: as those in a
+    file that was not read. None where one is no constant."""
+    if any(tensor is None for tensor in given):
+        return None
+    first = given[0]
+    if len({_content(tensor) for tensor in given}) == 1:
+        return first
+    beside = onnx.TensorProto.EXTERNAL
+    return onnx.TensorProto(data_type=first.data_type, dims=first.dims, data_location=beside)
+
+
+def _content(tensor: Any) -> bytes:
+    """All but its name, which that in a Constant node may or may not have."""
+    bare = onnx.TensorProto()
+    bare.CopyFrom(tensor)
+    bare.ClearField("name")
+    return bytes(bare.SerializeToString())
+
+
+def _note(known: dict[str, Any], name: str, value: Any) -> None:
+    known.pop(name, None)
+    if value is not None:
+        known[name] = value
 
 
 def _kind(value: Any) -> str:
@@ -207,20 +270,17 @@ def _kind(value: Any) -> str:
 
 def _nodes(part: Any, where: str) -> Iterator[Node]:
     for node in part.node:
-        attributes = {a.name: _attribute(a) for a in node.attribute}
-        made = Node(
-            node.op_type,
-            node.domain,
-            node.name,
-            tuple(node.input),
-            tuple(node.output),
-            attributes,
-            where,
-        )
+        made = _node(node, where)
         yield made
-        for name, value in attributes.items():
+        for name, value in made.attributes.items():
             if isinstance(value, onnx.GraphProto):
                 yield from _nodes(value, f"{made.place}.{name}")
+
+
+def _node(node: Any, where: str) -> Node:
+    attributes = {a.name: _attribute(a) for a in node.attribute}
+    ports = tuple(node.input), tuple(node.output)
+    return Node(node.op_type, node.domain, node.name, *ports, attributes, where)
 
 
 def _attribute(attribute: Any) -> Any:

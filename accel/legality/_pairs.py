@@ -5,79 +5,32 @@ What is exact is so to the bit in ONNX Runtime: q - z is the same number, whatev
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import helper
 
+from accel.legality._links import DEQUANTIZE, QUANTIZE, Graph
 from accel.qdq import numbers, order
 from accel.qdq.numbers import Steps
 
-QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 SYMMETRIC = Steps(signed=True, symmetric=True)
 AXES = {"Conv": 0, "ConvTranspose": 1}
-
-
-class Graph:
-    """Who makes and who reads what in the main graph; made anew behind each change."""
-
-    def __init__(self, proto: Any) -> None:
-        self.proto = proto
-        self.constants = {t.name: t for t in proto.graph.initializer}
-        self.names = set(order.names(proto))
-        self.makers = {o: n for n in proto.graph.node for o in n.output}
-        self.readers: dict[str, list[Any]] = {}
-        for node in proto.graph.node:
-            for name in order.reads(node):
-                self.readers.setdefault(name, []).append(node)
-
-    def array(self, name: str) -> NDArray[Any] | None:
-        """Of an initializer whose values are here."""
-        tensor = self.constants.get(name)
-        if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
-            return None
-        found: NDArray[Any] = numpy_helper.to_array(tensor)
-        return found
-
-    def numbers(self, node: Any) -> tuple[NDArray[Any], NDArray[Any]] | None:
-        """Scale and zero point of a node, both constant; None where they are not."""
-        scale = self.array(node.input[1])
-        zero = self.array(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        if scale is None or zero is None or scale.ndim > 1:
-            return None
-        return scale, zero
-
-    def pairs(self) -> Iterator[tuple[Any, list[Any]]]:
-        """Each Q of a value, with its DQ nodes, where nothing else reads what it makes."""
-        outputs = {v.name for v in self.proto.graph.output}
-        for node in self.proto.graph.node:
-            if not order.rounds(node, QUANTIZE) or node.output[0] in outputs:
-                continue
-            backs = self.readers.get(node.output[0], [])
-            if backs and all(order.rounds(b, DEQUANTIZE) for b in backs):
-                yield node, backs
-
-    def weights(self) -> Iterator[tuple[Any, NDArray[Any]]]:
-        """Each DQ of an initializer, with its integers."""
-        for node in self.proto.graph.node:
-            if not order.rounds(node, DEQUANTIZE):
-                continue
-            if (found := self.array(node.input[0])) is not None:
-                yield node, found
-
-    def constant(self, name: str, values: Any) -> str:
-        """An initializer of these values: a new one, its name numbered where a rule before took it."""
-        wanted = np.asarray(values)
-        tried = itertools.chain([name], (f"{name}_{i}" for i in itertools.count(2)))
-        new = next(n for n in tried if n not in self.names or _same(self.array(n), wanted))
-        if new not in self.names:
-            self.constants[new] = numpy_helper.from_array(wanted, new)
-            self.proto.graph.initializer.append(self.constants[new])
-            self.names.add(new)
-        return new
+STANDARD = ("", "ai.onnx")
+ABOVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs")  # what they make is never below 0
+MOVES = (
+    "Identity",
+    "Reshape",
+    "Flatten",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+)  # nor is what these make, where what they read is not
+FARTHEST = 4  # of them in a row are looked past
 
 
 def written_axis(node: Any) -> int:
@@ -141,10 +94,19 @@ def along_channels(proto: Any) -> list[str]:
 
 def symmetric(proto: Any) -> list[str]:
     """Every zero point 0, every type int8: off by a step, of a range that is up to twice as wide."""
-    graph, lines = Graph(proto), []
+    graph = Graph(proto)
+    return [*_symmetric_pairs(graph), *_symmetric_weights(graph)]
+
+
+def _symmetric_pairs(graph: Graph) -> list[str]:
+    """Of activations. Where 0 is the least that a pair lets through, it may stand in a Relu's stead, as
+    ONNX Runtime's quantizer leaves it: a symmetric one would let values below 0 pass, so a Relu is put back."""
+    lines, relus = [], _Relus(graph)
     for node, backs in graph.pairs():
         found = graph.numbers(node)
-        if found is None or found[0].size > 1 or _is_symmetric(found[1]):
+        if found is None or found[0].size > 1 or found[1].dtype.kind not in "iu":
+            continue  # such as 4 bits, of which numpy has no type of its own: what is made is int8
+        if _is_symmetric(found[1]) or not graph.alike(node, backs):
             continue
         kind, (scale, zero) = np.iinfo(found[1].dtype), (float(x.reshape(-1)[0]) for x in found)
         ends = (kind.min - zero) * scale, (kind.max - zero) * scale
@@ -156,16 +118,83 @@ def symmetric(proto: Any) -> list[str]:
             held = _held(wide, graph.array(one.input[1]))
             one.input[1] = graph.constant(f"{own}__symmetric_scale", held)
             set_zero(graph, one, zero_name)
-        lines.append(f"{name}: zero point {zero:g} became 0")
+        put = zero == kind.min and relus.put(node)
+        lines.append(f"{name}: zero point {zero:g} became 0{', behind a Relu' if put else ''}")
+    relus.insert()
+    return lines
+
+
+def _symmetric_weights(graph: Graph) -> list[str]:
+    lines = []
     for node, values in list(graph.weights()):
         found = graph.numbers(node)
-        if found is None or _is_symmetric(found[1]) or values.dtype not in (np.int8, np.uint8):
+        if found is None or values.dtype not in (np.int8, np.uint8) or _is_symmetric(found[1]):
             continue
         axis = axis_of(node, values.ndim) if found[0].size > 1 else None
         made = _steps(_back(values, found, node), axis, found[0])
         lines.append(f"{node.input[0]}: weights became symmetric int8")
         _replace(graph, node, *made, axis)
     return lines
+
+
+class _Relus:
+    """Relu nodes before roundings of values that may be below 0, one for each value; put in at once."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._made: dict[str, Any] = {}
+        given = (v.name for v in graph.proto.graph.input)
+        self._places = {*graph.makers, *given} - {*graph.constants}  # a node can follow these
+        self._floored = {
+            node.output[0]
+            for node in graph.proto.graph.node
+            if order.rounds(node, DEQUANTIZE) and _floored(graph.numbers(node))
+        }  # looked at before zero points change: their values stay at 0 and above
+
+    def put(self, node: Any) -> bool:
+        """Have a QuantizeLinear read a value through a Relu, where that may change it. Not so a weight: its
+        scale is of its own values, which nothing clamps, and behind a node it could not be folded."""
+        name = node.input[0]
+        if name not in self._places or not self._may_be_below(name):
+            return False
+        if name not in self._made:
+            above, own = (self._graph.fresh(f"{name}__{what}") for what in ("above", "relu"))
+            self._made[name] = helper.make_node("Relu", [name], [above], own)
+        node.input[0] = self._made[name].output[0]
+        return True
+
+    def insert(self) -> None:
+        """The graph's nodes are copied: those that were at hand are no longer of it."""
+        if self._made:
+            order.insert(self._graph.proto, (), {n: [made] for n, made in self._made.items()})
+
+    def _may_be_below(self, name: str) -> bool:
+        """May a value be below 0, as far as can be seen?"""
+        for _ in range(FARTHEST):
+            maker = self._graph.makers.get(name)
+            if name in self._floored:
+                return False
+            if maker is None or maker.domain not in STANDARD:
+                return True
+            if maker.op_type in ABOVE or (maker.op_type == "Clip" and self._clips(maker)):
+                return False
+            if maker.op_type not in MOVES:
+                return True
+            name = maker.input[0]
+        return True
+
+    def _clips(self, clip: Any) -> bool:
+        """At 0 or above: by its attribute, as before opset 11, or by an initializer."""
+        told = next((a.f for a in clip.attribute if a.name == "min"), -1.0)
+        low = self._graph.array(clip.input[1]) if len(clip.input) > 1 and clip.input[1] else None
+        return bool(told >= 0 or (low is not None and np.all(low >= 0)))
+
+
+def _floored(found: tuple[NDArray[Any], NDArray[Any]] | None) -> bool:
+    """Is 0 the least that integers of these numbers stand for?"""
+    if found is None or found[1].dtype.kind not in "iu":
+        return False
+    return bool(np.all(found[1] == np.iinfo(found[1].dtype).min))
 
 
 def channel_axis(graph: Graph, node: Any, ndim: int) -> int | None:
@@ -182,10 +211,6 @@ def channel_axis(graph: Graph, node: Any, ndim: int) -> int | None:
     ):
         return None
     return ndim - 1 if product.op_type == "MatMul" else AXES.get(product.op_type)
-
-
-def _same(one: NDArray[Any] | None, other: NDArray[Any]) -> bool:
-    return one is not None and one.dtype == other.dtype and np.array_equal(one, other)
 
 
 def _is_symmetric(zero: NDArray[Any]) -> bool:

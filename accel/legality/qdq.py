@@ -136,6 +136,8 @@ def _axis(graph: _graph.Graph, node: _graph.Node) -> Iterator[Finding]:
     scales = graph.sizes.get(weight.inputs[1]) if weight is not None else None
     if weight is None or wanted is None or not scales or scales == (1,) or len(scales) > 1:
         return
+    if weight.outputs[0] != node.inputs[1]:
+        return  # a Transpose or a Reshape in between may have moved the axis
     axis, given = int(weight.attributes.get("axis", 1)), graph.constants.get(weight.inputs[0])
     if given is not None and axis % max(len(given.dims), 1) != wanted:
         said = f"{node.operator}: the weight's scales lie along axis {axis}; output channels are axis {wanted}"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from accel.legality import _graph, _pairs
+from accel.legality import _graph, _links, _pairs
 from accel.qdq import order
 from accel.values import Finding, Request, Target
 
@@ -27,10 +27,12 @@ HALFWAY = 128  # between int8 and uint8
 
 def _unsigned_activations(proto: Any) -> list[str]:
     """int8 pairs become uint8 ones: exact."""
-    graph, lines = _pairs.Graph(proto), []
+    graph, lines = _links.Graph(proto), []
     for node, backs in graph.pairs():
         found = graph.numbers(node)
-        if found is None or found[1].dtype != np.int8:
+        if node.input[0] in graph.constants:
+            continue  # a weight that is rounded at each start: int8 is right, and folded it stays so
+        if found is None or found[1].dtype != np.int8 or not graph.alike(node, backs):
             continue
         zero = graph.constant(
             f"{node.input[2]}__uint8", (found[1].astype(np.int16) + HALFWAY).astype(np.uint8)
@@ -43,7 +45,7 @@ def _unsigned_activations(proto: Any) -> list[str]:
 
 def _signed_weights(proto: Any) -> list[str]:
     """uint8 weights become int8 ones: exact."""
-    graph, lines = _pairs.Graph(proto), []
+    graph, lines = _links.Graph(proto), []
     for node, values in list(graph.weights()):
         found = graph.numbers(node)
         if found is None or values.dtype != np.uint8:
@@ -72,7 +74,7 @@ def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> I
         made.CopyFrom(graph.proto)
         for line in mend(made):
             where = line.partition(": ")[0]
-            yield Finding("qdq_signs", "warning", said, where, _pairs.QUANTIZE, SOURCE, FIX)
+            yield Finding("qdq_signs", "warning", said, where, _links.QUANTIZE, SOURCE, FIX)
 
 
 def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
@@ -86,6 +88,6 @@ def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:
 
 
 def _applies(graph: _graph.Graph, target: Target) -> bool:
-    pairs = (_pairs.QUANTIZE, _pairs.DEQUANTIZE)
+    pairs = (_links.QUANTIZE, _links.DEQUANTIZE)
     there = any(n.op_type in pairs for n in graph.proto.graph.node)
     return there and (target.architecture or platform.machine()) in X86

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from accel.legality import _graph, _pairs
+from accel.legality import _graph, _links, _pairs
 from accel.qdq import order
 from accel.values import Finding, Request, Target
 
@@ -25,10 +25,10 @@ FIX = "accel inspect MODEL --lint --fix OUT"
 
 def _single_pairs(proto: Any) -> list[str]:
     """Of DQ, Q, DQ with the same numbers the second rounding is left out: exact."""
-    graph, lines, gone = _pairs.Graph(proto), [], []
+    graph, lines, gone = _links.Graph(proto), [], []
     for node, backs in graph.pairs():
         before = graph.makers.get(node.input[0])
-        if before is None or not order.rounds(before, _pairs.DEQUANTIZE):
+        if before is None or not order.rounds(before, _links.DEQUANTIZE):
             continue
         one, two = graph.numbers(before), graph.numbers(node)
         if one is None or two is None or one[1].dtype != two[1].dtype:
@@ -57,12 +57,12 @@ RULES = tuple(zip(FIXES, SAID, (FOLD, TWICE, AXIS), strict=True))
 
 def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> Iterator[Finding]:
     """What each fix would change is a finding."""
-    if not any(n.op_type in (_pairs.QUANTIZE, _pairs.DEQUANTIZE) for n in graph.proto.graph.node):
+    if not any(n.op_type in (_links.QUANTIZE, _links.DEQUANTIZE) for n in graph.proto.graph.node):
         return
     for mend, said, source in RULES:
         for line in mend(_copy(graph.proto)):
             where = line.partition(": ")[0]
-            yield Finding("qdq_weights", "warning", said, where, _pairs.QUANTIZE, source, FIX)
+            yield Finding("qdq_weights", "warning", said, where, _links.QUANTIZE, source, FIX)
 
 
 def fix(graph: _graph.Graph, target: Target) -> tuple[Any, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 
 import numpy
@@ -26,9 +27,12 @@ def sketches(
     return seen.sketches, {"calibration feeds": seen.feeds}
 
 
-def checked(recipe: str, calibration: Iterable[Feed] | None, model: Model) -> list[Feed]:
-    """The feeds. Raises UsageError for data that is absent, empty, NaN, Inf or not for this model."""
-    feeds = list(calibration or ())
+def checked(
+    recipe: str, calibration: Iterable[Feed] | None, model: Model, most: int | None = None
+) -> list[Feed]:
+    """The feeds, `most` of them at most: none beyond is read. Raises UsageError for data that is absent, empty,
+    NaN, Inf or not for this model."""
+    feeds = list(itertools.islice(calibration or (), most))
     if not feeds:
         raise UsageError(
             f"{recipe} needs calibration data and never invents it. Add calibration() to the "

@@ -45,7 +45,7 @@ def apply(
 ) -> Quantized:
     """Raises UsageError for calibration data that is absent, empty, NaN or not for this model,
     CandidateBroken where nothing is left in float16 or the graph does not run."""
-    feeds = _calibration.checked("fp16", calibration, model)[:MOST_FEEDS]
+    feeds = _calibration.checked("fp16", calibration, model, MOST_FEEDS)
     proto = graph.dense(model.path)
     fusions: Mapping[str, Any] = {}
     if options.get("fuse"):

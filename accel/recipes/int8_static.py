@@ -47,7 +47,7 @@ def apply(
 ) -> Quantized:
     """Raises UsageError for calibration data that is absent, empty, NaN or not for this model,
     CandidateBroken for a graph that the tool fails on or finds nothing to quantize in."""
-    feeds = _calibration.checked("int8_static", calibration, model)
+    feeds = _calibration.checked("int8_static", calibration, model, MOST_FEEDS)
     proto = graph.dense(model.path)
     transformer = _fuse.is_transformer(proto)
     path = out / "model.onnx"
@@ -60,15 +60,15 @@ def apply(
     with quiet(tool):
         if options["tool"] == "onnxruntime":
             _taken.refuse(proto)
-            used = _onnxruntime(model, feeds, style, str(options["method"]), path)
+            _onnxruntime(model, feeds, style, str(options["method"]), path)
         else:
-            used = _nncf(model, feeds, transformer, str(options["activations"]), path)
+            _nncf(model, feeds, transformer, str(options["activations"]), path)
     how = options.get("method") or options["activations"]
-    line = f"int8_static {options['tool']} {how} on {used} feeds"
+    line = f"int8_static {options['tool']} {how} on {len(feeds)} feeds"
     if raised is not None:
         raised.unlink()
         line += f", raised to opset {_raise.PER_CHANNEL_OPSET}"
-    facts: dict[str, Any] = {"calibration feeds": used}
+    facts: dict[str, Any] = {"calibration feeds": len(feeds)}
     made = graph.operators(opened(tool, path))
     facts["QuantizeLinear"] = made.get("QuantizeLinear", 0)
     if not facts["QuantizeLinear"]:
@@ -76,7 +76,7 @@ def apply(
     return Quantized(graph.describe(path, (*model.trail, line)), facts)
 
 
-def _nncf(model: Model, feeds: list[Feed], transformer: bool, activations: str, path: Path) -> int:
+def _nncf(model: Model, feeds: list[Feed], transformer: bool, activations: str, path: Path) -> None:
     """On the ONNX graph itself: its IR was as quick and as accurate, but only OpenVINO reads it."""
     import nncf
     import onnx
@@ -88,22 +88,20 @@ def _nncf(model: Model, feeds: list[Feed], transformer: bool, activations: str, 
     }
     # an int8 table saves little time and costs memory in every static shape that is compiled
     tables = nncf.IgnoredScope(types=["Gather"], validate=False) if transformer else None
-    used = feeds[:MOST_FEEDS]
     made = nncf.quantize(
         onnx.load(str(model.path)),
-        nncf.Dataset([dict(f) for f in used]),
-        subset_size=len(used),
+        nncf.Dataset([dict(f) for f in feeds]),
+        subset_size=len(feeds),
         preset=presets[activations],
         model_type=kind,
         ignored_scope=tables,
     )
     onnx.save(made, str(path))
-    return len(used)
 
 
 def _onnxruntime(
     model: Model, feeds: list[Feed], style: QuantStyle, method: str, path: Path
-) -> int:
+) -> None:
     from onnxruntime.quantization import (
         CalibrationDataReader,
         CalibrationMethod,
@@ -113,11 +111,9 @@ def _onnxruntime(
     )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    used = feeds[:MOST_FEEDS]
-
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self._left = iter(used)
+            self._left = iter(feeds)
 
         def get_next(self) -> Any:
             return next((dict(f) for f in self._left), None)
@@ -146,4 +142,3 @@ def _onnxruntime(
         extra_options=extra,
     )
     prepared.unlink()
-    return len(used)

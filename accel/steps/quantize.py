@@ -43,7 +43,7 @@ def quantize(
         calibrated = calibrated or calibrate(model, Path(str(calibration)), out, noise=noise)
         data = sketch.read(calibrated.sketches)
     elif member.NEEDS_CALIBRATION and calibration is not None:
-        data = arrays.load(Path(calibration))
+        data = arrays.stream(Path(calibration))  # recipes take as many as they need
     made: Quantized = member.apply(model, data, style, options, out)
     if calibrated is not None:
         told = (

@@ -251,3 +251,15 @@ def test_where_two_nodes_differ_on_the_channels_nobody_knows(tmp_path: Path) -> 
     found = collect(tmp_path / "m.onnx", given).sketches
     assert found["c"].channel_sum is None
     assert np.shape(found["x"].channel_sum) == (3,)
+
+
+def test_a_graph_without_a_float32_has_nothing_to_sketch(tmp_path: Path) -> None:
+    """All of it is float16: its feeds are counted, and no value of it is kept."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float16[n, 4] x) => (float16[n, 4] y) { y = Relu(x) }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    found = collect(tmp_path / "m.onnx", [{"x": np.ones((1, 4), np.float16)}])
+    assert found.sketches == {}
+    assert found.feeds == 1

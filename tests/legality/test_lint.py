@@ -163,6 +163,14 @@ def test_a_pattern_is_found_and_mended(sound: Any, tmp_path: Path, name: str) ->
     assert np.linalg.norm(got - want) <= tolerance * np.linalg.norm(want)
 
 
+def test_an_int8_weight_is_no_activation(sound: Any, tmp_path: Path) -> None:
+    """One that is quantized at each start has the right type: only that it is not folded is told."""
+    proto = copy(sound)
+    float_weight(proto)
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert {f.rule for f in legality.check(tmp_path / "m.onnx", CPU, only="qdq")} == {"qdq_weights"}
+
+
 def test_zero_points_become_symmetric_for_tensorrt(sound: Any, tmp_path: Path) -> None:
     """Its only scheme; a step is up to twice as wide, and that is all that changes."""
     onnx.save(sound, tmp_path / "m.onnx")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import pytest
 from onnx import TensorProto, helper
 from small_graphs import F, Node, drawn, types_of
 
-from accel import catalog, testing
-from accel.errors import CandidateBroken
+from accel import arrays, catalog, testing
+from accel.errors import CandidateBroken, UsageError
 from accel.protocols import Quantized
+from accel.recipes import _calibration
+from accel.steps.quantize import quantize
 from accel.values import Feed, Model, QuantStyle
 
 STYLE = QuantStyle(True, True, True, True, True)
@@ -219,3 +221,32 @@ def test_an_empty_tensor_does_not_overflow(tmp_path: Path) -> None:
     made = _applied(model, [empty, _x()], tmp_path / "out")
     assert "inf" not in str(dict(made.facts))
     assert set(types_of(made.model.path).values()) >= {"FLOAT16"}
+
+
+def test_calibration_data_may_be_larger_than_what_is_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Feeds are read one at a time: the limit is on each, not on the file."""
+    model = testing.mlp(tmp_path / "m.onnx")
+    feed = testing.request(model, batch=64).inputs
+    arrays.save(tmp_path / "feeds.npz", [feed] * 3)
+    monkeypatch.setattr(arrays, "LARGEST_BYTES", 2 * feed["x"].nbytes)
+    with pytest.raises(UsageError, match="at most 8 GB"):
+        arrays.load(tmp_path / "feeds.npz")
+    made = quantize(
+        model, "fp16", tmp_path / "feeds.npz", STYLE, {"keep": "range"}, tmp_path / "out"
+    )
+    assert made.facts["calibration feeds"] == 3
+
+
+def test_no_feed_beyond_the_most_is_asked_for(tmp_path: Path) -> None:
+    """Of a stream that would not fit into memory, a recipe holds what it uses."""
+    model, asked = testing.mlp(tmp_path / "m.onnx"), []
+
+    def stream() -> Iterator[Feed]:
+        for i in range(9):
+            asked.append(i)
+            yield testing.request(model, batch=2).inputs
+
+    assert len(_calibration.checked("fp16", stream(), model, 3)) == 3
+    assert asked == [0, 1, 2]
