@@ -55,5 +55,5 @@ def build(
 
 def load(plan: Plan) -> Session:
     """One thread, whatever the plan says."""
-    inner = onnxruntime_cpu.session(plan.path, 1, LEVEL)
+    inner = onnxruntime_cpu.session(plan.path, 1, LEVEL, ports=plan.model.inputs)
     return onnxruntime_cpu.Session(inner, plan.model.inputs)
