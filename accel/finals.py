@@ -11,7 +11,7 @@ from accel.artefacts import build
 from accel.errors import AccelError, MissingExtra, concerns_all
 from accel.heats import timed
 from accel.job import Job, told
-from accel.search import MODULE, class_of, portable
+from accel.search import GIVEN, MODULE, class_of, portable
 from accel.steps import pack as pack_step
 from accel.trials import outputs, score
 from accel.values import (
@@ -71,18 +71,21 @@ def baselines(
     yardstick: Plan,
     note: Callable[[str], None] = lambda _: None,
 ) -> tuple[Candidate, ...]:
-    """What a release is compared with: PyTorch eager, and fp32 in ONNX Runtime at its quickest."""
+    """What a release is compared with: PyTorch eager, and fp32 in ONNX Runtime at its quickest.
+
+    A graph that was given is no baseline of itself: its recipe says only that it runs as it is."""
     fp32 = [
         c
         for c in table
-        if c.plan and c.recipe == "fp32" and c.engine == BASELINE_ENGINE and c.screen_s
+        if c.plan and c.recipe == "fp32" and c.engine == BASELINE_ENGINE and c.root != GIVEN
+        if c.screen_s
     ]
     fp32.sort(key=lambda c: c.screen_s or 0.0)
     return (*_eager(job, yardstick.model, note), *(fp32[:1] or _plain(job, yardstick.model)))
 
 
 def _plain(job: Job, root: Model) -> tuple[Candidate, ...]:
-    """fp32 in ONNX Runtime, where the search was told to leave that engine out."""
+    """fp32 in ONNX Runtime, where the search left that engine out, or was of a given graph alone."""
     engine, _ = artefacts.engine(job, BASELINE_ENGINE)
     if engine is None:
         return ()

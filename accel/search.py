@@ -28,6 +28,7 @@ CONTENDER_MARGIN = 1.6  # one machine's speed changed by 1.5 between screenings
 MODULE = "module"  # the root of what is made of the workload's module and not of a graph
 MODULE_OPTION = "workload"  # an engine that offers it runs that module: see Engine.options
 PLAIN = "onnx"  # the root of a workload that is a graph
+GIVEN = "given"  # the root of a graph that was not exported here
 ALIKE = 1.05  # amounts within this factor are hardly told apart
 FINALISTS = 3  # measured together; each costs a process and its share of every round
 FINALIST_MARGIN = 1.3  # screened slower than this beside the best: not worth a place in the final

@@ -19,8 +19,6 @@ from accel.protocols import Engine
 from accel.steps.check import comparable
 from accel.values import Candidate, Model, Plan
 
-GIVEN = "given"  # the root of a graph that was not exported here
-
 
 @dataclass(frozen=True)
 class Event:
@@ -142,7 +140,7 @@ def screen_given(
     planned = [
         Candidate(
             naming.label(engine, "as given", given.path.stem, {}, options),
-            GIVEN,
+            search.GIVEN,
             "fp32",
             engine,
             recipe_options={"clean": False},
@@ -150,7 +148,7 @@ def screen_given(
         )
         for options in settings
     ]
-    return _try(job, {GIVEN: given}, {engine: found}, planned, yardstick, progress)
+    return _try(job, {search.GIVEN: given}, {engine: found}, planned, yardstick, progress)
 
 
 def _answering(job: Job, yardstick: Plan) -> None:

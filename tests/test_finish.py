@@ -20,6 +20,8 @@ import pytest
 
 import accel
 from accel import (
+    artefacts,
+    catalog,
     finals,
     finishing,
     release,
@@ -478,3 +480,24 @@ def test_a_device_without_pytorch_is_compared_with_onnx_runtime_alone(
     told: list[str] = []
     assert finals.baselines(job, [fp32], testing.plan(model, "reference"), told.append) == (fp32,)
     assert told == ["PyTorch eager is no baseline here: engine 'torch_eager' needs torch"]
+
+
+def test_a_given_graph_is_no_baseline_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """accel pack compares it with the export in fp32, in whichever engine it runs."""
+
+    def build(job: Job, model: Any, engine: str, options: object) -> SimpleNamespace:
+        return SimpleNamespace(value=testing.plan(model, engine))
+
+    monkeypatch.setattr(finals, "build", build)
+    monkeypatch.setattr(artefacts, "engine", lambda _, name: (catalog.load("engines", name), ""))
+    model, own = testing.mlp(tmp_path / "mlp.onnx"), testing.mlp(tmp_path / "g.onnx", layers=2)
+    given = Candidate(
+        "ort as given @g", "given", "fp32", "onnxruntime_cpu", status="built", screen_s=1.0,
+        plan=testing.plan(own),
+    )  # fmt: skip
+    problem = Workload("w.py", "w", "digest", model=lambda: None)
+    job = Job(problem, Target("own", "", ("onnxruntime_cpu",), local=True), (), None, {}, {}, "", tmp_path)  # fmt: skip
+    *_, fp32 = finals.baselines(job, [given], testing.plan(model, "reference"))
+    assert (fp32.name, fp32.plan) == ("ort fp32", testing.plan(model))
