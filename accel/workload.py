@@ -278,13 +278,28 @@ def call(module: Any, feed: Mapping[str, Any]) -> Any:
 
 
 def output_names(result: Any, workload: Workload) -> tuple[str, ...]:
-    """A name for each output of the module: the workload's, a dict's own, or "output_0", ..."""
+    """A name for each output of the module: the workload's, a dict's own, or "output_0", ...
+
+    Raises UsageError for an output that is no tensor: an exporter would flatten it, or drop it."""
+    parts = _parts(result)
+    for part in parts:
+        if not hasattr(part, "numpy"):
+            raise UsageError(
+                f"The model gives a {type(part).__name__} among its outputs. Wrap it so that it "
+                f"gives a tensor, or a flat tuple or dict of tensors."
+            )
     if isinstance(result, Mapping):
         return tuple(result)
-    count = len(result) if isinstance(result, (tuple, list)) else 1
-    if workload.outputs and len(workload.outputs) != count:
-        raise UsageError(f"outputs names {len(workload.outputs)}; the model gives {count}.")
-    return workload.outputs or tuple(f"output_{i}" for i in range(count))
+    if workload.outputs and len(workload.outputs) != len(parts):
+        raise UsageError(f"outputs names {len(workload.outputs)}; the model gives {len(parts)}.")
+    return workload.outputs or tuple(f"output_{i}" for i in range(len(parts)))
+
+
+def _parts(result: Any) -> list[Any]:
+    """The module's outputs, one level down."""
+    if isinstance(result, Mapping):
+        return list(result.values())
+    return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
 def named_outputs(result: Any, workload: Workload) -> dict[str, Any]:
@@ -292,4 +307,4 @@ def named_outputs(result: Any, workload: Workload) -> dict[str, Any]:
     names = output_names(result, workload)
     if isinstance(result, Mapping):
         return dict(result)
-    return dict(zip(names, result if isinstance(result, (tuple, list)) else [result], strict=True))
+    return dict(zip(names, _parts(result), strict=True))

@@ -334,6 +334,13 @@ def test_names_must_fit_the_outputs(tmp_path: Path) -> None:
         export.export(problem(Plain, outputs=("a", "b")), "torchscript", tmp_path)
 
 
+def test_an_output_that_is_no_tensor_is_named(tmp_path: Path) -> None:
+    """A tuple within the tuple is the model's own, and neither an axis nor an exporter is blamed."""
+    asked = problem(lambda: nn.LSTM(4, 3, batch_first=True), {"x": np.ones((2, 5, 4), np.float32)})
+    with pytest.raises(UsageError, match="gives a tuple among its outputs"):
+        export.export(asked, "torchscript", tmp_path)
+
+
 def test_the_digest_of_weights_sees_a_bit(tmp_path: Path) -> None:
     """Same source, other weights: another digest; the same weights: the same."""
     source = tmp_path / "w.py"
