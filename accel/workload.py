@@ -280,7 +280,8 @@ def call(module: Any, feed: Mapping[str, Any]) -> Any:
 def output_names(result: Any, workload: Workload) -> tuple[str, ...]:
     """A name for each output of the module: the workload's, a dict's own, or "output_0", ...
 
-    Raises UsageError for an output that is no tensor: an exporter would flatten it, or drop it."""
+    Raises UsageError for an output that is no tensor (an exporter would flatten it, or drop it), and for
+    names that are not the dict's."""
     parts = _parts(result)
     for part in parts:
         if not hasattr(part, "numpy"):
@@ -289,6 +290,12 @@ def output_names(result: Any, workload: Workload) -> tuple[str, ...]:
                 f"gives a tensor, or a flat tuple or dict of tensors."
             )
     if isinstance(result, Mapping):
+        if workload.outputs and set(workload.outputs) != set(result):
+            raise UsageError(
+                f"outputs names {', '.join(workload.outputs)}; the model gives a dict of "
+                f"{', '.join(map(str, result))}. Leave outputs out, or wrap the model so that it "
+                f"gives what you want alone."
+            )
         return tuple(result)
     if workload.outputs and len(workload.outputs) != len(parts):
         raise UsageError(f"outputs names {len(workload.outputs)}; the model gives {len(parts)}.")

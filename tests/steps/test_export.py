@@ -334,6 +334,16 @@ def test_names_must_fit_the_outputs(tmp_path: Path) -> None:
         export.export(problem(Plain, outputs=("a", "b")), "torchscript", tmp_path)
 
 
+def test_a_dict_has_names_of_its_own(tmp_path: Path) -> None:
+    """`outputs` chooses none of them and renames none: others are the user's error, the same are not."""
+    said = re.escape("outputs names hidden; the model gives a dict of hidden, pooled")
+    with pytest.raises(UsageError, match=said):
+        export.export(problem(Named, outputs=("hidden",)), "torchscript", tmp_path)
+    asked = problem(Named, outputs=("pooled", "hidden"))
+    model = export.export(asked, "torchscript", tmp_path)
+    assert [p.name for p in model.outputs] == ["hidden", "pooled"]
+
+
 def test_an_output_that_is_no_tensor_is_named(tmp_path: Path) -> None:
     """A tuple within the tuple is the model's own, and neither an axis nor an exporter is blamed."""
     asked = problem(lambda: nn.LSTM(4, 3, batch_first=True), {"x": np.ones((2, 5, 4), np.float32)})
