@@ -31,12 +31,13 @@ def _array(value: Any, what: str, name: str) -> Any:
     import numpy as np
 
     try:
-        array = np.asarray(value)
+        array = np.asarray(value, order="C")
     except Exception as error:  # a ragged list, a tensor that wants a gradient, ...
         raise UsageError(f"{what}: {name!r} is not an array: {error}") from None
     if array.dtype.kind not in "fiub":
         raise UsageError(f"{what}: {name!r} is {array.dtype}; numbers or booleans are needed.")
-    return array
+    # PyTorch takes no negative stride; that of an axis of size 1 counts as order "C" for numpy
+    return array.copy() if min(array.strides, default=0) < 0 else array
 
 
 def numeric(path: Path, ports: Sequence[Port]) -> None:

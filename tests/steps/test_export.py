@@ -129,8 +129,10 @@ MASKED_AXES = {name: {0: "batch", 1: "length"} for name in MASKED}
         (problem(Several, outputs=("logits", "label", "positive")), ["logits", "label", "positive"]),
         (problem(Masked, MASKED, dynamic=MASKED_AXES), ["output_0"]),
         (problem(Plain, dynamic={}), ["output_0"]),
+        (problem(Plain, {"x": X[:, ::-1]}), ["output_0"]),
+        (problem(Plain, {"x": X[:1][::-1]}, dynamic={}), ["output_0"]),
     ],
-    ids=["tensor", "named by the workload", "dict", "tuple", "integers in", "nothing dynamic"],
+    ids=["tensor", "named by the workload", "dict", "tuple", "integers in", "nothing dynamic", "turned", "one row, turned"],
 )  # fmt: skip
 def test_the_graph_is_what_eager_computes(
     tmp_path: Path, exporter: str, asked: Workload, names: list[str]
