@@ -1,8 +1,13 @@
-"""What a workload declares beside its functions: a wrong kind is told at once, with what is right."""
+"""What a workload declares beside its functions: a wrong kind is told at once, with what is right.
+
+So is a name that is nearly one of those that are read: whoever wrote it would wait for its effect.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,35 @@ def checked(given: Mapping[str, Any], path: Path) -> None:
     for name, (words, right) in KINDS.items():
         if name in given and not right(given[name]):
             raise UsageError(f"{path}: {name} must be {words}, not {seen(given[name])}.")
+
+
+def spelt(found: Any, functions: Sequence[str], path: Path) -> None:
+    """Raise UsageError for a function or a setting of the user's whose name is nearly one that is read
+    and not there. A setting has to be of the right kind, too: others have names like "output"."""
+    known = (*functions, *KINDS)
+    home = getattr(found, "__name__", type(found).__module__)  # a module's name, or an object's
+    for name in dir(found):
+        hidden = name.startswith("_") or name in known
+        value = None if hidden else inspect.getattr_static(found, name)
+        if issubclass(type(value), PLAIN):
+            meant, call = _setting(name, value), ""
+        elif getattr(value, "__module__", "") == home and callable(value):
+            meant, call = _near(name, known, 0.8), "()"
+        else:
+            continue
+        if meant and not hasattr(found, meant):
+            raise UsageError(f"{path}: {name}{call} is not read. Did you mean {meant}{call}?")
+
+
+def _setting(name: str, value: Any) -> str:
+    """The setting that a value is meant for, or ""; an empty one says nothing."""
+    meant = _near(name, tuple(KINDS), 0.9)
+    said = meant and (value or value is False)
+    return meant if said and KINDS[meant][1](value) else ""
+
+
+def _near(name: str, known: Sequence[str], cutoff: float) -> str:
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), "")
 
 
 def _axes(value: Any) -> bool:
@@ -34,6 +68,7 @@ def _names(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
 
 
+PLAIN = (bool, str, dict, list, tuple)  # what settings are made of
 KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "dynamic": ('a dict such as {"input": {0: "batch"}}', _axes),
     "padding": ('a dict such as {"input": 0}', _fills),

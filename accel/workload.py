@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import inspect
@@ -23,7 +22,6 @@ from accel.values import Feed, Request, Split, Workload
 T = TypeVar("T")
 MOST_FEEDS, MOST_SAMPLES = 32_768, 500_000  # what is larger was never meant
 FUNCTIONS = ("model", "inputs", "calibration", "samples", "row", "metric", "clusters", "requests")
-PLAIN = ("dynamic", "padding", "noise", "outputs", "metric_name", "metric_unit", "higher_is_better")
 
 
 def load(source: str | Path, data: str | Path | None = None) -> Workload:
@@ -72,7 +70,7 @@ def _import(path: Path) -> Any:
 
 def _from(found: Any, attribute: str, path: Path, home: Path) -> Workload:
     given = guarded(path.name, lambda: _members(found))
-    guarded(path.name, lambda: _near_misses(found, path))
+    guarded(path.name, lambda: declared.spelt(found, FUNCTIONS, path))
     if "model" not in given:
         raise UsageError(f"{path} defines no model(). It is the one thing a workload needs.")
     for name in FUNCTIONS:
@@ -87,20 +85,7 @@ def _from(found: Any, attribute: str, path: Path, home: Path) -> Workload:
 
 
 def _members(found: Any) -> dict[str, Any]:
-    return {n: getattr(found, n) for n in (*FUNCTIONS, *PLAIN) if hasattr(found, n)}
-
-
-def _near_misses(found: Any, path: Path) -> None:
-    known = (*FUNCTIONS, *PLAIN)
-    home = getattr(found, "__name__", type(found).__module__)  # a module's name, or an object's
-    for name in dir(found):
-        hidden = name.startswith("_") or name in known
-        value = None if hidden else inspect.getattr_static(found, name)
-        if getattr(value, "__module__", "") != home:
-            continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-        if callable(value) and near and not hasattr(found, near[0]):
-            raise UsageError(f"{path}: {name}() is not read. Did you mean {near[0]}()?")
+    return {n: getattr(found, n) for n in (*FUNCTIONS, *declared.KINDS) if hasattr(found, n)}
 
 
 def plain(path: Path, data: str | Path | None = None) -> Workload:

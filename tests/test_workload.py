@@ -87,6 +87,9 @@ def test_what_is_absent_is_not_invented(tmp_path: Path) -> None:
         ("w.py", "", r"w\.py defines no model\(\)"),
         ("w.py", "def model(): 0\ndef calibrations(): 0", r"calibrations\(\).*mean calibration\(\)"),
         ("w.py", "def modle(): 0", r"modle\(\) is not read\. Did you mean model\(\)\?"),
+        ("w.py", "def model(): 0\nhigher_is_beter = False", r"higher_is_beter is not read\. Did you mean higher_is_better\?"),
+        ("w.py", "def model(): 0\noutput = ('y',)", r"output is not read\. Did you mean outputs\?"),
+        ("w.py:W", "class W:\n  def model(self): 0\n  paddings = {'x': 0}", r"Did you mean padding\?"),
         ("w.py", "model = 'm.onnx'", "model must be a function, not str"),
         ("w.py", "def model(): 0\ninputs = {}", "inputs must be a function, not dict"),
         ("w.py:Absent", GOOD, "has no 'Absent'"),
@@ -100,6 +103,17 @@ def test_files_that_are_refused(tmp_path: Path, name: str, text: str | None, sai
         (tmp_path / name.partition(":")[0]).write_text(text)
     with pytest.raises(UsageError, match=said):
         workload.load(str(tmp_path / name))
+
+
+ORDINARY = """
+output, outputs_, paddings, noises, metric_names = "folder", [], {"x": None}, (1, 2), ["a"]
+metric_nam = metric_name = "top-1"
+"""
+
+
+def test_a_setting_of_ones_own_is_none_of_accels(tmp_path: Path) -> None:
+    """A name that is nearly accel's is let be where its value could not be meant, or accel's stands beside."""
+    assert load(tmp_path, GOOD + ORDINARY).outputs == ()
 
 
 ODD = """
