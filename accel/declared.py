@@ -1,6 +1,7 @@
 """What a workload declares beside its functions: a wrong kind is told at once, with what is right.
 
-So is a name that is nearly one of those that are read: whoever wrote it would wait for its effect.
+So is a name that is nearly one of those that are read, and one of an input that there is not: whoever
+wrote it would wait for its effect.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from accel.errors import UsageError
 from accel.plain import seen
+from accel.values import Feed, Workload
 
 
 def checked(given: Mapping[str, Any], path: Path) -> None:
@@ -21,6 +23,24 @@ def checked(given: Mapping[str, Any], path: Path) -> None:
     for name, (words, right) in KINDS.items():
         if name in given and not right(given[name]):
             raise UsageError(f"{path}: {name} must be {words}, not {seen(given[name])}.")
+
+
+def fitting(problem: Workload, feed: Feed) -> None:
+    """Raise UsageError for a declaration of what is no input: it would do nothing. An output may have
+    its axes named, where it is in `outputs`."""
+    inputs = tuple(feed)
+    for what, names, more in (
+        ("dynamic", tuple(problem.dynamic), tuple(problem.outputs)),
+        ("padding", tuple(problem.padding), ()),
+        ("noise", tuple(problem.noise), ()),
+    ):
+        odd = next((name for name in names if name not in (*inputs, *more)), None)
+        if odd is not None:
+            kind = "no input and not in outputs" if what == "dynamic" else "no input"
+            raise UsageError(
+                f"{problem.source}: {what} names {seen(odd)}, which is {kind}. "
+                f"Inputs: {', '.join(inputs)}."
+            )
 
 
 def spelt(found: Any, functions: Sequence[str], path: Path) -> None:

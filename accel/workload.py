@@ -116,12 +116,17 @@ def plain(path: Path, data: str | Path | None = None) -> Workload:
 
 
 def example(workload: Workload) -> Feed:
-    """One feed: what inputs() gives, else the first request."""
+    """One feed: what inputs() gives, else the first request.
+
+    Raises UsageError where dynamic, padding or noise name another input than it has."""
     if workload.inputs is None and workload.requests is None:
         raise UsageError(f"{workload.source} needs inputs() or requests().")
     if workload.inputs is None:
-        return requests(workload)[0].inputs
-    return _feed(guarded("inputs()", workload.inputs), "inputs()")
+        feed = requests(workload)[0].inputs
+    else:
+        feed = _feed(guarded("inputs()", workload.inputs), "inputs()")
+    declared.fitting(workload, feed)
+    return feed
 
 
 def _feed(found: Any, what: str) -> Feed:

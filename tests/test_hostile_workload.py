@@ -48,6 +48,12 @@ def prepare(source: str, work: Path) -> Job:
         ("dynamic = {'x': {'0': 'batch'}}", "dynamic must be"),
         ("padding = ['x']", "padding must be"),
         ("padding = {'x': 'zero'}", "padding must be"),
+        (
+            "dynamic = {'y': {0: 'n'}}",
+            r"w\.py: dynamic names 'y', which is no input .* Inputs: x\.",
+        ),
+        ("padding = {'x': 0, 'y': 0}", "padding names 'y', which is no input"),
+        ("noise = ('z',)", "noise names 'z', which is no input"),
         ("outputs = 'logits'", r"outputs must be a tuple .* not 'logits'"),
         ("metric_name = 3", "metric_name must be a text"),
         ("metric_unit = 'percent'", r'metric_unit must be "pt" .* not \'percent\''),
@@ -69,6 +75,12 @@ def test_a_wrong_workload_is_one_usage_error(tmp_path: Path, text: str, said: st
         return
     with pytest.raises(UsageError, match=said):
         prepare(source, tmp_path / "work")
+
+
+def test_an_output_may_have_its_axes_named(tmp_path: Path) -> None:
+    """As torch's own dynamic_axes have them: it is no misspelt input."""
+    text = "outputs = ('y',)\ndynamic = {'x': {0: 'batch'}, 'y': {0: 'batch'}}"
+    assert set(workload.example(workload.load(write(tmp_path, text)))) == {"x"}
 
 
 def test_rows_of_more_than_two_axes_are_refused(tmp_path: Path) -> None:
