@@ -74,6 +74,11 @@ def _source(kept: Unfinished, root: Path, workload: str | None) -> tuple[str, st
     """What to load, and its feeds: a plain graph lies in the release, a workload file never does.
 
     Nothing of it has run yet: the release may be anyone's."""
+    if kept.plain and workload is not None:
+        raise UsageError(
+            f"{root} was packed from an .onnx: graph and feeds lie in it, and no workload is read. "
+            f"Leave --workload out, or pack again: accel optimize {shlex.quote(workload)}"
+        )
     if kept.plain:
         feeds = str(root / "requests.npz") if kept.data else None
         return str(next(iter(kept.roots.values())).path), feeds  # read before: no .py

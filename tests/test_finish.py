@@ -421,6 +421,16 @@ def test_a_plain_graph_is_finished_from_its_release_alone(tmp_path: Path, profil
     assert [r.group for r in release.requests(found.path)] == ["data", "data"]
 
 
+def test_a_plain_graph_takes_no_workload(waiting: Path, tmp_path: Path) -> None:
+    """Its samples and metric would not be read: whoever gives one is told so, with what to run."""
+    kept = dataclasses.replace(unfinished.read(waiting), plain=True)
+    said = (
+        r"packed from an \.onnx: .* Leave --workload out, or pack again: accel optimize 'my w\.py'"
+    )
+    with pytest.raises(UsageError, match=said):
+        finishing.prepare(kept, waiting, "my w.py", tmp_path)
+
+
 def test_data_that_the_device_yields_otherwise_is_a_fact(
     waiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
