@@ -36,17 +36,33 @@ def parted(source: str | Path) -> tuple[str, str]:
 def digest(path: Path, attribute: str = "") -> str:
     """sha256 of a workload's file, of which object in it is meant, and of the user's own modules."""
     source = hashlib.sha256(path.read_bytes()).hexdigest()
-    own = {n: hashlib.sha256(p.read_bytes()).hexdigest() for n, p in _closure(path)[0].items()}
+    found = _closure({path: ""})[0]
+    own = {n: hashlib.sha256(p.read_bytes()).hexdigest() for n, p in found.items()}
     if not attribute and not own:
         return source
     return hashlib.sha256(json.dumps([source, attribute, sorted(own.items())]).encode()).hexdigest()
+
+
+def loaded(names: Iterable[str]) -> str:
+    """sha256 of those of these loaded modules that are the user's own, and of what they import in turn."""
+    places: dict[Path, str] = {}
+    for name in names:
+        module = sys.modules.get(name)
+        file = getattr(module, "__file__", None)
+        if file is None or name.partition(".")[0] == __package__:
+            continue
+        if Path(file).is_file() and _own(file):
+            places[Path(file)] = getattr(module, "__package__", "") or ""
+    files = {*places, *_closure(places)[0].values()}
+    found = sorted({hashlib.sha256(file.read_bytes()).hexdigest() for file in files})
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def versions(path: Path) -> Mapping[str, str]:
     """Of the libraries that a workload and its own modules import, by the name of the distribution."""
     from importlib import metadata
 
-    names = _closure(path)[1]
+    names = _closure({path: ""})[1]
     known = metadata.packages_distributions() if names else {}
     return installed(sorted({d for name in names for d in known.get(name, ())}))
 
@@ -62,11 +78,12 @@ def installed(distributions: Iterable[str]) -> Mapping[str, str]:
     return found
 
 
-def _closure(path: Path) -> tuple[dict[str, Path], set[str]]:
-    """The user's own modules, by name; and the first names of the libraries' modules."""
+def _closure(files: Mapping[Path, str]) -> tuple[dict[str, Path], set[str]]:
+    """What files import, each in its package: the user's own modules, by name; and the first names of the
+    libraries' modules."""
     own: dict[str, Path] = {}
     libraries: set[str] = set()
-    left = [(path, "")]
+    left = list(files.items())
     while left:
         file, package = left.pop()
         for name in _imports(file, package):
@@ -135,8 +152,10 @@ def _is_own(spec: ModuleSpec) -> bool:
     """Neither installed nor Python's own."""
     inside = list(spec.submodule_search_locations or ())
     place = spec.origin if spec.has_location else next(iter(inside), None)
-    if place is None:
-        return False
+    return place is not None and _own(place)
+
+
+def _own(place: str) -> bool:
     real = Path(os.path.realpath(place))
     library = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
     return not (INSTALLED & set(real.parts) or any(real.is_relative_to(p) for p in library))

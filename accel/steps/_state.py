@@ -1,7 +1,8 @@
-"""What a torch module computes with, apart from its code: tensors, and the plain values it holds.
+"""What a torch module computes with: tensors, the plain values it holds, and the code of its classes.
 
 Its state_dict alone is not enough: buffers that are not persistent are not in it, and neither are a
-scale, a number of heads or a mask that stands as a plain attribute.
+scale, a number of heads or a mask that stands as a plain attribute. Nor is the workload's own digest,
+of code: what model() alone finds, by a name or a path that it makes, is known once it has run.
 """
 
 from __future__ import annotations
@@ -12,31 +13,36 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from accel import sources
+
 DEPTH = 8  # of containers in containers: whatever nests deeper is no setting
 
 
 def digest(module: Any) -> str:
     """sha256 of it all. An attribute of a kind of its own counts by its class alone."""
     total = hashlib.sha256()
-    for part in _told(module, set()):
+    seen: dict[int, Any] = {}
+    for part in _told(module, seen):
         total.update(part)
+    kinds = {kind for part in seen.values() for kind in type(part).__mro__}
+    total.update(sources.loaded({kind.__module__ for kind in kinds}).encode())
     return total.hexdigest()
 
 
-def _told(module: Any, seen: set[int]) -> Iterator[bytes]:
+def _told(module: Any, seen: dict[int, Any]) -> Iterator[bytes]:
     """`seen`: the modules that were told, by id. One in a plain list or dict is none of the others'
     named_modules, and may hold them in turn."""
     import torch
 
     internal = vars(torch.nn.Module())
-    seen.add(id(module))
+    seen[id(module)] = module
     for name, tensor in sorted(module.state_dict().items()):
         yield from _tensor(name, tensor)
     if not hasattr(module, "named_modules"):
         return
     for name, buffer in sorted(module.named_buffers()):
         yield from _tensor(name, buffer)
-    seen.update(id(part) for _, part in module.named_modules())
+    seen.update((id(part), part) for _, part in module.named_modules())
     for name, part in module.named_modules():
         yield f"{name} is a {type(part).__qualname__};".encode()
         for key, value in sorted(vars(part).items()):
@@ -53,7 +59,7 @@ def _tensor(name: str, tensor: Any) -> Iterator[bytes]:
     yield array.flatten().view(torch.uint8).numpy().tobytes()
 
 
-def _value(value: Any, seen: set[int], depth: int = DEPTH) -> Iterator[bytes]:
+def _value(value: Any, seen: dict[int, Any], depth: int = DEPTH) -> Iterator[bytes]:
     """A setting as bytes that are the same in every process: an object's address is not."""
     import numpy as np
     import torch
@@ -74,7 +80,7 @@ def _value(value: Any, seen: set[int], depth: int = DEPTH) -> Iterator[bytes]:
         yield from _container(value, seen, depth - 1)
 
 
-def _container(value: Any, seen: set[int], depth: int) -> Iterator[bytes]:
+def _container(value: Any, seen: dict[int, Any], depth: int) -> Iterator[bytes]:
     yield f"{type(value).__qualname__}(".encode()
     if isinstance(value, Mapping):
         for key in sorted(value, key=repr):

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from accel import arrays, job, sources, store, testing, workload
-from accel.steps import _state
+from accel.steps import _state, export
 from accel.target import load
 
 FILES = {
@@ -244,6 +244,32 @@ def test_a_module_is_the_same_in_every_process() -> None:
     before = _state.digest(net)
     net.linear(torch.ones(1, 2))
     assert told.stdout.decode().strip() == before == _state.digest(net)
+
+
+def test_code_that_only_model_finds_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name and a path that are made in model(): the file of the class, and what that file imports."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "later").mkdir()
+    files = {
+        "later/later_ops.py": "def act(x): return x\n",
+        "later/later_base.py": "import torch\nclass Base(torch.nn.Module): pass\n",
+        "later/later_net.py": "import later_ops\nfrom later_base import Base\nclass Net(Base):\n"
+        "    def forward(self, x): return later_ops.act(x)\n",
+        "w.py": "import importlib, sys\nfrom pathlib import Path\ndef model():\n"
+        "    sys.path.insert(0, str(Path(__file__).parent / 'later'))\n"
+        "    return importlib.import_module('later_net').Net()\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    source = tmp_path / "w.py"
+    alone, before = sources.digest(source), export.weights_digest(str(source), None)
+    assert export.weights_digest(str(source), None) == before
+    for name in list(files)[:-1]:
+        (tmp_path / name).write_text(files[name] + "# edited\n")
+        assert export.weights_digest(str(source), None) != before
+        (tmp_path / name).write_text(files[name])
+    assert sources.digest(source) == alone
+    assert export.weights_digest(str(source), None) == before
 
 
 def test_feeds_in_another_order_are_others(tmp_path: Path) -> None:
