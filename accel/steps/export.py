@@ -7,6 +7,7 @@ patterns, the newer exporter has native Attention and Gelu), so both are roots o
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import re
 import warnings
@@ -126,34 +127,39 @@ def _export(
 ) -> tuple[str, ...]:
     import torch
 
+    feed, by_name = _ordered(module, feed)
     tensors = {k: torch.from_numpy(v) for k, v in feed.items()}
     with torch.no_grad():
         names = workload.output_names(workload.call(module, tensors), problem)
         shared = {
+            "args": () if by_name else tuple(tensors.values()),
+            "kwargs": tensors if by_name else None,
             "input_names": list(feed),
             "output_names": list(names),
             "opset_version": OPSETS[exporter],
         }
-        arguments = tuple(tensors.values())
         if exporter == "torch_export":
-            _torch_export(module, arguments, problem, feed, path, shared)
+            _torch_export(module, problem, feed, path, shared)
         else:
             axes = {k: dict(v) for k, v in problem.dynamic.items()}
             first = next(iter(axes.values()), {})
             axes |= {n: {0: first[0]} for n in names if 0 in first}
-            torch.onnx.export(
-                module, arguments, str(path), dynamo=False, dynamic_axes=axes, **shared
-            )
+            torch.onnx.export(module, f=str(path), dynamo=False, dynamic_axes=axes, **shared)
     return names
 
 
+def _ordered(module: Any, feed: Feed) -> tuple[Feed, bool]:
+    """The feed in the order of forward's parameters, which eager is called by the names of (as
+    `workload.call` does) and an exporter by position; and whether one with a default lies between."""
+    there = list(inspect.signature(module.forward).parameters)
+    if not set(feed) <= set(there):
+        return feed, False
+    found = {name: feed[name] for name in there if name in feed}
+    return found, list(found) != there[: len(found)]
+
+
 def _torch_export(
-    module: Any,
-    arguments: tuple[Any, ...],
-    problem: Workload,
-    feed: Feed,
-    path: Path,
-    shared: Mapping[str, Any],
+    module: Any, problem: Workload, feed: Feed, path: Path, shared: Mapping[str, Any]
 ) -> None:
     import torch
 
@@ -164,8 +170,7 @@ def _torch_export(
     )
     torch.onnx.export(
         module,
-        arguments,
-        str(path),
+        f=str(path),
         dynamo=True,
         dynamic_shapes=shapes,
         external_data=False,

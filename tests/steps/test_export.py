@@ -68,6 +68,20 @@ class Masked(nn.Module):
         return (self.table(ids) * keep.unsqueeze(-1)).sum(dim=1)
 
 
+class Minus(nn.Module):
+    """What it gives depends on which input is which."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Any:
+        return a - b
+
+
+class Gap(nn.Module):
+    """As GPT-2 has its past_key_values before the mask: a parameter that nobody feeds."""
+
+    def forward(self, a: Tensor, unused: Tensor | None = None, b: Tensor | None = None) -> Any:
+        return a - b if unused is None else a - unused
+
+
 class OwnDtype(Plain):
     """Insists on float32 inside: it cannot run in float64."""
 
@@ -129,10 +143,12 @@ MASKED_AXES = {name: {0: "batch", 1: "length"} for name in MASKED}
         (problem(Several, outputs=("logits", "label", "positive")), ["logits", "label", "positive"]),
         (problem(Masked, MASKED, dynamic=MASKED_AXES), ["output_0"]),
         (problem(Plain, dynamic={}), ["output_0"]),
+        (problem(Minus, {"b": X + 1, "a": X}), ["output_0"]),
+        (problem(Gap, {"a": X, "b": X + 1}), ["output_0"]),
         (problem(Plain, {"x": X[:, ::-1]}), ["output_0"]),
         (problem(Plain, {"x": X[:1][::-1]}, dynamic={}), ["output_0"]),
     ],
-    ids=["tensor", "named by the workload", "dict", "tuple", "integers in", "nothing dynamic", "turned", "one row, turned"],
+    ids=["tensor", "named by the workload", "dict", "tuple", "integers in", "nothing dynamic", "in another order", "past a default", "turned", "one row, turned"],
 )  # fmt: skip
 def test_the_graph_is_what_eager_computes(
     tmp_path: Path, exporter: str, asked: Workload, names: list[str]
