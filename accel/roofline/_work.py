@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accel import flatten
 from accel.roofline import _constant, _flow, _ops, _site, _sizes
 from accel.roofline._flow import Flow
 from accel.roofline._site import Unknown
@@ -79,7 +80,9 @@ def _computed(flow: Flow, node: Any) -> tuple[str, int]:
     if _constant.kind(node) == "DequantizeLinear" and _flow.dissolves(flow, node):
         return dtype, 0
     if (node.domain, node.op_type) in flow.sized.functions:
-        return _body(flow, node)
+        inside, operations = _body(flow, node)
+        # a kernel computes in the type of its values; its body may be written in float32, to be exact
+        return dtype if node.domain == flatten.KERNELS else inside, operations
     if _site.operator(node) == "If":
         return _cheaper(flow, node)
     if any(True for _ in _constant.subgraphs(node)):
@@ -91,7 +94,8 @@ def _computed(flow: Flow, node: Any) -> tuple[str, int]:
 
 
 def _body(flow: Flow, node: Any) -> tuple[str, int]:
-    """A function's: one node, which a kernel runs; its operations are those of its body."""
+    """A function's: one node, which a kernel runs; its operations are those of its body, but for what
+    the body makes of weights alone: engines fold that, and a kernel unpacks while it multiplies."""
     import onnx
     import onnx.inliner
 
@@ -101,8 +105,9 @@ def _body(flow: Flow, node: Any) -> tuple[str, int]:
     functions = list(flow.sized.functions.values())
     opsets = list(flow.sized.opsets)
     model = onnx.helper.make_model(graph, functions=functions, opset_imports=opsets)
-    inner = of(_sizes.sized(onnx.inliner.inline_local_functions(model)), flow.float32_as)
-    return _total(inner.nodes)
+    weights = frozenset(name for name in node.input if name in flow.fixed)
+    inner = _sizes.sized(onnx.inliner.inline_local_functions(model), weights)
+    return _total(of(inner, flow.float32_as).nodes)
 
 
 def _value(name: str, sized: Sized) -> Any:

@@ -347,6 +347,28 @@ def test_a_kernel_is_one_node_with_the_operations_of_its_body(write: Write) -> N
     assert found.operations == 80 * 6
 
 
+def test_an_int4_kernel_does_the_product_alone(write: Write) -> None:
+    """2 x 8 x 64 x 256 in float16, as in MatMulNBits: unpacking depends on weights alone. What is above it
+    are the body's casts of x and of y."""
+    import onnx
+
+    from accel import catalog
+
+    text = body(
+        "y = accel.kernels.MatMulDequantInt4<group = 128>(x, p, s, z)",
+        "(float16[8, 256] x) => (float16[8, 64] y)",
+        opset=23,
+        domains=', "accel.kernels": 1',
+    )
+    path = write(text, p=("uint8", 64, 128), s=("float16", 64, 2), z=("uint8", 64, 1))
+    made = onnx.load(path)
+    made.functions.append(catalog.load("kernels", "matmul_dequant_int4").function(23))
+    onnx.save(made, path)
+    found, product = node(path, "y"), 2 * 8 * 64 * 256
+    assert found.dtype == "float16"
+    assert product <= found.operations <= 1.02 * product
+
+
 @pytest.mark.parametrize(
     ("dtype", "ends", "size_bytes"),
     [("FLOAT8E4M3FN", "float8", 1), ("FLOAT4E2M1", "float4", 0.5), ("INT4", "int4", 0.5)],
