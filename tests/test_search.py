@@ -125,6 +125,12 @@ def test_what_may_not_win_spares_nobody_its_other_settings() -> None:
     ]
     worth, _ = refining.refine(tried, later, Constraints(recipes=("int8_static",)))
     assert "int8_static 2" in [c.name for c in worth]
+    others = [
+        dataclasses.replace(tried[0], name=f"fp32 v{v}", recipe_options={"v": v})
+        for v in range(refining.REFINED)
+    ]
+    worth, _ = refining.refine([*others, tried[1]], later, Constraints(recipes=("int8_static",)))
+    assert [c.name for c in worth] == ["int8_static 2"]
 
 
 def test_of_many_near_graphs_the_quickest_are_refined() -> None:

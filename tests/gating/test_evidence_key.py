@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -297,10 +298,16 @@ def test_a_workload_may_change_the_folder(
     lines += ["        return [('batch', 1.0, {'x': x})]"]
     (tmp_path / "w.py").write_text("\n".join(lines))
     monkeypatch.chdir(tmp_path)
+    for variable in ("GITHUB_SHA", "CI_COMMIT_SHA"):
+        monkeypatch.delenv(variable, raising=False)
+    git = ("git", "-c", "user.name=n", "-c", "user.email=e", "-C", str(tmp_path))
+    for words_of_git in (("init", "-q"), ("commit", "-q", "--allow-empty", "-m", "one")):
+        subprocess.run([*git, *words_of_git], check=True)
     found = gate("quick.onnx", "quick.onnx", workload="w.py:Problem", reference="quick.onnx")
     assert Path.cwd() == Path("/")
     assert (found.outcome, found.baseline.path) == ("pass", quick.path)
     assert found.reference is not None
+    assert len(found.commit) == 40
     words = "accel gate quick.onnx --baseline quick.onnx --reference quick.onnx --workload w.py:Problem "
     assert found.command.startswith(words)
 
