@@ -23,7 +23,8 @@ def working_folder(out: Path, *sources: Path | str | None) -> Iterator[Path]:
 
     if out.is_dir():
         raise UsageError(f"{out} is a folder; --out names a file: {out / 'model.onnx'}")
-    _require_no_release(out.absolute().parents)
+    whole = out.parent.resolve()
+    _require_no_release((whole, *whole.parents))
     if out.exists() and any(one.exists() and out.samefile(one) for one in _read(sources)):
         raise UsageError(f"{out} is what is read; it is left as it is. {OTHER}")
     with disk.guarded(out.parent):

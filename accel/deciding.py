@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from accel import certifying, finals, heats, search
 from accel.constraints import Constraints
-from accel.errors import ConstraintError
+from accel.errors import ConstraintError, Unmeasured
 from accel.job import Job
 from accel.stages import Event, Progress
 from accel.values import Candidate, Certificate, Plan
@@ -22,13 +22,17 @@ def decide(
 ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...], Candidate, Certificate]:
     """Final after final until one has a winner: the table, the baselines, the winner, its proof.
 
-    Raises ConstraintError with the nearest candidates when nobody is left to measure."""
+    Raises ConstraintError with the nearest candidates when nobody is left to measure, Unmeasured where
+    a speed-up was demanded over fp32 and that has no time."""
     table = heat(job, table, constraints, progress)
     while final := search.finalists(table, constraints):
         table = certifying.held(job, table, final, constraints, yardstick, progress)
         if search.finalists(table, constraints) != final:
             continue  # others come up for those that were refused
         table, baselines = measure(job, table, final, yardstick, progress)
+        if constraints.min_speedup is not None and _fp32_s(baselines) is None:
+            told = tuple(search.constrain(c, constraints, None) for c in table)
+            raise Unmeasured(search.nearest(told, constraints))  # no other final would tell
         table, chosen = choose(job, table, baselines, constraints, yardstick, progress)
         if chosen is not None:
             table = search.leave(table, constraints)
@@ -76,6 +80,10 @@ def _timed(candidate: Candidate, timed: Mapping[str, Candidate]) -> Candidate:
     return dataclasses.replace(found, status=candidate.status, reason=candidate.reason)
 
 
+def _fp32_s(baselines: Sequence[Candidate]) -> float | None:
+    return next((b.objective_s for b in baselines if b.engine == finals.BASELINE_ENGINE), None)
+
+
 def choose(
     job: Job,
     table: Sequence[Candidate],
@@ -86,8 +94,7 @@ def choose(
 ) -> tuple[tuple[Candidate, ...], tuple[Candidate, Certificate] | None]:
     """The best measured candidate whose drop holds on samples that the search never saw; the
     table says what the others lack."""
-    fp32 = next((b.objective_s for b in baselines if b.engine == finals.BASELINE_ENGINE), None)
-    rows = {c.name: search.constrain(c, constraints, fp32) for c in table}
+    rows = {c.name: search.constrain(c, constraints, _fp32_s(baselines)) for c in table}
     able = [c for c in rows.values() if c.status == "measured"]
     wanted = constraints.objective
     for candidate in search.rank(able, finals.cost(wanted, able), finals.tie(wanted, able)):

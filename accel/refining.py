@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from accel.constraints import Constraints, fits
 from accel.naming import graph_of
@@ -13,11 +13,12 @@ from accel.values import Candidate
 REFINE_MARGIN = 1.6  # other settings of one graph were worth at most this on the models tried
 REFINED = 4  # graphs of an engine whose other settings are tried
 EVERYTHING = Constraints()
+Graph = tuple[str, ...]  # what decides it: naming.graph_of
 
 
 def waves(candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
     """The first settings of every graph and engine, and the rest, tried only where it can pay."""
-    seen: set[tuple[str, ...]] = set()
+    seen: set[Graph] = set()
     first: list[Candidate] = []
     later: list[Candidate] = []
     for candidate in candidates:
@@ -36,7 +37,7 @@ def refine(
     built = [c for c in tried if c.status == "built" and c.screen_s]
     screened = {graph_of(c): c.screen_s or 0.0 for c in built}
     best = min((c.screen_s or 0.0 for c in built if fits(c, constraints)), default=math.inf)
-    quickest = _quickest(screened)
+    quickest = _quickest(screened, {graph_of(c) for c in built if fits(c, constraints)})
     worth: list[Candidate] = []
     spared: list[Candidate] = []
     for candidate in later:
@@ -57,8 +58,9 @@ def refine(
     return tuple(worth), tuple(spared)
 
 
-def _quickest(screened: Mapping[tuple[str, ...], float]) -> set[tuple[str, ...]]:
-    """Of each engine, the graphs whose other settings are tried: ties among many teach little."""
-    order = sorted(screened, key=lambda graph: screened[graph])
+def _quickest(screened: Mapping[Graph, float], able: Set[Graph]) -> set[Graph]:
+    """Of each engine, the graphs whose other settings are tried, those first that may win: ties among
+    many teach little."""
+    order = sorted(screened, key=lambda graph: (graph not in able, screened[graph]))
     engines = {graph[0] for graph in order}
     return {g for e in engines for g in [one for one in order if one[0] == e][:REFINED]}

@@ -177,6 +177,8 @@ def _wrong(path: Path, digest: str | None) -> str:
         return "not a plain file"  # reading a pipe would wait for ever
     try:
         found = store.digest_file(path)
+    except PermissionError as error:  # altered or not: nobody can tell
+        raise manifest.unreadable(path, error) from None
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if digest is None or digest == found:

@@ -13,7 +13,7 @@ import pytest
 
 from accel import certifying, deciding, finals
 from accel.constraints import Constraints
-from accel.errors import CandidateBroken, ConstraintError
+from accel.errors import CandidateBroken, ConstraintError, Unmeasured
 from accel.job import Job
 from accel.values import Candidate, Measurement, Model, Plan, Score
 
@@ -156,6 +156,16 @@ def test_a_refused_baseline_is_timed_and_stays_refused(
     assert (winner.name, row.status) == ("c-0.1", "refused")
     assert row.measurement is not None
     assert proof.note.startswith("2 candidates were looked at")
+
+
+def test_a_speed_up_over_what_has_no_time_ends_the_run_at_once(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other final would tell: the others are not timed."""
+    table = [built(f"c{i}-0", 1.0 + i / 100) for i in range(6)]
+    wanted = Constraints(max_drop=0.5, min_speedup=2.0)
+    with pytest.raises(Unmeasured, match="was not timed: 2x cannot be told"):
+        decided(job, table, monkeypatch, wanted)
 
 
 def test_too_few_samples_are_told_before_anything_is_tried(job: Job) -> None:

@@ -117,10 +117,9 @@ class Deadly:
     __del__ = close
 
 
-def _let_go(held: list[Any], run: Loaded) -> None:
-    run.close()
+def _let_go(held: list[Loaded]) -> None:
+    held[0].close()
     held.clear()
-    del run
     gc.collect()
 
 
@@ -128,13 +127,12 @@ def _let_go(held: list[Any], run: Loaded) -> None:
 def test_a_fork_that_lets_go_of_an_engine_lives_on() -> None:
     """To end it would wait for threads that stayed in the parent: gunicorn's workers load again."""
     held = [Loaded(cast("Session", Deadly()))]
-    ctypes.pythonapi.Py_IncRef(
-        ctypes.py_object(held[0]._session)
-    )  # it outlives this process's tests
     child = os.fork()
     if not child:
-        _let_go(held, held[0])
+        _let_go(held)
         os._exit(0)
+    # here, too, nobody may end it: that would end the tests
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(held[0]._session))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

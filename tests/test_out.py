@@ -191,7 +191,9 @@ def test_nothing_is_written_into_a_release(packed: Callable[..., Release], tmp_p
     root = packed().path
     graph = testing.mlp(tmp_path / "mlp.onnx").path
     before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    (tmp_path / "link").symlink_to(root)
     for words in (
+        ("export", graph, "--out", tmp_path / "link" / "new.onnx"),
         ("export", graph, "--out", root / "model.onnx"),
         ("quantize", graph, "--recipe", "int8_dynamic", "--out", root / "engine" / "q.onnx"),
         ("build", graph, "--out", root),

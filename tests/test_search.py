@@ -74,14 +74,18 @@ def test_what_cannot_win_neither_prunes_nor_comes_to_the_final() -> None:
     assert search.finalists(rows, Constraints(max_latency_s=0.1)) == ()
 
 
-def test_settings_are_refined_only_where_it_can_pay() -> None:
-    """The first settings of each graph are tried; the rest follow where those did well."""
-    plans = [
+def _twice() -> list[Candidate]:
+    """Two graphs, each with two settings."""
+    return [
         Candidate(f"{recipe} {n}", "onnx", recipe, "openvino", options={"n": n})
         for recipe in ("fp32", "int8_static")
         for n in (1, 2)
     ]
-    first, later = refining.waves(plans)
+
+
+def test_settings_are_refined_only_where_it_can_pay() -> None:
+    """The first settings of each graph are tried; the rest follow where those did well."""
+    first, later = refining.waves(_twice())
     assert [c.name for c in first] == ["fp32 1", "int8_static 1"]
     tried = [
         dataclasses.replace(c, status="built", screen_s=s)
@@ -96,12 +100,7 @@ def test_settings_are_refined_only_where_it_can_pay() -> None:
 def test_where_the_first_settings_alone_failed_the_others_are_tried() -> None:
     """A graph without an open axis has no bucket, and runs as it is; one that could not be made has
     nothing to run."""
-    plans = [
-        Candidate(f"{recipe} {n}", "onnx", recipe, "openvino", options={"n": n})
-        for recipe in ("fp32", "int8_static")
-        for n in (1, 2)
-    ]
-    first, later = refining.waves(plans)
+    first, later = refining.waves(_twice())
     tried = [
         dataclasses.replace(c, status="failed", size_bytes=size)
         for c, size in zip(first, (5, 0), strict=True)
@@ -113,18 +112,19 @@ def test_where_the_first_settings_alone_failed_the_others_are_tried() -> None:
 
 def test_what_may_not_win_spares_nobody_its_other_settings() -> None:
     """fp32 is always tried, and is no rival where a recipe was asked for."""
-    plans = [
-        Candidate(f"{recipe} {n}", "onnx", recipe, "openvino", options={"n": n})
-        for recipe in ("fp32", "int8_static")
-        for n in (1, 2)
-    ]
-    first, later = refining.waves(plans)
+    first, later = refining.waves(_twice())
     tried = [
         dataclasses.replace(c, status="built", screen_s=s)
         for c, s in zip(first, (1.0, 5.0), strict=True)
     ]
     worth, _ = refining.refine(tried, later, Constraints(recipes=("int8_static",)))
     assert "int8_static 2" in [c.name for c in worth]
+    others = [
+        dataclasses.replace(tried[0], name=f"fp32 v{v}", recipe_options={"v": v})
+        for v in range(refining.REFINED)
+    ]
+    worth, _ = refining.refine([*others, tried[1]], later, Constraints(recipes=("int8_static",)))
+    assert [c.name for c in worth] == ["int8_static 2"]
 
 
 def test_of_many_near_graphs_the_quickest_are_refined() -> None:

@@ -67,8 +67,8 @@ class Rooms:
         while True:
             try:
                 return self._made(given)
-            except torch.OutOfMemoryError:
-                if not self._rooms:
+            except RuntimeError as error:
+                if not self._rooms or not _spent(error):
                     raise
                 del self._rooms[next(iter(self._rooms))]
 
@@ -84,6 +84,11 @@ class Rooms:
         torch.cuda.synchronize()
         same(outputs, wanted)
         return Room(staged, inputs, outputs, landed, graph)
+
+
+def _spent(error: RuntimeError) -> bool:
+    """May memory have ended? A package says only that a call failed. (torch, shim_utils.h)"""
+    return isinstance(error, torch.OutOfMemoryError) or "API call failed" in str(error)
 
 
 def captured(run: Callable[..., Tensors], inputs: Tensors) -> tuple[Tensors, Any, Tensors]:

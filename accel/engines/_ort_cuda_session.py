@@ -27,7 +27,9 @@ GRAPH_ID = "gpu_graph_id"
 NO_GRAPH = "-1"  # this run is neither captured nor replayed
 UNSYNCED = "disable_synchronize_execution_providers"  # the stream is waited for here, once
 MOST_ROOMS = 128  # shapes that keep their buffers and their graph
-SPENT = re.compile("OUT_OF_MEMORY|Failed to allocate memory")  # the driver's words, and the arena's
+SPENT = re.compile(  # the driver's words, the runtime's, and those of ONNX Runtime's arena
+    r"out[ _]?of[ _]?memory|failed to allocate memory|alloc_?failed", re.IGNORECASE
+)
 CAPTURING_RUNS = 3  # ONNX Runtime captures behind two plain runs, which fill its arena
 Shapes = tuple[tuple[int, ...], ...]
 

@@ -123,10 +123,14 @@ def set_precision(tf32: bool) -> None:
         )
 
 
-def _precision() -> tuple[str, bool, bool]:
+def _precision() -> tuple[str, bool, bool] | None:
+    """None where somebody used PyTorch's newer switches and they contradict these: it refuses to tell."""
     backends = torch.backends
-    products, convolutions = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
-    return torch.get_float32_matmul_precision(), products, convolutions
+    try:
+        products, convolutions = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+        return torch.get_float32_matmul_precision(), products, convolutions
+    except RuntimeError:
+        return None
 
 
 def require_device(device: str) -> None:

@@ -23,7 +23,7 @@ from accel.errors import CandidateBroken
 from accel.measure import machine
 from accel.plain import flat
 from accel.protocols import Probe
-from accel.values import Model, Options, Plan, QuantStyle, Refusal, Request, Target
+from accel.values import Model, Options, Plan, Port, QuantStyle, Refusal, Request, Target
 
 BASELINE = False
 INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
@@ -118,6 +118,7 @@ def build(
     proto = graph.skeleton(model.path)
     path = graph.copy(model.path, out / "model.onnx", proto)
     inlined, proto = _inlined(proto, path)
+    model = _told(model, path)
     chosen = _chosen(model, options, requests)
     plan = Plan(
         "openvino",
@@ -146,6 +147,27 @@ def _inlined(proto: Any, path: Path) -> tuple[str, Any]:
             )
         onnx.save(proto, path)
     return names, proto
+
+
+def _told(model: Model, path: Path) -> Model:
+    """The model with the sizes of its outputs that OpenVINO finds. torch's older exporter calls the 384 of an
+    embedding "Divembedding_dim_1", and what cannot be cut back is not padded."""
+    known = {dim for port in model.inputs for dim in port.shape}
+    if all(isinstance(d, int) or d in known for port in model.outputs for d in port.shape):
+        return model
+    outputs = _read(openvino.Core(), path).outputs
+    read = {name: port for port in outputs for name in port.get_names()}
+
+    def sized(port: Port) -> Port:
+        found = read[port.name].partial_shape if port.name in read else None
+        if found is None or found.rank.is_dynamic or len(found) != len(port.shape):
+            return port
+        pairs = zip(port.shape, found, strict=True)
+        return dataclasses.replace(
+            port, shape=tuple(d.get_length() if d.is_static else name for name, d in pairs)
+        )
+
+    return dataclasses.replace(model, outputs=tuple(map(sized, model.outputs)))
 
 
 def _chosen(model: Model, options: Options, requests: Sequence[Request]) -> list[pad.Sizes]:
@@ -198,8 +220,11 @@ def _compile(core: Any, model: Any, plan: Plan) -> Compiled:
 def load(plan: Plan) -> Session:
     """Every bucket compiled; the dynamic plan where there are none."""
     core = openvino.Core()
+    return Session(_read(core, plan.path), plan, lambda shaped: _compile(core, shaped, plan))
+
+
+def _read(core: Any, path: Path) -> Any:
     try:
-        model = core.read_model(str(plan.path))
+        return core.read_model(str(path))
     except Exception as error:  # as above
         raise CandidateBroken(f"OpenVINO cannot read the graph: {flat(error)[:400]}") from None
-    return Session(model, plan, lambda shaped: _compile(core, shaped, plan))

@@ -218,7 +218,10 @@ def _mend(path: Path, stream: FileIO) -> None:
         _entry(path, number, first.decode("utf-8", "replace"), torn=False)
     if not rest.strip():
         return
-    if _entry(path, data.count(b"\n") + 1, rest.decode("utf-8", "replace"), torn=True):
+    torn = bool(first) or rest.lstrip().startswith(
+        b"{"
+    )  # as every entry does, also one that was cut
+    if _entry(path, data.count(b"\n") + 1, rest.decode("utf-8", "replace"), torn=torn):
         stream.write(b"\n")  # an editor that ends a file without one
     else:
         stream.truncate(len(whole) + 1 if whole else 0)

@@ -32,14 +32,15 @@ OPTIONS = {  # rule -> its option, and the unit behind its value
 }
 
 
-def seen(*sides: Subject) -> dict[str, Any]:
-    """The fields of a Report that tell of the machine, the libraries, the commit and the time."""
+def seen(*sides: Subject, folder: Path | None = None) -> dict[str, Any]:
+    """The fields of a Report that tell of the machine, the libraries, the commit and the time. `folder`:
+    whose repository the commit is of, else where this process is."""
     found = machine.fingerprint()
     return {
         "machine": found,
         "machine_class": machine.machine_class(found),
         "versions": _versions(*sides),
-        "commit": _commit(),
+        "commit": _commit(folder),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -132,14 +133,19 @@ def command(
     return shlex.join(words)
 
 
-def _commit() -> str:
+def _commit(folder: Path | None) -> str:
     """What CI says is being built, else the repository's head; empty where there is none."""
     for variable in COMMITS:
         if os.environ.get(variable):
             return os.environ[variable]
     with suppress(OSError, subprocess.SubprocessError):
         told = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=GIT_S, check=True
+            ["git", "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=GIT_S,
+            check=True,
+            cwd=folder,
         )
         return told.stdout.strip()
     return ""

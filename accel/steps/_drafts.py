@@ -64,7 +64,7 @@ def drafted(
         reference=last,
         rules=wish.rules,
         notes=(f"the last release is not timed beside these: {left}",) if left else (),
-        **circumstances.seen(ours, base),
+        **circumstances.seen(ours, base, folder=wish.folder),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Question:
     rules: Rules
     notes: tuple[str, ...] = ()  # what of it was left aside
     own: tuple[Budget, ...] = ()  # of the budgets, those that nobody wrote: accel's own
+    folder: Path = field(default_factory=Path.cwd)  # where the command was typed
 
 
 def question(

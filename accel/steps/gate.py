@@ -88,9 +88,9 @@ def gate(
     place = place and place.absolute()  # the user's code may change the folder
     source, given = _text(workload), _text(data)
     seen = [verdicts.read(Path(file)) for file in witnesses]
-    release.outside(kept, "--work")  # the default's lies where one stands, which may be a release
     if place is not None:
         writing.claim(place)
+    release.outside(kept, "--work")  # the default's lies where one stands, which may be a release
     try:
         wish = question(candidate, baseline, name, reference, source, held, rules, _path(config))
     except NoBaseline as error:

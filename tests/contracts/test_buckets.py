@@ -140,6 +140,32 @@ def test_without_fills_shapes_are_exact(engine: Any, model: Model, tmp_path: Pat
     assert {b["sequence"] for b in plan.options["buckets"]} == {5, 12}
 
 
+def test_a_name_that_hides_a_number_costs_no_padding(
+    engine: Any, model: Model, reference: Reference, tmp_path: Path
+) -> None:
+    """torch's older exporter calls an output's fixed axis "Divpooled_dim_1"; one that does depend on what
+    is padded still gets exact shapes."""
+    proto = onnx.load(model.path)
+    hidden, pooled = proto.graph.output
+    pooled.type.tensor_type.shape.dim[1].dim_param = "Divpooled_dim_1"
+    onnx.save(proto, tmp_path / "named.onnx")
+    named, requests = graph.describe(tmp_path / "named.onnx"), _requests([(1, 5), (1, 12)])
+    (tmp_path / "plan").mkdir()
+    plan = engine.build(named, TARGET, _options(engine, requests), requests, tmp_path / "plan")
+    feed = testing.tokens(length=7).inputs  # in the larger bucket
+    with closing(engine.load(plan)) as session:
+        _equal(session(feed), reference(model, [feed], tmp_path / "reference")[0], (1, 7))
+        assert session._dynamic is None
+    hidden.type.tensor_type.shape.dim[1].dim_param = "Addhidden_dim_1"
+    onnx.save(proto, tmp_path / "open.onnx")
+    unknown = graph.describe(tmp_path / "open.onnx")
+    (tmp_path / "exact").mkdir()
+    plan = engine.build(unknown, TARGET, _options(engine, requests), requests, tmp_path / "exact")
+    with closing(engine.load(plan)) as session:
+        _equal(session(feed), reference(model, [feed], tmp_path / "again")[0], (1, 7))
+        assert session._dynamic is not None
+
+
 def _nameless(model: Model, path: Path) -> Model:
     """The same graph, its axes known to be dynamic but not by which name."""
     proto = onnx.load(model.path)

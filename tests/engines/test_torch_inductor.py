@@ -274,6 +274,32 @@ def test_a_bound_call_has_its_own_precision_whatever_was_loaded_since(tmp_path: 
     assert found == ["highest", "high", "highest"]
 
 
+def test_newer_switches_that_contradict_are_overruled() -> None:
+    """PyTorch refuses to read the older ones then; to set them sets both."""
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    for wanted in (True, False):
+        _torch_program.set_precision(wanted)
+        assert torch.backends.cuda.matmul.allow_tf32 == wanted
+        assert torch.backends.cudnn.allow_tf32 == wanted
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_old_shapes_make_room_where_a_gpus_memory_ends(error: type[RuntimeError]) -> None:
+    """What a package throws has no kind of its own."""
+    rooms = _inductor_gpu.Rooms(lambda *_: (), graphs=False)
+
+    def scarce(_: Any) -> Any:
+        if rooms._rooms:
+            raise error("run_func_(...) API call failed at model_container_runner.cpp")
+        return "a room"
+
+    rooms._made = scarce  # type: ignore[method-assign]
+    for rows in (1, 2):
+        assert rooms._room([torch.ones(rows)]) == "a room"
+    assert len(rooms._rooms) == 1
+
+
 @pytest.mark.parametrize("name", ["cuda_graph", "tf32"])
 def test_what_a_cpu_cannot_is_refused(build: Callable[..., Plan], name: str) -> None:
     """Not dropped without a word."""

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,29 +140,17 @@ def test_a_full_disk_in_an_epoch_is_the_machines(
         gate()
 
 
-def test_a_full_disk_while_a_graph_is_built_is_the_machines(
-    gate: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [EnvironmentProblem, MissingExtra])
+def test_a_full_disk_or_a_missing_library_is_the_machines(
+    gate: Callable[..., Report], monkeypatch: pytest.MonkeyPatch, error: type[EnvironmentProblem]
 ) -> None:
-    """Neither "no baseline" nor "broken"."""
+    """Neither "no baseline" nor "broken": 7, as README's table of exit codes has it."""
 
-    def full(*_: Any, **__: Any) -> None:
-        raise EnvironmentProblem("The disk is full.")
+    def refused(*_: Any, **__: Any) -> None:
+        raise error("The machine refuses it.")
 
-    monkeypatch.setattr(build, "build", full)
-    with pytest.raises(EnvironmentProblem):
-        gate()
-
-
-def test_a_library_that_is_missing_for_a_graph_is_the_machines(
-    gate: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As README's table of exit codes has it: 7, and no regression is reported."""
-
-    def missing(*_: Any, **__: Any) -> None:
-        raise MissingExtra("engine 'openvino' needs openvino")
-
-    monkeypatch.setattr(build, "build", missing)
-    with pytest.raises(MissingExtra):
+    monkeypatch.setattr(build, "build", refused)
+    with pytest.raises(error, match="refuses it"):
         gate()
 
 
@@ -297,10 +286,16 @@ def test_a_workload_may_change_the_folder(
     lines += ["        return [('batch', 1.0, {'x': x})]"]
     (tmp_path / "w.py").write_text("\n".join(lines))
     monkeypatch.chdir(tmp_path)
+    for variable in ("GITHUB_SHA", "CI_COMMIT_SHA"):
+        monkeypatch.delenv(variable, raising=False)
+    git = ("git", "-c", "user.name=n", "-c", "user.email=e", "-C", str(tmp_path))
+    for words_of_git in (("init", "-q"), ("commit", "-q", "--allow-empty", "-m", "one")):
+        subprocess.run([*git, *words_of_git], check=True)
     found = gate("quick.onnx", "quick.onnx", workload="w.py:Problem", reference="quick.onnx")
     assert Path.cwd() == Path("/")
     assert (found.outcome, found.baseline.path) == ("pass", quick.path)
     assert found.reference is not None
+    assert len(found.commit) == 40
     words = "accel gate quick.onnx --baseline quick.onnx --reference quick.onnx --workload w.py:Problem "
     assert found.command.startswith(words)
 

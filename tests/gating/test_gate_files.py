@@ -72,6 +72,18 @@ def test_a_release_is_no_place_for_evidence(
     assert release.differences(root) == ()
 
 
+def test_a_refused_place_leaves_no_earlier_verdict(
+    model: Path, packed: Callable[..., Release], tmp_path: Path
+) -> None:
+    """A PASS of yesterday beside today's exit code 2 would be read as today's."""
+    root, old, out = packed().path, packed("old").path, tmp_path / "out"
+    assert gate(model, "--out", out).exit_code == 5
+    assert (out / "verdict.json").exists()
+    with pytest.raises(UsageError, match="--work"):
+        accel.gate(root, old, work=root / ".accel", out=out)
+    assert not (out / "verdict.json").exists()
+
+
 def test_the_files_of_an_earlier_gate_are_replaced(model: Path, tmp_path: Path) -> None:
     """What stands beside a gate's verdict goes, before anything can fail; what else is there stays."""
     out = tmp_path / "out"

@@ -121,6 +121,16 @@ def test_a_file_of_another_kind_is_left_as_it_is(tmp_path: Path) -> None:
     assert path.read_text() == "\n{\n}\n"
 
 
+@pytest.mark.parametrize("text", ["1.2.3", "[1, 2]", '"a text"'])
+def test_a_file_of_one_line_without_an_end_is_no_cut_entry(tmp_path: Path, text: str) -> None:
+    """An entry that was cut begins as one does; anything else is somebody's."""
+    path = tmp_path / "VERSION"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="line 1"):
+        history.claim(path)
+    assert path.read_text() == text
+
+
 def test_a_first_line_that_was_cut_is_replaced(tmp_path: Path) -> None:
     """The file then holds the new lines alone."""
     path = tmp_path / history.FILE
