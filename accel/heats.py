@@ -24,6 +24,7 @@ from accel.values import Candidate, Measurement, Options, Plan, Refusal
 
 ROUNDS, BLOCK_S = 16, 0.05
 WARM_CALLS = 200  # passes over the requests until an arm has run about this many calls
+MOST_KEPT = 2_000_000  # calls in an epoch: at some 50 bytes each the store reads no larger record back
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def timed(
     def keep(number: int, arms: Sequence[str], take: instrument.Make) -> Sequence[Tally]:
         def once(_: Path) -> Epoch:
             tallies = tuple(take())
-            if not all(map(_is_fit, tallies)):
+            calls = sum(len(tally.columns["seconds"]) for tally in tallies)
+            if calls > MOST_KEPT or not all(map(_is_fit, tallies)):
                 raise _NotKept(tallies)
             return Epoch(tallies)
 

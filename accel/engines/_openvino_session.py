@@ -182,12 +182,13 @@ class Session:
     def _dynamic_route(self) -> Route:
         if self._dynamic is None:
             self._dynamic = self._compile_dynamic()
-        request = self._dynamic
+        request, names = self._dynamic, [p.name for p in self._plan.model.outputs]
 
         def run(feed: Feed, owned: bool) -> dict[str, Any]:
             given = {k: numpy.asarray(v, order="C") for k, v in feed.items()}
             found = request.infer(given, share_inputs=True, share_outputs=not owned)
-            return {port.get_any_name(): value for port, value in found.items()}
+            # by place: a tensor may bear two outputs' names, or an input's, and gives any of them
+            return dict(zip(names, found.values(), strict=True))
 
         return run
 

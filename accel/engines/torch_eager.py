@@ -81,9 +81,9 @@ def _set_threads(count: int) -> int:
 
 def load(plan: Plan) -> Session:
     """The workload's module in evaluation mode."""
-    _set_threads(int(plan.options["threads"]))
     problem = workload.load(str(plan.options["workload"]), plan.options.get("data"))
     module = guarded("model()", problem.model)
+    _set_threads(int(plan.options["threads"]))  # behind the user's code, which may have set another
     if not isinstance(module, torch.nn.Module):
         raise UsageError(
             f"torch_eager runs a torch.nn.Module; model() gives a {type(module).__name__}."
@@ -112,7 +112,8 @@ class Session:
         arrays.fit(feed, self._ports)
         if self._module is None:
             raise CandidateBroken("the engine is closed: load it again")
-        tensors = {k: torch.from_numpy(numpy.asarray(v, order="C")) for k, v in feed.items()}
+        names = [p.name for p in self._ports]  # the order counts where forward's names are others
+        tensors = {k: torch.from_numpy(numpy.asarray(feed[k], order="C")) for k in names}
 
         def run() -> Any:
             with torch.inference_mode():

@@ -20,15 +20,19 @@ Shape = tuple[int | str, ...]  # of a declared one, what is no number is open
 
 @dataclass(frozen=True)
 class OutputCheck:
-    """One output over all feeds. Where the reference itself is not finite nothing is compared."""
+    """One output over all feeds. Where the reference itself is not finite nothing is compared.
+
+    What is an index or a truth value (`discrete`) is the same or another one, and no nearer or further:
+    7 for 1 is one wrong answer, which a metric counts and no distance."""
 
     name: str
     max_abs: float
-    cosine_min: float  # over feeds
+    cosine_min: float  # over feeds in which the reference has a direction
     sqnr_db: float  # 10 log10(sum of squares of reference / of error); inf: identical
     non_finite: int  # NaN or Inf where the reference is finite
     paired: bool = True  # False: the shape differs in a feed, so that only NaN and Inf are counted
     unlike: int = 0  # values that are NaN or Inf in the reference, and others here
+    discrete: bool = False  # integers or booleans
 
 
 @dataclass(frozen=True)
@@ -116,10 +120,11 @@ def _one(name: str, reference: list[Any], actual: list[Any]) -> OutputCheck:
     return OutputCheck(
         name,
         max_abs=max((float(np.abs(e).max()) for e in errors), default=math.nan),
-        cosine_min=min((cosine(x, y) for x, y in pairs), default=math.nan),
+        cosine_min=min((cosine(x, y) for x, y in pairs if x.any() or not y.any()), default=math.nan),
         sqnr_db=_decibel(sum(float(x @ x) for x, _ in pairs), sum(float(e @ e) for e in errors)),
         non_finite=bad,
         unlike=sum(map(_unlike, want, got)),
+        discrete=any(np.asarray(x).dtype.kind in "iub" for x in reference),
     )
 
 
@@ -158,6 +163,8 @@ def _decibel(signal: float, noise: float) -> float:
 def _reasons(one: OutputCheck) -> list[str]:
     if one.non_finite:
         return [f"{one.name}: {one.non_finite} values are NaN or Inf, finite in the reference"]
+    if one.discrete:
+        return []
     if one.cosine_min < GROSS_COSINE:
         return [f"{one.name}: cosine {one.cosine_min:.3f}, at least {GROSS_COSINE} expected"]
     if one.sqnr_db < GROSS_SQNR_DB:
@@ -178,7 +185,7 @@ def told(seen: Sequence[OutputCheck]) -> str:
     if known and all(o.max_abs == 0 and not o.unlike for o in seen):
         return "the outputs are the same, bit for bit"
     if known:
-        worst = min(known, key=lambda o: o.sqnr_db)
+        worst = min(known, key=lambda o: (o.discrete, o.sqnr_db))
         lines.append(
             f"output {worst.name}: SQNR {worst.sqnr_db:.1f} dB, largest error {worst.max_abs:.3g}, "
             f"cosine {worst.cosine_min:.6f}"
@@ -235,11 +242,15 @@ def agreement(name: str, want: Sequence[Feed], got: Sequence[Feed]) -> list[floa
 
 
 def _lowest_cosine(want: Feed, got: Feed) -> float:
-    """Of all floating outputs of one feed, the lowest; NaN counts as 0."""
+    """Of all outputs of one feed, the lowest; NaN counts as 0. Of integers and booleans: the share of
+    those that are the same."""
     import numpy as np
 
     found = []
     for name, array in want.items():
+        if array.dtype.kind in "iub":
+            found.append(float(np.mean(array == got[name])) if array.size else 1.0)
+            continue
         x = np.asarray(array, np.float64).ravel()
         y = np.asarray(got[name], np.float64).ravel()
         norm = float(np.linalg.norm(x) * np.linalg.norm(y))

@@ -82,7 +82,8 @@ def compare(
     `out` is a folder. A block beside which others used the processor is taken again and the
     quietest is kept; the rule never sees a latency. After `epochs`, more are run, up to
     `most_epochs`, until `enough` says of all that was found so far that it suffices.
-    `warmup_calls`: passes over all requests before the first round, the same for every arm.
+    `warmup_calls`: passes over all requests before the first round, the same for every arm but for one
+    that is so slow that fewer must do (`process.WARM_S`).
     `memory_bytes` (default: what is free now) decides whether all arms are loaded at once or one
     after another inside each epoch. `progress` gets a line of text before each epoch. `keep` makes an
     epoch, or knows it from an earlier run: each is drawn from the seed and its number alone. What arms
@@ -91,6 +92,8 @@ def compare(
     setup = replace(setup, log=log, target=target)
     tallies = [Tally() for _ in arms]
     together = _fit_together(arms, memory_bytes)
+    if not together and progress is not None:
+        progress("the arms do not fit in memory together: each runs its rounds alone, in minutes of its own")
     most = max(epochs, most_epochs or 0)
     found: Found = ()
     for epoch in range(most):

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from accel.measure import machine
+
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 LIMIT_CORES = 0.15  # a quiet 2-core guest reads 0.02-0.06; one busy process reads 0.9 and more
 BUSY = (0, 1, 2, 5, 6, 7)  # user nice system irq softirq steal; 3 and 4 are idle and iowait
@@ -42,9 +44,10 @@ def _busy_s(path: Path, cores: set[int]) -> float:
 
 
 def foreign_cores(before: Moment, after: Moment, own_s: float) -> float:
-    """Mean number of cores that others kept busy; `own_s` is our processes' own processor time."""
+    """Mean number of cores that others kept busy, beyond those that a quota leaves to them anyway;
+    `own_s` is our processes' own processor time."""
     wall = max(after.wall_s - before.wall_s, TICK_S)
-    return max(0.0, (after.busy_s - before.busy_s - own_s) / wall)
+    return max(0.0, (after.busy_s - before.busy_s - own_s) / wall - machine.spare())
 
 
 def disturbed(foreign: float, wall_s: float, cores: int) -> bool:

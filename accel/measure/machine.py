@@ -36,6 +36,11 @@ def cores() -> int:
     return max(1, min([len(os.sched_getaffinity(0)), *map(math.floor, _quotas())]))
 
 
+def spare() -> int:
+    """Cores that it sees and that its quota does not pay for: others may fill them, and cost it nothing."""
+    return len(os.sched_getaffinity(0)) - cores()
+
+
 def _quotas() -> Iterator[float]:
     """Cores that a group may use on average: its time per period ("max" or -1: as much as there is)."""
     for group, version in cgroups.around("cpu"):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from accel import arrays, catalog, manifest
-from accel.measure import child
+from accel.measure import child, machine
 from accel.values import Plan
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CAPACITY = 1 << 18  # timed calls in a block, at most: 2 MiB of int64
+WARM_LEAST, WARM_S = 3, 20.0  # passes of a warm-up that takes so long or longer
 WAKE_CALLS, WAKE_NS = 3, 20_000_000  # dropped after SIGCONT: max(3 calls, 20 ms)
 
 
@@ -74,9 +75,10 @@ def _load(state: _State, plan: Any, requests: str) -> Any:
 
 def _pin(threads: int) -> None:
     """Keep a plan of few threads on as many cores, the last ones (interrupts favour the first):
-    free to wander, it would be timed on cold caches whenever it does."""
+    free to wander, it would be timed on cold caches whenever it does. Where a quota gives it a share
+    of more cores, others have the rest, and all of them would be held on those same last ones."""
     allowed = sorted(os.sched_getaffinity(0))
-    if 0 < threads < len(allowed):
+    if 0 < threads < len(allowed) and not machine.spare():
         os.sched_setaffinity(0, allowed[-threads:])
 
 
@@ -106,13 +108,18 @@ def _stretched(call: Callable[[], Any], share: float) -> Callable[[], Any]:
 
 
 def _warm(state: _State, count: int) -> float:
-    """Passes over all requests; seconds of the last one. No garbage is collected from here on."""
-    start = time.perf_counter()
-    for _ in range(count):
+    """Passes over all requests; seconds of the last one. No garbage is collected from here on.
+
+    Once they have taken WARM_S, no more than WARM_LEAST are made: what is slow has little to warm up,
+    and would never come to be timed."""
+    begun, last_s = time.perf_counter(), 0.0
+    for k in range(1, count + 1):
         start = time.perf_counter()
         for one in state.calls:
             one()
-    last_s = time.perf_counter() - start
+        last_s = time.perf_counter() - start
+        if k >= WARM_LEAST and start + last_s - begun > WARM_S:
+            break
     gc.collect()
     gc.freeze()
     gc.disable()

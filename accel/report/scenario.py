@@ -10,7 +10,7 @@ from typing import Any
 
 from accel import quantiles
 from accel.measure import load as company
-from accel.measure import machine, scenarios
+from accel.measure import arrivals, machine, scenarios, serving
 from accel.measure.loadgen import Verdict
 from accel.measure.rates import Rate
 from accel.measure.scenarios import Load, Run
@@ -88,7 +88,11 @@ def arm(served: Any, first: Any, kept: bool) -> Arm:
         generator=generator,
         rate=served.rate,
         loadgen=None if refused else served.loadgen,
-        notes=(*_notes(runs, waiting, len(seconds), generator), *([refused] if refused else [])),
+        notes=(
+            *_notes(runs, waiting, len(seconds), generator),
+            *_cut(asked, data),
+            *([refused] if refused else []),
+        ),
         samples=tuple(run.samples for run in runs) if kept else (),
         machine=runs[0].machine,
     )
@@ -186,6 +190,14 @@ def _nothing(rate: Rate | None) -> str:
         f"no rate kept p99 inside {rate.bound_s * 1e3:g} ms: {len(rate.tries)} runs, down to "
         f"{least:.4g} queries/s. Allow more with --latency-bound, or choose a faster model."
     )
+
+
+def _cut(asked: Load, data: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Whether a run ended early because no more queries are kept."""
+    most = max(len(d["request"]) for d in data)
+    if most not in (serving.CAPACITY, arrivals.MOST):
+        return ()
+    return (f"a run ended at {most} queries, before its {asked.seconds:g} s: no more are kept",)
 
 
 def _notes(

@@ -247,6 +247,25 @@ def test_a_number_where_the_baseline_has_none_is_not_the_same(there: float) -> N
     assert "bit for bit" in closeness.told(closeness.compare(base, base).outputs)
 
 
+def test_an_index_is_no_signal() -> None:
+    """Another class is one wrong answer and nothing gross, however far the numbers lie apart; as closeness
+    it counts by how many are the same."""
+    base, other = ([{"label": np.array([x, 5])}] for x in (0, 7))
+    assert not closeness.compare(base, other).gross
+    assert closeness.cosines(base, other) == [0.5]
+    floats = [{"label": feed["label"].astype(np.float32)} for feed in other]
+    assert not closeness.compare(base, floats).gross
+
+
+def test_an_output_of_zeros_has_no_direction() -> None:
+    """A feed in which the reference says nothing is judged by the error beside the others' signal."""
+    base = [{"y": np.ones(4, np.float32)}, {"y": np.zeros(4, np.float32)}]
+    other = [{"y": np.ones(4, np.float32)}, {"y": np.full(4, 1e-6, np.float32)}]
+    assert not closeness.compare(base, other).gross
+    assert closeness.compare(base, [base[0], {"y": np.full(4, 9.0, np.float32)}]).gross
+    assert closeness.compare(base, [base[1], base[1]]).gross
+
+
 def test_a_candidate_that_does_not_load_is_broken(tmp_path: Path, baseline: Subject) -> None:
     """And a baseline that does not is none."""
     wreck = subject(tmp_path / "wreck.onnx", noise=0.1)

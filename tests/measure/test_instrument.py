@@ -197,13 +197,13 @@ def test_the_order_of_arms_is_drawn_anew_each_round_from_the_seed(
 def test_arms_that_do_not_fit_together_take_turns(
     model: Model, tmp_path: Path, blocks: list[tuple[str, tuple[int, ...], Block]]
 ) -> None:
-    """With no memory for both, each has its rounds in one piece, and all are measured."""
-    one = [testing.request(model)]
-    found = instrument.compare(
-        arms(model, "a", "b"), one, tmp_path, epochs=1, rounds=3, memory_bytes=1, **SHORT
-    )
+    """With no memory for both, each has its rounds in one piece, all are measured, and it is said."""
+    one, told = [testing.request(model)], list[str]()
+    words = {"epochs": 1, "rounds": 3, "memory_bytes": 1, "progress": told.append, **SHORT}
+    found = instrument.compare(arms(model, "a", "b"), one, tmp_path, **words)
     names = "".join(name for name, _, _ in blocks)
     assert names in ("aaabbb", "bbbaaa")
+    assert "do not fit in memory together" in told[0]
     assert all(isinstance(f, Measurement) for f in found)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from accel.measure import cgroups, child, here, load, machine
+from accel.measure import cgroups, child, here, load, machine, process
 
 
 def test_every_process_sees_the_same_machine(tmp_path: Path) -> None:
@@ -160,6 +160,27 @@ def test_foreign_load_is_what_our_processes_did_not_use() -> None:
     before, after = load.Moment(0.0, 10.0), load.Moment(1.0, 11.5)
     assert load.foreign_cores(before, after, 0.9) == pytest.approx(0.6)
     assert load.foreign_cores(before, after, 5.0) == 0.0
+
+
+def test_others_may_fill_what_a_quota_leaves_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cores of eight: six that others keep busy cost us nothing, and the seventh does."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(machine, "_quotas", lambda: iter([2.0]))
+    assert load.foreign_cores(load.Moment(0.0, 0.0), load.Moment(1.0, 8.0), 2.0) == 0.0
+    assert load.foreign_cores(load.Moment(0.0, 0.0), load.Moment(1.0, 8.0), 1.0) == 1.0
+
+
+def test_under_a_quota_no_plan_is_held_on_the_last_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every container of the host would be held on the same ones; without a quota it is."""
+    held: list[list[int]] = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _, cores: held.append(list(cores)))
+    monkeypatch.setattr(machine, "_quotas", lambda: iter([2.0]))
+    process._pin(2)
+    assert held == []
+    monkeypatch.setattr(machine, "_quotas", lambda: iter([]))
+    process._pin(2)
+    assert held == [[6, 7]]
 
 
 def test_short_blocks_are_allowed_the_ticks_own_error() -> None:
