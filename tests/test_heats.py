@@ -115,6 +115,19 @@ def test_an_epoch_beside_much_else_is_taken_again(
     assert len(list((tmp_path / "work/store").glob("final-epoch-*/record.json"))) == 1
 
 
+def test_an_epoch_too_large_to_be_read_back_is_not_kept(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is used, and no later run finds a damaged one."""
+    monkeypatch.setattr(heats, "_is_fit", lambda _: True)
+    monkeypatch.setattr(instrument, "require_fit", lambda _: None)
+    monkeypatch.setattr(heats, "ROUNDS", 2)
+    monkeypatch.setattr(heats, "MOST_KEPT", 3)
+    plans = {"a": testing.plan(graph.describe(tmp_path / "m.onnx"))}
+    assert isinstance(heats.timed(job, "final", plans, {}, epochs=1)["a"], Measurement)
+    assert not list((tmp_path / "work/store").glob("final-epoch-*/record.json"))
+
+
 def _tally(epoch: int, dead: str) -> Tally:
     """One call of each of two requests, or none."""
     if dead:

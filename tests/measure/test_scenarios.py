@@ -21,6 +21,7 @@ from accel.measure import arrivals, loadgen, scenarios, serving
 from accel.measure.instrument import Arm
 from accel.measure.scenarios import Load, Run
 from accel.measure.worker import Worker
+from accel.report import scenario
 from accel.values import Model, Refusal
 
 BRIEF = {"seconds": 0.3, "warmup_calls": 2}
@@ -287,3 +288,11 @@ def test_loadgen_runs_the_same_scenario(model: Model, tmp_path: Path, scenario: 
     assert values == sorted(values)
     assert (told.samples_per_s is not None) == (scenario in ("Server", "Offline"))
     assert told.valid or told.reasons
+
+
+def test_a_load_that_ends_early_is_told() -> None:
+    """Once as many queries are served as are kept, whatever the time that was asked for."""
+    asked = Load("SingleStream", 60.0)
+    full, brief = ({"request": np.zeros((n, 1), np.int8)} for n in (serving.CAPACITY, 9))
+    assert "before its 60 s" in scenario._cut(asked, [brief, full])[0]
+    assert scenario._cut(asked, [brief]) == ()
