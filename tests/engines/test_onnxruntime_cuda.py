@@ -34,17 +34,18 @@ from accel.measure import here
 from accel.values import Copied, Model, Placed, Placement, Plan, Port, Request
 
 CPU = "CPUExecutionProvider"
+FIRST, SECOND = 11, 22  # the contexts of two GPUs
 
 
 class FakeDriver:
     """libcuda's calls, on the host's memory: a device address is a host address. It keeps a log.
 
-    A thread that has not entered the context gets an error, as from the driver. `broken`: the call
-    that fails, from its time `after` on."""
+    A thread in which the first GPU's context is not current gets an error, where the driver would
+    take another GPU's. `broken`: the call that fails, from its time `after` on."""
 
     def __init__(self, broken: str = "", after: int = 0) -> None:
         self.broken, self.after, self.calls, self.rooms = broken, after, [], {}
-        self.entered: set[int] = set()
+        self.current: dict[int, int | None] = {}  # thread -> context
 
     def __getattr__(self, call: str) -> Any:
         if not call.startswith("cu"):
@@ -54,7 +55,7 @@ class FakeDriver:
             self.calls.append(call)
             if call == self.broken and self.calls.count(call) > self.after:
                 return 2
-            if call.startswith(("cuMem", "cuStream")) and threading.get_ident() not in self.entered:
+            if call.startswith(("cuMem", "cuStream")) and self._inside() != FIRST:
                 return 201
             return int(getattr(self, f"_{call}", lambda *_: 0)(*words) or 0)
 
@@ -63,8 +64,19 @@ class FakeDriver:
     def _cuGetErrorName(self, _: int, out: Any) -> None:  # noqa: N802
         out._obj.value = b"CUDA_ERROR_OUT_OF_MEMORY"
 
-    def _cuCtxSetCurrent(self, _: Any) -> None:  # noqa: N802
-        self.entered.add(threading.get_ident())
+    def _inside(self) -> int | None:
+        return self.current.get(threading.get_ident())
+
+    def _cuDevicePrimaryCtxRetain(self, out: Any, _: Any) -> None:  # noqa: N802
+        out._obj.value = FIRST
+
+    def cuCtxGetCurrent(self, out: Any) -> int:  # noqa: N802
+        """It changes nothing: not in the log."""
+        out._obj.value = self._inside()
+        return 0
+
+    def _cuCtxSetCurrent(self, context: Any) -> None:  # noqa: N802
+        self.current[threading.get_ident()] = context.value
 
     def _cuStreamCreate(self, out: Any, _: int) -> None:  # noqa: N802
         out._obj.value = 77
@@ -180,6 +192,30 @@ def test_threads_take_turns(tmp_path: Path) -> None:
     for got, want in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(next(iter(got.values())), want)
     assert not made.driver.rooms
+
+
+def test_a_thread_may_go_to_another_gpu_between_two_calls(tmp_path: Path) -> None:
+    """As torch.cuda.set_device does: the next call enters the first GPU's context again."""
+    made = _load(testing.mlp(tmp_path / "model.onnx"))
+    feeds = [dict(testing.request(made.model, batch=n).inputs) for n in (1, 2)]
+    call = made.session.bind(feeds[0])
+    for feed in feeds:
+        made.driver.current[threading.get_ident()] = SECOND
+        [got] = made.session(feed).values()
+        np.testing.assert_array_equal(got, made.plain.run(None, feed)[0])
+    made.driver.current[threading.get_ident()] = SECOND
+    np.testing.assert_array_equal(call()[0], made.plain.run(None, feeds[0])[0])
+    made.session.close()
+
+
+def test_what_the_collector_gives_back_moves_no_thread() -> None:
+    """It comes between any two lines of a caller's, who may be at work on another GPU."""
+    driver = FakeDriver()
+    array = Device(driver).pinned((2,), np.float32)
+    driver.current[threading.get_ident()] = SECOND
+    del array
+    assert not driver.rooms
+    assert driver.current[threading.get_ident()] == SECOND
 
 
 def test_bound_outputs_outlive_their_session(loaded: Loaded) -> None:
