@@ -16,7 +16,7 @@ import pytest
 from accel import artefacts, finals, floors, heats, itself, mixing, store, trials, unmeasured
 from accel.cuda import ledger
 from accel.job import Job
-from accel.measure import ceiling
+from accel.measure import ceiling, here
 from accel.protocols import Calibration, Quantized
 from accel.steps import build as build_step
 from accel.store import Step
@@ -174,6 +174,21 @@ def test_a_step_is_another_where_anything_that_it_hangs_on_is(
         assert (named(verb, STEPS[verb], changed) != before) == wanted, what
         counts[wanted] += 1
     print(f"{verb}: {counts[1]} changes make it another step, {counts[0]} do not")
+
+
+GPU = here.Gpu("Tesla T4", "7.5", 1 << 34, 40, "12.6")
+
+
+@pytest.mark.parametrize("verb", STEPS)
+def test_what_is_built_or_runs_beside_a_gpu_hangs_on_its_driver(
+    verb: str, named: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan is for one driver or newer ones, and a time is one driver's; without a GPU there is none."""
+    found = []
+    for gpus in ((), (GPU,), (dataclasses.replace(GPU, driver="13.0"),)):
+        monkeypatch.setattr(here, "gpus", lambda gpus=gpus: gpus)
+        found.append(named(verb, STEPS[verb]))
+    assert len(set(found)) == (3 if HANGS_ON[verb] >= ASKED else 1)
 
 
 OTHER_TARGET = {
