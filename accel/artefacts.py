@@ -269,13 +269,19 @@ def driver() -> Options:
 
 
 def kernel_sources(model: Model, options: Options) -> Options:
-    """Digests of the hand-written kernels where a plan may hold their code: the graph only names them."""
+    """Digests of the hand-written kernels, and what compiles them, where a plan may hold their code:
+    the graph only names them."""
     swapped = any(line.startswith(("swap: ", "given as ")) for line in model.trail)
-    return _kernels() if swapped or options.get("kernels") else {}
+    if not swapped and not options.get("kernels"):
+        return {}
+    from accel.cuda import packed
+
+    return {**_kernels(), "packed": packed.digest()}
 
 
 @functools.cache
 def _kernels() -> Options:
-    from accel.cuda import ledger
+    from accel.cuda import ledger, toolchain
 
-    return {name: ledger.source_digest(name) for name in catalog.names("kernels")}
+    sources = {name: ledger.source_digest(name) for name in catalog.names("kernels")}
+    return {**sources, "toolchain": toolchain.known()}

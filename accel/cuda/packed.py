@@ -26,9 +26,8 @@ def find(
     compute capability, at most of the PTX version `newest` ("": any).
 
     Raises CandidateBroken where a file is not what was written."""
-    named = os.environ.get(VARIABLE)
-    path = Path(named or ".") / building.MANIFEST
-    if not named or not path.is_file():
+    path = _manifest()
+    if path is None:
         return None
     data = manifest.read(path).get("data", {})
     if data.get("sources", {}).get(kernel) != ledger.source_digest(kernel):
@@ -43,6 +42,18 @@ def find(
         if fits and all(row[name] == value for name, value in wanted.items()):
             return str(row["entry"]), _text(path.parent, row)
     return None
+
+
+def digest() -> str | None:
+    """Of the folder's manifest, which tells every file's; None where no folder is named."""
+    path = _manifest()
+    return None if path is None else store.digest_file(path)
+
+
+def _manifest() -> Path | None:
+    named = os.environ.get(VARIABLE)
+    path = Path(named or ".") / building.MANIFEST
+    return path if named and path.is_file() else None
 
 
 def _number(version: str) -> tuple[int, ...]:
