@@ -7,6 +7,7 @@ import ctypes
 import dataclasses
 import functools
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -335,10 +336,24 @@ def test_the_line_that_mends_goes_by_cudas_major(
     monkeypatch: pytest.MonkeyPatch, major: int, wheel: str
 ) -> None:
     """Wheels are built for one CUDA each; both wheels go first, or one would overwrite the other."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(_ort_cuda_probe, "cuda_major", lambda: major)
     line = _ort_cuda_probe.fix()
     assert wheel in line
     assert line.startswith("pip uninstall -y onnxruntime onnxruntime-gpu && pip install ")
+
+
+@pytest.mark.parametrize(("major", "index"), [(12, "/jp6/cu126"), (13, "/sbsa/cu130")])
+def test_on_aarch64_nothing_goes_before_nvidias_wheel_is_there(
+    monkeypatch: pytest.MonkeyPatch, major: int, index: str
+) -> None:
+    """PyPI has none, and not every Python has one: a line that fails leaves what works on the CPU."""
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(_ort_cuda_probe, "cuda_major", lambda: major)
+    steps = _ort_cuda_probe.fix().split(" && ")
+    assert steps[0].startswith("pip download ")
+    assert steps[0].endswith(index)
+    assert [step.split()[1] for step in steps[1:]] == ["uninstall", "install"]
 
 
 @pytest.mark.parametrize(
@@ -611,8 +626,12 @@ def test_a_cuda_graph_that_was_not_captured_is_refused(tmp_path: Path) -> None:
 
 def test_without_onnxruntime_the_gpus_wheel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two wheels share the import name: the CPU's would be installed in vain."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for name in [n for n in sys.modules if n.startswith("accel.engines.")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MissingExtra, match=r"pip install 'accel-inference\[cuda\]'"):
+        catalog.load("engines", "onnxruntime_cuda")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with pytest.raises(MissingExtra, match=r"no wheel of it for aarch64\. Run: .*/jp6/cu126"):
         catalog.load("engines", "onnxruntime_cuda")

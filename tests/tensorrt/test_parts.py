@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,17 @@ def test_without_a_gpu_there_is_no_identity(monkeypatch: pytest.MonkeyPatch) -> 
     gpu = Gpu("NVIDIA H200", "9.0", 1, 132, "13.0")
     monkeypatch.setattr(identity.machines, "gpus", lambda: (gpu,))
     assert identity.here("11.4.0.106") == H200
+
+
+def test_what_pypi_has_not_for_aarch64_is_jetpacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra's line installs on x86_64 alone."""
+    absent = ModuleNotFoundError("no tensorrt", name="tensorrt")
+    for machine, line in (
+        ("x86_64", "Run: pip install 'accel-inference[tensorrt]'"),
+        ("aarch64", "Run: sudo apt-get install python3-libnvinfer"),
+    ):
+        monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
+        assert str(catalog.missing("engine 'tensorrt'", absent)).endswith(line)
 
 
 # ---------------------------------------------------------------------------- cache
