@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from accel import catalog, graph, store
 from accel.errors import AccelError, UsageError
 from accel.job import Job, pick, step
-from accel.measure import child, limits
+from accel.measure import child, here, limits
 from accel.naming import graph_key, styled
 from accel.protocols import Calibration, Engine, Probe, Quantized
 from accel.search import MODULE, MODULE_OPTION
@@ -217,6 +217,7 @@ def build(job: Job, model: Model, engine: str, options: Options) -> store.Step[P
         "target": device(job.target),
         "kernels": kernel_sources(model, options),
         "machine": job.machine_class,
+        **driver(),
         "module": _module(job, options),
         **pick(job, "requests"),
     }
@@ -261,14 +262,26 @@ def device(target: Target) -> Options:
     return {k: v for k, v in dataclasses.asdict(target).items() if k not in TOLD}
 
 
+def driver() -> Options:
+    """What is no part of a machine's class and still of a plan for a GPU: an older driver loads none of
+    a newer one's. Nothing where there is no GPU."""
+    return {"driver": gpu.driver for gpu in here.gpus()[:1]}
+
+
 def kernel_sources(model: Model, options: Options) -> Options:
-    """Digests of the hand-written kernels where a plan may hold their code: the graph only names them."""
+    """Digests of the hand-written kernels, and what compiles them, where a plan may hold their code:
+    the graph only names them."""
     swapped = any(line.startswith(("swap: ", "given as ")) for line in model.trail)
-    return _kernels() if swapped or options.get("kernels") else {}
+    if not swapped and not options.get("kernels"):
+        return {}
+    from accel.cuda import packed
+
+    return {**_kernels(), "packed": packed.digest()}
 
 
 @functools.cache
 def _kernels() -> Options:
-    from accel.cuda import ledger
+    from accel.cuda import ledger, toolchain
 
-    return {name: ledger.source_digest(name) for name in catalog.names("kernels")}
+    sources = {name: ledger.source_digest(name) for name in catalog.names("kernels")}
+    return {**sources, "toolchain": toolchain.known()}

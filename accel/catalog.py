@@ -25,6 +25,11 @@ EXTRAS = {  # import name -> extra; a new dependency is one line here and one in
     "numba_cuda": "kernels",
     "cuda": "kernels",  # cuda-core
 }
+NVIDIA_WHEELS = "https://pypi.jetson-ai-lab.io/"  # jp6/cu126: JetPack 6; sbsa/cu130: 7
+AARCH64 = {  # extra -> what installs it where PyPI has no wheels
+    "cuda": f"pip install onnxruntime-gpu --index-url {NVIDIA_WHEELS}jp6/cu126",
+    "tensorrt": "sudo apt-get install python3-libnvinfer",  # JetPack's, of the system's own Python
+}
 OWN = {"onnxruntime_cuda": "cuda"}  # member -> extra, where another wheel has the same import name
 
 
@@ -79,10 +84,12 @@ def constant(family: str, name: str, word: str) -> Any:
 
 def missing(what: str, error: ModuleNotFoundError, extra: str = "") -> MissingExtra:
     """The error for an absent library, with the line that installs it: `extra`, or the library's."""
+    import platform
+
     library = (error.name or str(error)).partition(".")[0]
     extra = extra or EXTRAS.get(library, "")
-    line = f"'accel-inference[{extra}]'" if extra else library
-    return MissingExtra(
-        f"{what} needs {library}, which is not installed for {sys.executable}. "
-        f"Run: pip install {line}"
-    )
+    line = "pip install " + (f"'accel-inference[{extra}]'" if extra else library)
+    where = sys.executable
+    if platform.machine() == "aarch64" and extra in AARCH64:
+        line, where = AARCH64[extra], f"{where}, and PyPI has no wheel of it for aarch64"
+    return MissingExtra(f"{what} needs {library}, which is not installed for {where}. Run: {line}")

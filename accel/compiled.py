@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from accel import artefacts, catalog
+from accel import artefacts, catalog, graph
 from accel.errors import AccelError, CandidateBroken, concerns_all
 from accel.job import Job, step
-from accel.steps import kernels as kernel_step
 from accel.values import Model, Refusal
 
 FOLDER = "kernels"  # in the step and in the release
@@ -40,27 +39,30 @@ def kernels(
 
 
 def _kernels(job: Job, roots: Mapping[str, Model], progress: Callable[[str], None]) -> Compiled:
-    from accel.cuda import ledger, toolchain
+    from accel.cuda import building, constants, ledger, toolchain
 
     every = catalog.names("kernels")
     progress("look for sites of kernels")
-    sites = [artefacts.swap(job, root, every).value.sites for root in roots.values()]
-    names = tuple(name for name in every if any(found[name] for found in sites))
+    swapped = [artefacts.swap(job, root, every).value for root in roots.values()]
+    names = tuple(name for name in every if any(found.sites[name] for found in swapped))
     if not names:
         return Compiled(None, (), (Refusal("kernels", "none has a site in this model"),))
-    versions = toolchain.versions()
+    own = constants.beyond(names, [graph.skeleton(found.model.path) for found in swapped])
+    versions, sources = toolchain.versions(), {name: ledger.source_digest(name) for name in names}
 
     def build(folder: Path) -> Compiled:
         out = folder / FOLDER
-        _, refused = kernel_step.build(
-            names, [job.target], out, versions, lambda line: progress(f"compile {line}")
+        jobs = tuple(building.jobs(names, [job.target], own))
+        refused = building.pack(
+            jobs, out, versions, sources, lambda line: progress(f"compile {line}")
         )
         if refused:  # nothing of it could be used, and what is stored would never be tried again
             raise CandidateBroken("; ".join(f"{r.what}: {r.reason}" for r in refused[:SAID]))
         return Compiled(out, names, ())
 
     key = {
-        "sources": {name: ledger.source_digest(name) for name in names},
+        "sources": sources,
+        "constants": own,
         "gpu": [job.target.name, ledger.label(job.target)],
         "toolchain": versions,
     }

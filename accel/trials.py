@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from accel import arrays, artefacts, floors, graph, padding, stats, store
-from accel.artefacts import build, device
+from accel.artefacts import build, device, driver
 from accel.errors import AccelError, concerns_all
 from accel.job import Job, pick, step
 from accel.measure import screening
@@ -173,7 +173,8 @@ def identity(plan: Plan) -> Options:
 def here(job: Job) -> Options:
     """What answers and times depend on beside the plan: a machine's instructions decide what it makes
     of int8 and bf16, and engines build for a target and its requests."""
-    return {"machine": job.machine_class, "target": device(job.target), **pick(job, "requests")}
+    place = {"machine": job.machine_class, "target": device(job.target), **driver()}
+    return {**place, **pick(job, "requests")}
 
 
 def size_bytes(path: Path) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from accel.values import Options, Refusal, Target
 
 PROCESSES = 2
 MANIFEST = "manifest.json"
+NONE: Mapping[str, Sequence[Options]] = {}
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Job:
 
     kernel: str
     dtype: str
-    variant: int  # which of the kernel's VARIANTS
+    variant: int  # which of the kernel's VARIANTS; beyond them, of a graph's own
     baked: Options
     target: Target
 
@@ -76,14 +77,16 @@ def gpus(names: Sequence[str] = ()) -> tuple[Target, ...]:
     return tuple(sorted(known, key=lambda t: (float(t.compute_capability or 0), t.name)))
 
 
-def jobs(kernels: Iterable[str], targets: Sequence[Target]) -> Iterator[Job]:
-    """Every dtype and variant of these kernels for these GPUs.
+def jobs(
+    kernels: Iterable[str], targets: Sequence[Target], own: Mapping[str, Sequence[Options]] = NONE
+) -> Iterator[Job]:
+    """Every dtype and variant of these kernels for these GPUs; `own`: of a graph, besides the variants.
 
     Raises UsageError for an unknown kernel, MissingExtra without Numba."""
     for kernel in kernels:
         member = catalog.load("kernels", kernel)
         for dtype in member.DTYPES:
-            for variant, baked in enumerate(member.VARIANTS):
+            for variant, baked in enumerate((*member.VARIANTS, *own.get(kernel, ()))):
                 for gpu in targets:
                     yield Job(kernel, dtype, variant, baked, gpu)
 
@@ -149,6 +152,28 @@ def write(folder: Path, job: Job, built: Built) -> Written:
     return Written(
         made.entry, job.baked, job.target.name, made.compute_capability, made.version, digests
     )
+
+
+def pack(
+    asked: Sequence[Job],
+    folder: Path,
+    toolchain: Mapping[str, str],
+    sources: Mapping[str, str],
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Refusal, ...]:
+    """Compile into the folder, and say what could not be: with any of that, it has no manifest."""
+    clear(folder)
+    written: list[Written] = []
+    refused: list[Refusal] = []
+    for i, (job, found) in enumerate(run(asked), 1):
+        progress(f"[{i}/{len(asked)}] {job}{': FAILED' if isinstance(found, Refusal) else ''}")
+        if isinstance(found, Refusal):
+            refused.append(found)
+        else:
+            written.append(write(folder, job, found))
+    if not refused:
+        seal(folder, written, toolchain, sources)
+    return tuple(refused)
 
 
 def seal(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from accel import catalog
-from accel.cuda import cubin, driver, geometry, ptx, toolchain
+from accel.cuda import constants, cubin, driver, geometry, ptx, toolchain
 from accel.errors import CandidateBroken, UsageError
 from accel.values import Options
 
@@ -45,7 +45,7 @@ def load(
     Nothing is left for the first launch to do, so that one can be captured in a CUDA graph. With
     `stream`, raises UsageError where it would have to load while that stream is captured; raises
     CandidateBroken for a kernel that does not compile or load, MissingExtra without a driver."""
-    key = (kernel, dtype, frozen(baked), device)
+    key = (kernel, dtype, frozen(constants.of_code(kernel, dtype, baked)), device)
     found = _LOADED.get(key)
     if found is None:
         with _LOCK:
@@ -124,7 +124,8 @@ def _keep(path: Path, made: bytes) -> None:
 
 
 def _digest(kernel: str, dtype: str, baked: Options, compute_capability: str) -> str:
-    words = (kernel, dtype, repr(frozen(baked)), compute_capability)
+    code = frozen(constants.of_code(kernel, dtype, baked))
+    words = (kernel, dtype, repr(code), compute_capability)
     return hashlib.sha256("\n".join((*words, *_origin(kernel))).encode()).hexdigest()[:32]
 
 

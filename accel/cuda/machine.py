@@ -13,7 +13,6 @@ from accel.values import Options
 
 LIMIT_S = 30.0
 ASKED = {  # nvidia-smi's names -> ours; nvidia-smi --help-query-gpu
-    "name": "gpu",
     "driver_version": "driver",
     "memory.total": "memory",
     "clocks.max.sm": "sm_clock_most",
@@ -32,10 +31,10 @@ def facts() -> Options:
     import torch
 
     device = torch.cuda.get_device_properties(0)
-    said = {**_smi(ASKED), **_smi(MOVING)}
-    said.setdefault("gpu", device.name)
     return {
-        **said,
+        "gpu": device.name,
+        **_smi(ASKED),
+        **_smi(MOVING),
         "compute_capability": f"{device.major}.{device.minor}",
         "multiprocessors": device.multi_processor_count,
         "l2_bytes": device.L2_cache_size,
@@ -65,14 +64,25 @@ def require() -> None:
 
 
 def _smi(asked: dict[str, str]) -> dict[str, Any]:
-    """What nvidia-smi answers; nothing where it is not there."""
-    words = ["nvidia-smi", "-i", "0", f"--query-gpu={','.join(asked)}", "--format=csv,noheader"]
+    """What nvidia-smi answers of torch's first device; nothing where it is not there."""
+    words = ["nvidia-smi", "-i", _which(), f"--query-gpu={','.join(asked)}"]
+    words += ["--format=csv,noheader"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, check=True)
     except (OSError, subprocess.SubprocessError):
         return {}
     answers = [word.strip() for word in done.stdout.partition("\n")[0].split(",")]
     return dict(zip(asked.values(), answers, strict=True)) if len(answers) == len(asked) else {}
+
+
+def _which() -> str:
+    """nvidia-smi counts every card there is, in another order and whatever CUDA_VISIBLE_DEVICES says:
+    only the device's own number names it. torch tells that from 2.4 on."""
+    import torch
+
+    able = torch.cuda.is_available()
+    number = getattr(torch.cuda.get_device_properties(0), "uuid", None) if able else None
+    return f"GPU-{number}" if number else "0"
 
 
 def _version(package: str) -> str:

@@ -12,6 +12,7 @@ from accel.protocols import Probe
 FIX = "pip install 'accel-inference[kernels]'"
 PACKAGES = ("numba", "numba-cuda", "llvmlite")
 COMPILER = "nvidia-nvvm"  # absent where numba-cuda finds one in a CUDA toolkit
+PYTHON = "{}.{}".format(*sys.version_info)
 
 
 def versions() -> dict[str, str]:
@@ -20,22 +21,36 @@ def versions() -> dict[str, str]:
     Python is among them: Numba reads its bytecode. Raises MissingExtra where a package or ptxas
     is absent."""
     found = {name: _version(name) for name in PACKAGES}
-    try:
-        found["nvvm"] = importlib.metadata.version(COMPILER)
-    except importlib.metadata.PackageNotFoundError:
-        found["nvvm"] = "of a CUDA toolkit"
+    found["nvvm"] = _installed(COMPILER) or "of a CUDA toolkit"
     found["ptxas"] = cubin.version()
-    found["python"] = "{}.{}".format(*sys.version_info)
+    found["python"] = PYTHON
     return found
 
 
-def _version(package: str) -> str:
+def known() -> dict[str, str]:
+    """What of these is here, "" for what is not: a key tells two machines apart without either."""
+    found = {name: _installed(name) for name in (*PACKAGES, COMPILER)}
+    try:
+        found["ptxas"] = cubin.version()
+    except (MissingExtra, OSError):
+        found["ptxas"] = ""
+    return {**found, "python": PYTHON}
+
+
+def _installed(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _version(package: str) -> str:
+    found = _installed(package)
+    if not found:
         raise MissingExtra(
             f"kernels need {package}, which is not installed for {sys.executable}. Run: {FIX}"
-        ) from None
+        )
+    return found
 
 
 def probe() -> Probe:

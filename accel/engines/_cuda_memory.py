@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import threading
 import weakref
 from typing import Any
 
@@ -35,7 +34,7 @@ class Device:
         self._ask("cuInit", 0)
         self._ask("cuDeviceGet", ctypes.byref(device), 0)
         self._ask("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-        self._context, self._entered = context, threading.local()
+        self._context = context
         self._do("cuStreamCreate", ctypes.byref(stream), NON_BLOCKING)
         self._stream = stream
         self._held: set[int] = set()  # addresses on the device
@@ -64,7 +63,10 @@ class Device:
 
     def _unpin(self, address: int) -> None:
         with contextlib.suppress(CandidateBroken):  # called by the collector: nobody to tell
+            before = self._current()
             self._do("cuMemFreeHost", ctypes.c_void_p(address))
+            if before.value != self._context.value:  # it comes between any two lines of a caller's
+                self._ask("cuCtxSetCurrent", before)
 
     def _alloc(self, take: str, size: int) -> int:
         found = ctypes.c_void_p()
@@ -99,11 +101,18 @@ class Device:
             self._stream = ctypes.c_void_p()
 
     def _do(self, call: str, *words: Any) -> None:
-        """A call in the context, which is a thread's own: each enters it once."""
-        if not getattr(self._entered, "done", False):
+        """A call in the context: the thread may have gone to another GPU's since the last one.
+
+        It stays current, as ONNX Runtime leaves it, too (OnRunStart of its CUDA provider)."""
+        if self._current().value != self._context.value:
             self._ask("cuCtxSetCurrent", self._context)
-            self._entered.done = True
         self._ask(call, *words)
+
+    def _current(self) -> ctypes.c_void_p:
+        """The context that is current in this thread; none is a null pointer."""
+        found = ctypes.c_void_p()
+        self._ask("cuCtxGetCurrent", ctypes.byref(found))
+        return found
 
     def _ask(self, call: str, *words: Any) -> None:
         status = getattr(self._cuda, call)(*words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 from importlib import metadata, util
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,7 @@ from typing import Any
 
 import onnxruntime
 
+from accel import catalog
 from accel.engines import _ort_cuda_open as opening
 from accel.engines import _ort_tensorrt
 from accel.engines._cuda_memory import Device
@@ -45,10 +47,22 @@ def probe() -> Probe:
 
 def fix() -> str:
     """One line of pip, by the CUDA that torch or else the driver is of."""
+    if platform.machine() == "aarch64":
+        return _jetsons()
     bounds = f">=1.24,<{FIRST_OF_CUDA_13}" if cuda_major() == 12 else f">={FIRST_OF_CUDA_13},<2"
     return (
         "pip uninstall -y onnxruntime onnxruntime-gpu && "
         f"pip install 'onnxruntime-gpu[cuda,cudnn]{bounds}'"
+    )
+
+
+def _jetsons() -> str:
+    """PyPI has no wheel of it for aarch64. NVIDIA's is fetched first: where there is none for this
+    Python, the runtime that works on the processor stays."""
+    index = catalog.NVIDIA_WHEELS + ("jp6/cu126" if cuda_major() == 12 else "sbsa/cu130")
+    return (
+        f"pip download --no-deps onnxruntime-gpu --index-url {index} && "
+        "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime_gpu-*.whl"
     )
 
 

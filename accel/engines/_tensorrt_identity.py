@@ -7,6 +7,7 @@ compatible (TensorRT documentation, Engine Compatibility; NVIDIA/TensorRT #564, 
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Identity:
     gpu: str  # "NVIDIA H200"
     tensorrt: str  # "11.4.0.106"
     driver: str  # the newest CUDA that the driver runs: "13.0"
+    architecture: str  # of the processor: "aarch64"
 
 
 def here(version: str) -> Identity:
@@ -39,7 +41,8 @@ def here(version: str) -> Identity:
             "Run: nvidia-smi; what is missing: accel doctor"
         )
     first = found[0]
-    return Identity(first.compute_capability, first.name, version, first.driver)
+    processor = platform.machine()
+    return Identity(first.compute_capability, first.name, version, first.driver, processor)
 
 
 def engine_name(stem: str, identity: Identity) -> str:
@@ -53,13 +56,21 @@ def mismatch(facts: Mapping[str, Any], identity: Identity) -> str:
     """Why a plan with these facts cannot run on that machine; empty where it can.
 
     A plan that is compatible with hardware or versions is held to what that promises: Ampere and
-    newer, or the same compute capability; this TensorRT or a newer one."""
+    newer, or the same compute capability; this TensorRT or a newer one. No level reaches another
+    processor (TensorRT documentation, Engine Compatibility)."""
     compatible = facts.get("compatible", {})
     return (
-        _hardware(facts, identity, str(compatible.get("hardware", NONE)))
+        _processor(facts, identity)
+        or _hardware(facts, identity, str(compatible.get("hardware", NONE)))
         or _version(facts, identity, bool(compatible.get("version", False)))
         or _driver(facts, identity)
     )
+
+
+def _processor(facts: Mapping[str, Any], identity: Identity) -> str:
+    """Plans of an older accel do not tell theirs: they load where they did."""
+    built, found = str(facts.get("architecture") or identity.architecture), identity.architecture
+    return "" if built == found else f"it was built on {built}; this machine's processor is {found}"
 
 
 def _hardware(facts: Mapping[str, Any], identity: Identity, level: str) -> str:

@@ -15,7 +15,12 @@ from accel.values import Finding, Request, Target
 
 ENGINES = ("onnxruntime_cuda",)
 SOURCE = "microsoft/onnxruntime docs/OperatorKernels.md (commit 001d12d), CUDAExecutionProvider"
-KERNELS = frozenset(
+BY_DATA = ("Compress", "NonMaxSuppression", "NonZero")  # these wait for the size of what they found
+WAITING = (
+    "microsoft/onnxruntime onnxruntime/core/providers/cuda/object_detection/non_max_suppression.cc "
+    "(commit 023187c): a kernel since opset 10, which reads its count on the host"
+)
+KERNELS = frozenset(  # and NonMaxSuppression, which the list has not
     [
         "Abs",
         "Add",
@@ -85,6 +90,7 @@ KERNELS = frozenset(
         "Mod",
         "Mul",
         "Neg",
+        "NonMaxSuppression",
         "NonZero",
         "Not",
         "OneHot",
@@ -169,7 +175,7 @@ TYPES = {  # of the first input, where the list gives fewer than models use
 
 
 def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> Iterator[Finding]:
-    """Every node of ONNX's own operators."""
+    """Every node of ONNX's own operators, and those that keep CUDA graphs away though they have one."""
     for node in graph.standard():
         if node.operator == "Constant":
             continue
@@ -180,6 +186,9 @@ def check(graph: _graph.Graph, target: Target, requests: Sequence[Request]) -> I
             kinds = ", ".join(TYPES[node.operator])
             seen = graph.dtype(node.inputs[0])
             said = f"no CUDA kernel of {node.operator} for {seen}, only for {kinds}"
+        if node.operator in BY_DATA:
+            told = f"{node.operator}: its output's size depends on data; no CUDA graph"
+            yield Finding("cuda_kernels", "warning", told, node.place, node.operator, WAITING)
         if said:
             yield Finding("cuda_kernels", "warning", said, node.place, node.operator, SOURCE)
 

@@ -26,6 +26,7 @@ LIBRARIES = (
     *("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "numpy"),
     *("tensorrt", "onnxruntime-gpu"),
 )
+TENSORRT = ("tensorrt", "tensorrt-cu11", "tensorrt-cu12", "tensorrt-cu13")  # one import name
 PROCESSOR = ("vendor_id", "cpu family", "model", "stepping")  # x86's, in /proc/cpuinfo
 ARM = ("CPU implementer", "CPU variant", "CPU part", "CPU revision")  # what aarch64 has instead
 CLASS_KEYS = ("cpu", "isa", "cores", "smt", "hypervisor", "architecture", GPUS)
@@ -112,16 +113,20 @@ def machine_class(seen: Mapping[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """The libraries that a graph, a plan or a time depends on, as installed; absent ones too."""
+    """The libraries that a graph, a plan or a time depends on, as installed; absent ones too.
+
+    TensorRT goes by several names: where they differ in version, each is told."""
+    several = dict.fromkeys(filter(None, map(_version, TENSORRT)))
+    return {name: _version(name) for name in LIBRARIES} | {"tensorrt": ", ".join(several)}
+
+
+def _version(name: str) -> str:
     from importlib import metadata
 
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = ""
-    return found
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _read(path: str) -> str | None:

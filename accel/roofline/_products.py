@@ -8,7 +8,6 @@ do products that Winograd's or Strassen's algorithms would save.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
 
 from accel.roofline._site import Site, Unknown
@@ -60,17 +59,25 @@ def recurrent(site: Site) -> int:
 
 
 def einsum(site: Site) -> int:
-    """Two operands: a product and its sum for each combination of all indices that occur; one: a
-    sum each. Raises Unknown for more: that depends on the order in which they are contracted."""
+    """Two operands: a product for each combination of the indices that occur, and its sum where both
+    share one that is summed; what one alone sums over is summed before. One: a sum each, or nothing
+    where values only move. Raises Unknown for more: that depends on the order of contraction."""
     equation = site.attributes["equation"].decode().replace(" ", "")
-    terms = equation.partition("->")[0].split(",")
+    before, arrow, after = equation.partition("->")
+    terms = before.split(",")
     if len(terms) > 2 or "." in equation:
         raise Unknown(f"Einsum {equation!r}: more than two operands, or an ellipsis")
-    sizes: Counter[str] = Counter()
-    for i, term in enumerate(terms):
-        for letter, size in zip(term, site.dims(i), strict=True):
-            sizes[letter] = max(sizes[letter], size)
-    return len(terms) * math.prod(sizes.values())
+    own = [dict(zip(term, site.dims(i), strict=True)) for i, term in enumerate(terms)]
+    letters = {letter for one in own for letter in one}
+    sizes = {letter: max(one.get(letter, 0) for one in own) for letter in letters}  # 1 repeats
+    kept = after if arrow else "".join(letter for letter in letters if before.count(letter) == 1)
+    summed = {letter for letter, size in sizes.items() if letter not in kept and size > 1}
+    if len(own) == 1:
+        return math.prod(sizes.values()) if summed else 0
+    alone = summed & (own[0].keys() ^ own[1].keys())
+    sums = sum(math.prod(one.values()) for one in own if alone & one.keys())
+    rest = math.prod(size for letter, size in sizes.items() if letter not in alone)
+    return sums + (2 if summed - alone else 1) * rest
 
 
 def _attended(pairs: int, heads: int, to_score: int, to_value: int) -> int:
@@ -79,19 +86,23 @@ def _attended(pairs: int, heads: int, to_score: int, to_value: int) -> int:
 
 
 def _pairs(queries: int, keys: int, causal: object) -> int:
-    """Of a query and a key. Where none looks ahead, S queries see 1, 2, ... S of as many keys."""
-    return queries * (queries + 1) // 2 if causal and queries == keys else queries * keys
+    """Of a query and a key. Where none looks ahead, queries see 1, 2, ... keys, then all of them: the
+    mask begins at its upper left (ai.onnx Attention, is_causal)."""
+    if not causal:
+        return queries * keys
+    few = min(queries, keys)
+    return few * (few + 1) // 2 + (queries - few) * keys
 
 
 def attention(site: Site) -> int:
-    """ai.onnx Attention: q, k, v as [B, heads, S, d] or [B, S, heads d]. All pairs of a batch, or,
-    with is_causal and no past, those of `_pairs`."""
+    """ai.onnx Attention: q, k, v as [B, heads, S, d] or [B, S, heads d]. Every query sees all of the
+    past, and of the keys beside it those of `_pairs`."""
     q, k, v = (site.dims(i) for i in range(3))
     flat = len(q) == 3
     heads = int(site.attributes["q_num_heads"]) if flat else q[1]
     key_heads = int(site.attributes["kv_num_heads"]) if flat else k[1]
-    queries, keys = q[-2], k[-2] + (site.dims(4)[2] if site.has(4) else 0)
-    pairs = _pairs(queries, keys, site.attributes.get("is_causal"))
+    queries, past = q[-2], site.dims(4)[2] if site.has(4) else 0
+    pairs = queries * past + _pairs(queries, k[-2], site.attributes.get("is_causal"))
     to_score = q[-1] // (heads if flat else 1)
     to_value = v[-1] // (key_heads if flat else 1)
     return _attended(q[0] * pairs, heads, to_score, to_value)
@@ -113,7 +124,9 @@ def multi_head(site: Site) -> int:
         raise Unknown("MultiHeadAttention with packed or cached keys")
     (batch, queries, width), keys = site.dims(0), site.dims(1)[1]
     heads = int(site.attributes["num_heads"])
-    pairs = batch * _pairs(queries, keys, site.attributes.get("unidirectional"))
+    pairs = batch * queries * keys
+    if site.attributes.get("unidirectional"):  # from which corner, nobody tells: the fewest
+        pairs = batch * _pairs(min(queries, keys), min(queries, keys), True)
     return _attended(pairs, heads, width // heads, site.dims(2)[-1] // heads)
 
 

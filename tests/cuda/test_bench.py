@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 import torch
 
 from accel import catalog, manifest
-from accel.cuda import bench, bench_table, launch, loads, timing
+from accel.cuda import bench, bench_table, launch, loads, machine, timing
 from accel.cuda.bench import OWN, Bench, Overhead, Row
 from accel.cuda.timing import Timed
 from accel.errors import UsageError
@@ -51,6 +54,38 @@ def test_an_arm_that_the_gpu_waited_for_is_told() -> None:
     assert not timed(5, host_us=70, hidden_us=80).launch_bound
     assert timed(5, host_us=90, hidden_us=80).launch_bound
     assert not timed(200, host_us=90, hidden_us=0).launch_bound
+
+
+NVIDIA_SMI = """#!/bin/sh
+[ "$2" = GPU-ffc79498-8ff3-c2dc-3b0d-fafd804516ae ] || exit 6
+case "$3" in
+*driver_version*) echo "580.95.05, 81559 MiB, 1980 MHz, 2619 MHz, 700.00 W" ;;
+*) echo "345 MHz, 2619 MHz, 31" ;;
+esac
+"""
+
+
+def test_the_card_that_is_told_of_is_the_one_that_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fake nvidia-smi that knows a card by its own number alone; the name is the device's."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(NVIDIA_SMI)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    device = SimpleNamespace(
+        name="NVIDIA H100", major=9, minor=0, multi_processor_count=132, L2_cache_size=1 << 20,
+        uuid="ffc79498-8ff3-c2dc-3b0d-fafd804516ae",
+    )  # fmt: skip
+    monkeypatch.setattr(machine, "require", lambda: None)
+    monkeypatch.setattr(machine.toolchain, "versions", dict)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: device)
+    found = machine.facts()
+    assert (found["gpu"], found["driver"], found["celsius"]) == ("NVIDIA H100", "580.95.05", "31")
+    assert machine.clocks()["sm_clock"] == "345 MHz"
+    del device.uuid
+    assert machine.clocks() == {}
 
 
 def test_the_table_keeps_large_loads_and_models_apart() -> None:

@@ -7,6 +7,7 @@ import ctypes
 import dataclasses
 import functools
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -34,17 +35,18 @@ from accel.measure import here
 from accel.values import Copied, Model, Placed, Placement, Plan, Port, Request
 
 CPU = "CPUExecutionProvider"
+FIRST, SECOND = 11, 22  # the contexts of two GPUs
 
 
 class FakeDriver:
     """libcuda's calls, on the host's memory: a device address is a host address. It keeps a log.
 
-    A thread that has not entered the context gets an error, as from the driver. `broken`: the call
-    that fails, from its time `after` on."""
+    A thread in which the first GPU's context is not current gets an error, where the driver would
+    take another GPU's. `broken`: the call that fails, from its time `after` on."""
 
     def __init__(self, broken: str = "", after: int = 0) -> None:
         self.broken, self.after, self.calls, self.rooms = broken, after, [], {}
-        self.entered: set[int] = set()
+        self.current: dict[int, int | None] = {}  # thread -> context
 
     def __getattr__(self, call: str) -> Any:
         if not call.startswith("cu"):
@@ -54,7 +56,7 @@ class FakeDriver:
             self.calls.append(call)
             if call == self.broken and self.calls.count(call) > self.after:
                 return 2
-            if call.startswith(("cuMem", "cuStream")) and threading.get_ident() not in self.entered:
+            if call.startswith(("cuMem", "cuStream")) and self._inside() != FIRST:
                 return 201
             return int(getattr(self, f"_{call}", lambda *_: 0)(*words) or 0)
 
@@ -63,8 +65,19 @@ class FakeDriver:
     def _cuGetErrorName(self, _: int, out: Any) -> None:  # noqa: N802
         out._obj.value = b"CUDA_ERROR_OUT_OF_MEMORY"
 
-    def _cuCtxSetCurrent(self, _: Any) -> None:  # noqa: N802
-        self.entered.add(threading.get_ident())
+    def _inside(self) -> int | None:
+        return self.current.get(threading.get_ident())
+
+    def _cuDevicePrimaryCtxRetain(self, out: Any, _: Any) -> None:  # noqa: N802
+        out._obj.value = FIRST
+
+    def cuCtxGetCurrent(self, out: Any) -> int:  # noqa: N802
+        """It changes nothing: not in the log."""
+        out._obj.value = self._inside()
+        return 0
+
+    def _cuCtxSetCurrent(self, context: Any) -> None:  # noqa: N802
+        self.current[threading.get_ident()] = context.value
 
     def _cuStreamCreate(self, out: Any, _: int) -> None:  # noqa: N802
         out._obj.value = 77
@@ -180,6 +193,30 @@ def test_threads_take_turns(tmp_path: Path) -> None:
     for got, want in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(next(iter(got.values())), want)
     assert not made.driver.rooms
+
+
+def test_a_thread_may_go_to_another_gpu_between_two_calls(tmp_path: Path) -> None:
+    """As torch.cuda.set_device does: the next call enters the first GPU's context again."""
+    made = _load(testing.mlp(tmp_path / "model.onnx"))
+    feeds = [dict(testing.request(made.model, batch=n).inputs) for n in (1, 2)]
+    call = made.session.bind(feeds[0])
+    for feed in feeds:
+        made.driver.current[threading.get_ident()] = SECOND
+        [got] = made.session(feed).values()
+        np.testing.assert_array_equal(got, made.plain.run(None, feed)[0])
+    made.driver.current[threading.get_ident()] = SECOND
+    np.testing.assert_array_equal(call()[0], made.plain.run(None, feeds[0])[0])
+    made.session.close()
+
+
+def test_what_the_collector_gives_back_moves_no_thread() -> None:
+    """It comes between any two lines of a caller's, who may be at work on another GPU."""
+    driver = FakeDriver()
+    array = Device(driver).pinned((2,), np.float32)
+    driver.current[threading.get_ident()] = SECOND
+    del array
+    assert not driver.rooms
+    assert driver.current[threading.get_ident()] == SECOND
 
 
 def test_bound_outputs_outlive_their_session(loaded: Loaded) -> None:
@@ -299,10 +336,24 @@ def test_the_line_that_mends_goes_by_cudas_major(
     monkeypatch: pytest.MonkeyPatch, major: int, wheel: str
 ) -> None:
     """Wheels are built for one CUDA each; both wheels go first, or one would overwrite the other."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(_ort_cuda_probe, "cuda_major", lambda: major)
     line = _ort_cuda_probe.fix()
     assert wheel in line
     assert line.startswith("pip uninstall -y onnxruntime onnxruntime-gpu && pip install ")
+
+
+@pytest.mark.parametrize(("major", "index"), [(12, "/jp6/cu126"), (13, "/sbsa/cu130")])
+def test_on_aarch64_nothing_goes_before_nvidias_wheel_is_there(
+    monkeypatch: pytest.MonkeyPatch, major: int, index: str
+) -> None:
+    """PyPI has none, and not every Python has one: a line that fails leaves what works on the CPU."""
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(_ort_cuda_probe, "cuda_major", lambda: major)
+    steps = _ort_cuda_probe.fix().split(" && ")
+    assert steps[0].startswith("pip download ")
+    assert steps[0].endswith(index)
+    assert [step.split()[1] for step in steps[1:]] == ["uninstall", "install"]
 
 
 @pytest.mark.parametrize(
@@ -575,8 +626,12 @@ def test_a_cuda_graph_that_was_not_captured_is_refused(tmp_path: Path) -> None:
 
 def test_without_onnxruntime_the_gpus_wheel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two wheels share the import name: the CPU's would be installed in vain."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for name in [n for n in sys.modules if n.startswith("accel.engines.")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MissingExtra, match=r"pip install 'accel-inference\[cuda\]'"):
+        catalog.load("engines", "onnxruntime_cuda")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with pytest.raises(MissingExtra, match=r"no wheel of it for aarch64\. Run: .*/jp6/cu126"):
         catalog.load("engines", "onnxruntime_cuda")

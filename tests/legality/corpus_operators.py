@@ -39,6 +39,12 @@ SEQUENCE_CONSTRUCT = model(
     [("y", F, [4, 8])],
 )
 UNIQUE = model([node("Unique", "x", "y")], [("x", F, [8])], [("y", F, ["n"])])
+SUPPRESSION = model(
+    [node("NonMaxSuppression", "b s m", "y")],
+    [("b", F, [1, 6, 4]), ("s", F, [1, 1, 6])],
+    [("y", I64, ["n", 3])],
+    [weight("m", [3], "int64")],
+)
 NON_ZERO = model([node("NonZero", "x", "y")], [X], [("y", I64, [2, "n"])])
 ATTENTION = model(
     [node("Attention", "q k v", "y")],
@@ -255,6 +261,7 @@ OPERATORS: tuple[Known, ...] = (
     known("abs_int8", ABS_INT8, "docs/operators.md 10.15", "Abs | Y | FP32, FP16, BF16, INT32, INT64", "operators unknown"),
     known("tan_cuda", TAN, "docs/OperatorKernels.md", "Operators implemented by CUDAExecutionProvider", "cuda_kernels warning", target=target("", engine="onnxruntime_cuda")),
     known("arg_max_int64_cuda", ARG_MAX, "docs/OperatorKernels.md", "ArgMax | 13+ | T = tensor(double), tensor(float), tensor(float16)", "cuda_kernels warning", target=target("", engine="onnxruntime_cuda")),
+    known("non_max_suppression_cuda", SUPPRESSION, "microsoft/onnxruntime non_max_suppression.cc", "ONNX_OPERATOR_VERSIONED_KERNEL_EX( NonMaxSuppression, kOnnxDomain, 10, 10, kCudaExecutionProvider", "cuda_kernels warning", target=target("", engine="onnxruntime_cuda")),
     known("mish_cuda", MISH, "onnx.defs, schema of Mish", "has_function (of Softplus, Tanh, Mul)", target=target("", engine="onnxruntime_cuda")),
     known("if_shapes", _if((2,), (1,)), "NVIDIA/TensorRT#4603", "IIfConditionalOutputLayer inputs must have the same shape. Shapes are [2] and [1].", "control_flow error"),
     known("if_ranks", _if((2,), (2, 1)), "PINTO0309/PINTO_model_zoo#439", "Shapes are [-1] and [-1,1].", "control_flow error"),

@@ -56,6 +56,18 @@ def test_other_engines_rules_are_silent(tmp_path: Path) -> None:
     assert legality.check(tmp_path / "m.onnx", target(engine="onnxruntime_cpu")) == ()
 
 
+def test_a_cuda_kernel_that_waits_for_a_size_rules_out_cuda_graphs(tmp_path: Path) -> None:
+    """NonMaxSuppression has one: it stays on the GPU, and its output's size depends on data."""
+    outputs = [("n", 7, ["k", 3]), ("z", 7, [2, "l"])]
+    nodes = [node("NonMaxSuppression", "b s", "n"), node("NonZero", "s", "z")]
+    onnx.save(
+        model(nodes, [("b", F, [1, 6, 4]), ("s", F, [1, 1, 6])], outputs), tmp_path / "m.onnx"
+    )
+    found = legality.check(tmp_path / "m.onnx", target(engine="onnxruntime_cuda"))
+    assert {f.operator for f in found} == {"NonMaxSuppression", "NonZero"}
+    assert all("depends on data; no CUDA graph" in f.message for f in found)
+
+
 def test_an_operator_that_no_list_names_is_unknown(tmp_path: Path) -> None:
     """Not fine, and not refused: of all of ONNX's operators, each is in a list or unknown."""
     newest = onnx.defs.onnx_opset_version()

@@ -107,6 +107,22 @@ def test_what_an_upgrade_changes_is_not_of_the_class(key: str) -> None:
     assert machine.machine_class({**found, key: "other"}) == machine.machine_class(found)
 
 
+@pytest.mark.parametrize("name", ["tensorrt_cu12", "tensorrt_cu13"])
+def test_tensorrt_is_found_by_each_of_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Without the package that is called tensorrt, too."""
+    before = machine.versions()
+    info = tmp_path / f"{name}-11.4.0.1.dist-info"
+    info.mkdir()
+    told = f"Metadata-Version: 2.1\nName: {name}\nVersion: 11.4.0.1\n"
+    (info / "METADATA").write_text(told, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = machine.versions()
+    assert "11.4.0.1" in found["tensorrt"].split(", ")
+    assert {**found, "tensorrt": before["tensorrt"]} == before
+
+
 def test_threads_follow_the_allowed_cores() -> None:
     """A process held to one core counts one, and gives its children one thread."""
     code = (

@@ -12,6 +12,7 @@ from accel import roofline
 from accel.roofline import NodeWork
 
 Write = Callable[..., Path]
+Dims = tuple[int, ...]
 
 
 def node(path: Path, name: str, **sizes: int) -> NodeWork:
@@ -125,6 +126,26 @@ def test_causal_attention_skips_what_is_masked(write: Write) -> None:
     assert found.operations == 21 * 4 * 69
 
 
+@pytest.mark.parametrize(("queries", "keys", "pairs"), [(3, 5, 6), (5, 3, 12), (1, 4, 1)])
+def test_a_causal_mask_begins_at_its_upper_left(
+    write: Write, queries: int, keys: int, pairs: int
+) -> None:
+    """Of other keys than queries, the i-th query sees the first i, and never more than there are."""
+    found = node(write(ATTENTION.replace("{causal}", "1")), "y", B=1, S=queries, L=keys)
+    assert found.operations == pairs * 4 * 69
+
+
+def test_what_is_past_is_seen_by_every_query(write: Write) -> None:
+    """Three queries, a past of 4 and three keys beside them: 12 pairs and 6."""
+    text = body(
+        "y, pk, pv = Attention<is_causal = 1>(q, k, k, , past, past)",
+        "(float[1, 2, 3, 8] q, float[1, 2, 3, 8] k, float[1, 2, 4, 8] past)"
+        " => (float[a, b, c, d] y)",
+        opset=23,
+    )
+    assert node(write(text), "y").operations == 18 * 2 * 37
+
+
 FUSED = {  # ONNX Runtime's: x [1, 6, 8] by w [8, 24] for 2 heads of 4, where it takes them
     "Attention": ("x, w, b", "", 2 * 6 * 8 * 24),
     "QAttention": ("q, qw, b, s, s, , z, z", "q = Cast<to = 2>(x) qw = Cast<to = 3>(w)", 2 * 6 * 8 * 24),
@@ -147,14 +168,42 @@ def test_fused_attention_skips_what_is_masked(write: Write, name: str) -> None:
         assert node(path, "y", S=6).operations == into + pairs * 2 * 21
 
 
-def test_queries_on_other_keys_see_all_of_them(write: Write) -> None:
-    """Three queries and five keys: which of them are masked, nobody tells here."""
+def test_queries_on_other_keys_see_the_fewest(write: Write) -> None:
+    """Three queries and five keys: which of them are masked, nobody tells here, and 6 pairs are left."""
     text = body(
         "y = com.microsoft.MultiHeadAttention<num_heads = 2, unidirectional = 1>(x, k, k)",
         "(float[1, 3, 8] x, float[1, 5, 8] k) => (float[a, b, c] y)",
         domains=', "com.microsoft": 1',
     )
-    assert node(write(text), "y").operations == 15 * 2 * 21
+    assert node(write(text), "y").operations == 6 * 2 * 21
+
+
+@pytest.mark.parametrize(
+    ("equation", "x", "z", "operations"),
+    [
+        ("bhd,hd->bhd", (2, 3, 4), (3, 4), 24),  # as Mul
+        ("i,j->ij", (3,), (4,), 12),
+        ("bij,bjk->bik", (2, 3, 4), (2, 4, 5), 2 * 120),
+        ("ij,jk", (3, 4), (4, 5), 2 * 60),  # as MatMul: what occurs twice is summed
+        ("bij,bk->bk", (2, 3, 4), (2, 5), 24 + 10),  # i and j are summed before
+        ("bij,bj->b", (2, 3, 4), (2, 4), 24 + 2 * 8),
+        ("ij,jk->ik", (3, 1), (1, 5), 15),  # nothing to sum
+        ("ij->ji", (3, 4), None, 0),  # as Transpose
+        ("ii->i", (3, 3), None, 0),
+        ("ij->i", (3, 4), None, 12),  # as ReduceSum
+    ],
+)
+def test_einsum_counts_no_more_than_has_to_be(
+    write: Write, equation: str, x: Dims, z: Dims | None, operations: int
+) -> None:
+    """A sum where an index is summed, and a product where two values meet: else neither."""
+    given = [(name, list(dims)) for name, dims in (("x", x), ("z", z)) if dims is not None]
+    after = equation.partition("->")[2] if "->" in equation else "ik"
+    ports = ", ".join(f"float{dims} {name}" for name, dims in given)
+    made = f"float[{', '.join(after)}] y" if after else "float y"
+    words = ", ".join(name for name, _ in given)
+    text = body(f'y = Einsum<equation = "{equation}">({words})', f"({ports}) => ({made})")
+    assert node(write(text), "y").operations == operations
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from accel import artefacts, finals, floors, heats, itself, mixing, store, trials, unmeasured
-from accel.cuda import ledger
+from accel.cuda import ledger, packed, toolchain
 from accel.job import Job
-from accel.measure import ceiling
+from accel.measure import ceiling, here
 from accel.protocols import Calibration, Quantized
 from accel.steps import build as build_step
 from accel.store import Step
@@ -174,6 +174,21 @@ def test_a_step_is_another_where_anything_that_it_hangs_on_is(
         assert (named(verb, STEPS[verb], changed) != before) == wanted, what
         counts[wanted] += 1
     print(f"{verb}: {counts[1]} changes make it another step, {counts[0]} do not")
+
+
+GPU = here.Gpu("Tesla T4", "7.5", 1 << 34, 40, "12.6")
+
+
+@pytest.mark.parametrize("verb", STEPS)
+def test_what_is_built_or_runs_beside_a_gpu_hangs_on_its_driver(
+    verb: str, named: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan is for one driver or newer ones, and a time is one driver's; without a GPU there is none."""
+    found = []
+    for gpus in ((), (GPU,), (dataclasses.replace(GPU, driver="13.0"),)):
+        monkeypatch.setattr(here, "gpus", lambda gpus=gpus: gpus)
+        found.append(named(verb, STEPS[verb]))
+    assert len(set(found)) == (3 if HANGS_ON[verb] >= ASKED else 1)
 
 
 OTHER_TARGET = {
@@ -371,6 +386,31 @@ def test_hand_written_kernels_count_where_a_plan_holds_their_code(
             assert (named(verb, call) != plain[verb]) == (verb == "swap"), verb
     finally:
         artefacts._kernels.cache_clear()
+
+
+def test_what_compiles_hand_written_kernels_counts_where_a_plan_holds_them(
+    named: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Another compiler makes other code of the same source; so does one whose work came along."""
+    monkeypatch.delenv(packed.VARIABLE, raising=False)
+
+    def keys() -> tuple[str, str]:
+        artefacts._kernels.cache_clear()
+        swapped = named("build", lambda j: artefacts.build(j, SWAPPED, "tensorrt", {}))
+        return swapped, named("build", STEPS["build"])
+
+    found = [keys()]
+    versions = toolchain.known()
+    assert {"numba", "llvmlite", "nvidia-nvvm", "ptxas"} <= versions.keys()
+    with monkeypatch.context() as patch:
+        patch.setattr(toolchain, "known", lambda: {**versions, "llvmlite": "other"})
+        found.append(keys())
+    monkeypatch.setenv(packed.VARIABLE, str(tmp_path))
+    for text in ("one", "other"):
+        (tmp_path / "manifest.json").write_text(text)
+        found.append(keys())
+    artefacts._kernels.cache_clear()
+    assert [len(set(some)) for some in zip(*found, strict=True)] == [4, 1]
 
 
 def test_what_a_final_compares_and_how_long_a_search_may_divide_count(

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from onnx import helper
 
 from accel import catalog, finishing, target
-from accel.cuda import packed
+from accel.cuda import building, constants, ledger, packed
 from accel.engines import _tensorrt_plugins as plugins
 from accel.errors import CandidateBroken, MissingExtra
 from accel.measure import child
@@ -80,6 +81,60 @@ def test_what_it_has_not_is_compiled_here(bare: Path, at: int, other: str) -> No
     asked[at] = other
     with pytest.raises(MissingExtra):
         plugins._compiled(*asked)
+
+
+USUAL = {"max_output_boxes_per_class": 100, "center_point_box": 0}
+
+
+@pytest.fixture(scope="module")
+def of_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is packed with a graph that states constants which no variant has."""
+    pytest.importorskip(
+        "numba", reason="of the kernels extra, there is no compiler to pack with; instead: test_packed.py"
+    )
+    ours = {"domain": "accel.kernels"}
+    nodes = [
+        helper.make_node("ResidualLayerNorm", list("xrgb"), ["y", "s"], **ours, epsilon=1e-5),
+        helper.make_node("ResidualLayerNorm", list("yrgb"), ["z", "t"], **ours, epsilon=1e-12),
+        helper.make_node(
+            "GreedyNms", list("bsit"), ["n", "c"], **ours, max_output_boxes_per_class=7,
+            center_point_box=1,
+        ),
+    ]  # fmt: skip
+    names = ("nms", "residual_layernorm")
+    own = constants.beyond(names, [helper.make_model(helper.make_graph(nodes, "g", [], []))])
+    assert own == {"residual_layernorm": ({"epsilon": 1e-5},)}
+    out = tmp_path_factory.mktemp("graph") / "kernels"
+    jobs = [one for one in building.jobs(names, [TARGET], own) if one.dtype == "float32"]
+    sources = {name: ledger.source_digest(name) for name in names}
+    assert building.pack(jobs, out, {}, sources) == ()
+    return out
+
+
+def test_constants_of_the_graphs_own_nodes_come_along(
+    of_graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epsilon of 1e-5 beside the variant's 1e-12; one that no node states is not there."""
+    monkeypatch.setenv(packed.VARIABLE, str(of_graph))
+    found = [
+        packed.find("residual_layernorm", "float32", {"epsilon": epsilon}, "8.7", "8.5")
+        for epsilon in (1e-12, 1e-5, 1e-6)
+    ]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[0] != found[1]
+    assert found[2] is None
+
+
+def test_constants_that_no_code_hangs_on_need_not_be_the_packed_ones(
+    of_graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many boxes are kept is an argument of the launch: one PTX serves every number."""
+    monkeypatch.setenv(packed.VARIABLE, str(of_graph))
+    usual = packed.find("nms", "float32", USUAL, "8.7", "8.5")
+    other = {"max_output_boxes_per_class": 7, "center_point_box": 1}
+    assert usual is not None
+    assert packed.find("nms", "float32", other, "8.7", "8.5") == usual
 
 
 def test_other_sources_are_compiled_here(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from accel.values import Port, Refusal, Request
 ENGINE = catalog.load("engines", "tensorrt")
 PORTS = (Port("ids", "int64", ("batch", "sequence")), Port("mask", "int64", ("batch", "sequence")))
 FIXED = (Port("x", "float32", (1, 3, 8, 8)),)
-H200 = identity.Identity("9.0", "NVIDIA H200", "11.4.0.106", "13.0")
+H200 = identity.Identity("9.0", "NVIDIA H200", "11.4.0.106", "13.0", "x86_64")
 FACTS = {**dataclasses.asdict(H200), "engine_file": "m.engine"}
 ORIN = targets.load("jetson-orin-nano")
 
@@ -235,6 +236,8 @@ def test_the_file_name_carries_gpu_tensorrt_and_driver() -> None:
         ({"hardware": "AMPERE_PLUS"}, {"sm": "8.6", "gpu": "NVIDIA A10"}, ""),
         ({"hardware": "AMPERE_PLUS"}, {"sm": "7.5", "gpu": "Tesla T4"}, "8.0 or newer"),
         ({"hardware": "AMPERE_PLUS"}, {"tensorrt": "11.5.0.1"}, "to the last number"),
+        ({"hardware": "AMPERE_PLUS"}, {"architecture": "aarch64"}, "it was built on x86_64"),
+        ({}, {"architecture": "aarch64"}, "this machine's processor is aarch64"),
     ],
 )
 def test_a_plan_is_for_one_kind_of_machine(
@@ -245,6 +248,13 @@ def test_a_plan_is_for_one_kind_of_machine(
         {**FACTS, "compatible": compatible}, dataclasses.replace(H200, **change)
     )
     assert (why in found) if why else (found == "")
+
+
+def test_a_plan_that_tells_no_processor_loads_where_it_did() -> None:
+    """An older accel did not note it."""
+    facts = {name: value for name, value in FACTS.items() if name != "architecture"}
+    for processor in ("x86_64", "aarch64"):
+        assert not identity.mismatch(facts, dataclasses.replace(H200, architecture=processor))
 
 
 def test_a_plan_for_another_machine_is_refused_with_the_way_out() -> None:
@@ -260,12 +270,24 @@ def test_a_plan_for_another_machine_is_refused_with_the_way_out() -> None:
 
 def test_without_a_gpu_there_is_no_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver is asked, and what to run is told."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(identity.machines, "gpus", tuple)
     with pytest.raises(EnvironmentProblem, match="Run: nvidia-smi"):
         identity.here("11.4.0.106")
     gpu = Gpu("NVIDIA H200", "9.0", 1, 132, "13.0")
     monkeypatch.setattr(identity.machines, "gpus", lambda: (gpu,))
     assert identity.here("11.4.0.106") == H200
+
+
+def test_what_pypi_has_not_for_aarch64_is_jetpacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra's line installs on x86_64 alone."""
+    absent = ModuleNotFoundError("no tensorrt", name="tensorrt")
+    for machine, line in (
+        ("x86_64", "Run: pip install 'accel-inference[tensorrt]'"),
+        ("aarch64", "Run: sudo apt-get install python3-libnvinfer"),
+    ):
+        monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
+        assert str(catalog.missing("engine 'tensorrt'", absent)).endswith(line)
 
 
 # ---------------------------------------------------------------------------- cache
