@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from accel.explaining.parts import Part, pairs
-from accel.explaining.view import DEQUANTIZE, HALVES, View, aligned, between
+from accel.explaining.view import DEQUANTIZE, HALVES, QUANTIZE, View, aligned, between
 from accel.qdq import order
 
 MARK = "__reference"
 ABSORBED = ("Relu", "Clip")
+ROUNDED = 0.51  # of a step: the zero point of Clip(-1, 1) is rounded; and what float32 scales lose
 
 
 def restored(reference: View, candidate: View) -> View:
     """The candidate with the activations that a quantizer took out, since its rounding clips alike.
 
     (ONNX Runtime's QDQRemovableActivation: a convolution then makes the ReLU's value at once, and
-    without its pair the ReLU would be missing.) And with lookups in int8 as lookups in tables that were
-    given back as float32: the same numbers, and a constant that can be compared."""
+    without its pair the ReLU would be missing.) One behind which nothing clips so is a fault, and is left
+    for `parts` to find. And with lookups in int8 as lookups in tables that were given back as float32: the
+    same numbers, and a constant that can be compared."""
     made = onnx.ModelProto()
     made.CopyFrom(candidate.proto)
     done = _tables(made, candidate)
@@ -32,6 +36,8 @@ def restored(reference: View, candidate: View) -> View:
         one, two = reference.node(before), candidate.node(after)
         if before in candidate.makers or one is None or two is None or one.op_type != two.op_type:
             continue
+        if not _clips(candidate, after, _bounds(reference, node)):
+            continue
         source = made.graph.node[candidate.makers[after]]
         source.output[list(source.output).index(after)] = before
         copy = made.graph.node.add()
@@ -41,6 +47,38 @@ def restored(reference: View, candidate: View) -> View:
     if done:
         _sort(made)
     return View(made) if done else candidate
+
+
+def _bounds(reference: View, node: Any) -> tuple[float, float] | None:
+    """What an activation lets pass; None where that is computed."""
+    if node.op_type == "Relu":
+        return 0.0, math.inf
+    options = {a.name: a.f for a in node.attribute}  # below opset 11
+    ends = [options.get("min", -math.inf), options.get("max", math.inf)]
+    for i, name in enumerate(node.input[1:3]):
+        found = reference.array(name) if name else np.asarray(ends[i])
+        if found is None or found.size != 1:
+            return None
+        ends[i] = float(found.ravel()[0])
+    return ends[0], ends[1]
+
+
+def _clips(candidate: View, value: str, bounds: tuple[float, float] | None) -> bool:
+    """Does all that reads it round it to numbers within these bounds? Then they change nothing."""
+    nodes = [candidate.proto.graph.node[i] for i, _ in candidate.readers.get(value, ())]
+    if bounds is None or order.uses(candidate.proto)[value] != len(nodes):
+        return False  # a caller reads it, or a subgraph
+    return bool(nodes) and all(_within(candidate, node, bounds) for node in nodes)
+
+
+def _within(candidate: View, node: Any, bounds: tuple[float, float]) -> bool:
+    pair = candidate.pair(node) if order.rounds(node, QUANTIZE) else None
+    if pair is None or pair[1].dtype.kind not in "iu":
+        return False
+    kind, (step, zero) = np.iinfo(pair[1].dtype), (x.astype(np.float64) for x in pair)
+    low, high = ((end - zero) * step for end in (kind.min, kind.max))
+    inside = (low >= bounds[0] - ROUNDED * step) & (high <= bounds[1] + ROUNDED * step)
+    return bool(inside.all())
 
 
 def _tables(made: Any, candidate: View) -> bool:
