@@ -20,6 +20,7 @@ from accel.sketch import Sketch
 
 OTHER = 2.0  # times: a value of another size is another one
 HALF_MOST = 65504.0  # float16's largest (IEEE 754)
+TWO = "MatMul of two activations"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Evidence:
     half: str = ""  # "float16", "bfloat16": of a node that computes in it
     operators: tuple[str, str] = ("", "")  # of a node, in the reference and in the candidate
     attributes: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
+    around: tuple[str, ...] = ()  # an activation's maker and its readers, through ReLUs, of the reference
 
 
 def evidence(
@@ -62,7 +64,8 @@ def evidence(
         known = (calibrated or {}).get(part.value)
         low, high, step, unlike = _ends(candidate, form)
         now = _own(seen.get(part.value), held.get(form))
-        return Evidence(part, now, None, known, low, high, step, unlike)
+        around = _around(reference, part.value)
+        return Evidence(part, now, None, known, low, high, step, unlike, around=around)
     if part.kind == "weight":
         return _of_weight(reference, candidate, part, names[part.value])
     forms = {form: name for name, form in names.items()}
@@ -85,6 +88,30 @@ def _own(seen: Sketch | None, held: Sketch | None) -> Sketch | None:
         return seen or held
     one, two = (max(-s.low, s.high) for s in (seen, held))
     return seen if two < OTHER * one and one < OTHER * two else held
+
+
+def _around(reference: View, value: str) -> tuple[str, ...]:
+    maker, left = reference.node(value), [value]
+    while maker is not None and _named(reference, maker) == "Relu":
+        maker = reference.node(maker.input[0])
+    found = ["" if maker is None else _named(reference, maker)]
+    while left:
+        for index, _ in reference.readers.get(left.pop(), ()):
+            node = reference.proto.graph.node[index]
+            name = _named(reference, node)
+            if name == "Relu":
+                left.append(node.output[0])
+            else:
+                found.append(name)
+    return tuple(found)
+
+
+def _named(reference: View, node: Any) -> str:
+    """A product of two activations has no weight that a scale could move into."""
+    if node.domain not in ("", "ai.onnx"):
+        return f"{node.domain}.{node.op_type}"
+    alone = node.op_type == "MatMul" and node.input[1] not in reference.constants
+    return TWO if alone else str(node.op_type)
 
 
 def _work(view: View, nodes: Sequence[int]) -> Any:
