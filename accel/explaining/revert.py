@@ -91,10 +91,12 @@ def _tables(made: Any, candidate: View) -> bool:
             or lookup.op_type != "Gather"
             or lookup.domain
             or lookup.input[0] not in candidate.constants
+            or (pair := candidate.pair(back)) is None
         ):
             continue
         table = f"{back.output[0]}__table"
-        whole = helper.make_node(DEQUANTIZE, [lookup.input[0], *back.input[1:]], [table], axis=1)
+        inputs, axis = [lookup.input[0], *back.input[1:]], {"axis": 1} if pair[0].size > 1 else {}
+        whole = helper.make_node(DEQUANTIZE, inputs, [table], domain=back.domain, **axis)
         copy = made.graph.node.add()
         copy.CopyFrom(lookup)
         copy.input[0], copy.output[0] = table, back.output[0]
