@@ -63,7 +63,8 @@ def _without(
     reference: View, candidate: View, part: Part, feeds: Any, want: Any, whole: float
 ) -> Tried:
     try:
-        left = error(running.outputs(reverted(reference, candidate, [part]), feeds), want)
+        made = reverted(reference, candidate, [part])
+        left = error(running.outputs(made, feeds, reference.outputs), want)
     except CandidateBroken as trouble:
         return Tried(part, 0.0, trouble=str(trouble))
     return Tried(part, (whole - left) / max(whole, TINY))
@@ -80,7 +81,8 @@ def _alone(
 ) -> Tried:
     others = [p for p in found if p != seen.part]
     try:
-        caused = error(running.outputs(reverted(reference, candidate, others), feeds), want)
+        made = reverted(reference, candidate, others)
+        caused = error(running.outputs(made, feeds, reference.outputs), want)
     except CandidateBroken as trouble:
         return Tried(seen.part, 0.0, True, str(trouble))
     return Tried(seen.part, min(1.0, caused / whole), True)

@@ -90,12 +90,12 @@ def explain(
             f"{candidate} has no part that differs from {reference} and can be told by name. Compare "
             "with the very graph that was converted."
         )
-    want = running.outputs(one.proto, feeds)
+    want = running.outputs(one.proto, feeds, one.outputs)
     if not any(running.is_float(value) for value in want[0]):
         raise UsageError(
             "No output is an array of floats: compare graphs that end before ArgMax and its like."
         )
-    whole = running.error(running.outputs(whole_graph.proto, feeds), want)
+    whole = running.error(running.outputs(whole_graph.proto, feeds, one.outputs), want)
     own = mended.growth(one, two, feeds)
     ranked = mended.tried(one, two, found, feeds, want, whole, own, progress)
     told = [t for t in ranked[:SOUGHT] if t.recovered >= mended.LEAST]
