@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,7 +74,7 @@ def explain(
     calibration: Iterable[Feed] | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Explained:
-    """Raises UsageError where there are no feeds, they are not of this model or the graphs' ports differ,
+    """Raises UsageError where there are no feeds, they (or calibration's) are not of this model or the graphs' ports differ,
     CandidateBroken where one cannot be run or nothing was changed in it."""
     from accel.calibration.collect import collect
     from accel.explaining import mended, running
@@ -96,12 +96,13 @@ def explain(
             "No output is an array of floats: compare graphs that end before ArgMax and its like."
         )
     whole = running.error(running.outputs(whole_graph.proto, feeds, one.outputs), want)
+    fitting = None if calibration is None else _fitted(one, calibration)
+    known = None if fitting is None else collect(reference, fitting, stop=False).sketches
     own = mended.growth(one, two, feeds)
     ranked = mended.tried(one, two, found, feeds, want, whole, own, progress)
     told = [t for t in ranked[:SOUGHT] if t.recovered >= mended.LEAST]
     seen = collect(reference, feeds, stop=False).sketches if told else {}
     held = _held(two, feeds) if told else {}
-    known = None if calibration is None else collect(reference, calibration, stop=False).sketches
     return Explained(
         sqnr_db=_db(whole),
         parts=len(found),
@@ -140,6 +141,14 @@ def _views(candidate: Path, reference: Path, feeds: Sequence[Feed]) -> tuple[Vie
             f"{flat(error)}"
         ) from None
     return _folded(one, two), two
+
+
+def _fitted(one: View, feeds: Iterable[Feed]) -> Iterator[Feed]:
+    """Calibration feeds, once each is seen to be of this model."""
+    ports = [graph.port(v) for v in one.proto.graph.input if v.name in one.inputs]
+    for i, feed in enumerate(feeds):
+        arrays.fit(feed, ports, f"calibration feed {i}")
+        yield feed
 
 
 def _folded(one: View, two: View) -> View:

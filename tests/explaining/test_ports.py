@@ -1,15 +1,18 @@
-"""Outputs are told apart by name."""
+"""What goes in and what comes out: by name, and of this model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import pytest
 
+from accel.errors import UsageError
 from accel.explaining import running
 from accel.questions.explain import explain
-from accel.values import Model
+from accel.values import Feed, Model
 from tests.explaining.planted import changed
 
 
@@ -31,3 +34,14 @@ def test_outputs_may_stand_in_another_order(
     assert explain(turned, reference, feeds) == explain(alike, reference, feeds)
     y, mean = running.outputs(onnx.load(turned), feeds, ["y", "mean"])[0]
     assert (y.ndim, mean.ndim) == (2, 4)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"x": np.zeros((2, 3, 4, 4), np.float32)}])
+def test_calibration_data_of_another_model_is_refused_at_once(
+    int8: Path, model: Model, feeds: Any, wrong: Feed
+) -> None:
+    """Before any part is tried: an input that is absent, or of another shape."""
+    told: list[int] = []
+    with pytest.raises(UsageError, match="calibration feed 1"):
+        explain(int8, model.path, feeds, [feeds[0], wrong], lambda done, _: told.append(done))
+    assert not told
