@@ -74,8 +74,9 @@ def explain(
     calibration: Iterable[Feed] | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Explained:
-    """Raises UsageError where there are no feeds, they (or calibration's) are not of this model or the graphs' ports differ,
-    CandidateBroken where one cannot be run or nothing was changed in it."""
+    """Raises UsageError where there are no feeds, they or calibration's are not of this model or the graphs'
+    ports differ, CandidateBroken where one cannot be run or nothing was changed in it, BadModel where one cannot be
+    read."""
     from accel.calibration.collect import collect
     from accel.explaining import mended, running
     from accel.explaining.parts import parts
@@ -115,7 +116,7 @@ def explain(
 
 
 def _views(candidate: Path, reference: Path, feeds: Sequence[Feed]) -> tuple[View, View]:
-    """Both graphs, of one opset, once it is sure that they belong together."""
+    """Both graphs, of one opset and without functions, once it is sure that they belong together."""
     import onnx
 
     from accel.explaining.view import View
@@ -130,7 +131,7 @@ def _views(candidate: Path, reference: Path, feeds: Sequence[Feed]) -> tuple[Vie
         )
     for i, feed in enumerate(feeds):
         arrays.fit(feed, ports[0].inputs, f"feed {i}")
-    one, two = View(graph.open_model(reference)), View(graph.open_model(candidate))
+    one, two = View(graph.dense(reference)), View(graph.dense(candidate))
     if one.opset == two.opset:
         return _folded(one, two), two
     try:
