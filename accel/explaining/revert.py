@@ -140,16 +140,21 @@ def _bypass(made: Any, candidate: View, form: str) -> None:
 def _weight(made: Any, reference: View, candidate: View, part: Part, form: str) -> None:
     original = reference.node(part.value)
     assert original is not None
-    index = candidate.makers[form]
-    made.graph.node[index].input[part.slot] = _constant(made, reference, original.input[part.slot])
+    node = made.graph.node[candidate.makers[form]]
+    kind = candidate.dtypes.get(node.input[part.slot], 0)
+    node.input[part.slot] = _constant(made, reference, original.input[part.slot], kind)
 
 
-def _constant(made: Any, reference: View, name: str) -> str:
-    """The reference's constant, under a name that the candidate does not have."""
-    marked = f"{name}{MARK}"
+def _constant(made: Any, reference: View, name: str, kind: int = 0) -> str:
+    """The reference's constant, under a name that the candidate does not have, and in its 16-bit `kind`."""
+    marked = f"{name}{MARK}{HALVES.get(kind, '')}"
     if name in reference.constants and marked not in {t.name for t in made.graph.initializer}:
         constant = made.graph.initializer.add()
         constant.CopyFrom(reference.constants[name])
+        if kind in HALVES:
+            values = numpy_helper.to_array(constant)
+            half = values.astype(helper.tensor_dtype_to_np_dtype(kind))
+            constant.CopyFrom(numpy_helper.from_array(half))
         constant.name = marked
     return marked
 
