@@ -77,7 +77,6 @@ def explain(
     """Raises UsageError where there are no feeds, they or calibration's are not of this model or the graphs'
     ports differ, CandidateBroken where one cannot be run or nothing was changed in it, BadModel where one cannot be
     read."""
-    from accel.calibration.collect import collect
     from accel.explaining import mended, running
     from accel.explaining.parts import parts
     from accel.explaining.revert import restored
@@ -98,12 +97,12 @@ def explain(
         )
     whole = running.error(running.outputs(whole_graph.proto, feeds, one.outputs), want)
     fitting = None if calibration is None else _fitted(one, calibration)
-    known = None if fitting is None else collect(reference, fitting, stop=False).sketches
+    known = None if fitting is None else _sketches(one, fitting)
     own = mended.growth(one, two, feeds)
     ranked = mended.tried(one, two, found, feeds, want, whole, own, progress)
     told = [t for t in ranked[:SOUGHT] if t.recovered >= mended.LEAST]
-    seen = collect(reference, feeds, stop=False).sketches if told else {}
-    held = _held(two, feeds) if told else {}
+    seen = _sketches(one, feeds) if told else {}
+    held = _sketches(two, feeds) if told else {}
     return Explained(
         sqnr_db=_db(whole),
         parts=len(found),
@@ -133,7 +132,7 @@ def _views(candidate: Path, reference: Path, feeds: Sequence[Feed]) -> tuple[Vie
         arrays.fit(feed, ports[0].inputs, f"feed {i}")
     one, two = View(graph.dense(reference)), View(graph.dense(candidate))
     if one.opset == two.opset:
-        return _folded(one, two), two
+        return _in_form(one, two), two
     try:
         one = View(onnx.version_converter.convert_version(one.proto, two.opset))
     except Exception as error:  # the converter raises whatever its C++ does
@@ -141,7 +140,7 @@ def _views(candidate: Path, reference: Path, feeds: Sequence[Feed]) -> tuple[Vie
             f"{reference} is of opset {one.opset}, {candidate} of {two.opset}, and it cannot be converted: "
             f"{flat(error)}"
         ) from None
-    return _folded(one, two), two
+    return _in_form(one, two), two
 
 
 def _fitted(one: View, feeds: Iterable[Feed]) -> Iterator[Feed]:
@@ -152,8 +151,14 @@ def _fitted(one: View, feeds: Iterable[Feed]) -> Iterator[Feed]:
         yield feed
 
 
+def _in_form(one: View, two: View) -> View:
+    """The reference with what the candidate's recipe changed before it rounded: it is the same function, and
+    weights can be compared."""
+    return _equalized(_folded(one, two), two)
+
+
 def _folded(one: View, two: View) -> View:
-    """The reference with the norms folded that the candidate has folded: then their weights can be compared."""
+    """Without the norms that the candidate has folded."""
     from accel.explaining.view import View, aligned
     from accel.qdq import norms
 
@@ -161,14 +166,24 @@ def _folded(one: View, two: View) -> View:
     return View(proto) if count else one
 
 
-def _held(two: View, feeds: Sequence[Feed]) -> Mapping[str, Sketch]:
-    """The candidate's own values."""
-    from accel import graph as graphs
+def _equalized(one: View, two: View) -> View:
+    """With its channels scaled, where the candidate's weights are those of that graph."""
+    from accel.explaining import moved
+    from accel.explaining.view import View
+    from accel.recipes import _equalize
+
+    proto, scales = _equalize.equalized(one.proto)
+    scaled = View(proto)
+    return scaled if scales and moved.nearer(two, one, scaled) else one
+
+
+def _sketches(view: View, feeds: Iterable[Feed]) -> Mapping[str, Sketch]:
+    """A graph's own values."""
     from accel.calibration.collect import collect
 
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:
         path = Path(folder, "model.onnx")
-        graphs.save(two.proto, path)
+        graph.save(view.proto, path)
         return collect(path, feeds, stop=False).sketches
 
 
