@@ -6,6 +6,7 @@ import numpy as np
 
 from accel.causes._cause import Cause
 from accel.explaining.evidence import TWO, Evidence
+from accel.explaining.view import SMOOTH
 
 FAR = 8.0  # times the median channel: three of the eight bits
 KEPT = "leave it in float32"
@@ -29,7 +30,7 @@ def judge(e: Evidence) -> Cause | None:
         "outlier channel",
         f"{len(far)} of {len(size)} channels are over {FAR:g} times the median; channel {worst} reaches "
         f"{size[worst]:.3g}, the median one {median:.3g}, for which {steps:.0f} of 255 steps are left",
-        _mend(e.around),
+        KEPT if e.part.value.endswith(SMOOTH) else _mend(e.around),  # once is enough
         0.8,
     )
 

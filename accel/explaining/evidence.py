@@ -44,8 +44,9 @@ class Evidence:
     unsigned: bool = False  # the activation beside a weight is uint8
     half: str = ""  # "float16", "bfloat16": of a node that computes in it
     operators: tuple[str, str] = ("", "")  # of a node, in the reference and in the candidate
+    through: tuple[str, ...] = ()  # all that the candidate computes a node by
     attributes: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
-    around: tuple[str, ...] = ()  # an activation's maker and its readers, through ReLUs, of the reference
+    around: tuple[str, ...] = ()  # an activation's maker and its readers, past ReLUs
 
 
 def evidence(
@@ -78,6 +79,7 @@ def evidence(
         read=seen.get(one.input[0]) if one is not None and one.input else None,
         half=_half(candidate, nodes),
         operators=(one.op_type if one else "", two.op_type if two else ""),
+        through=_through(candidate, nodes),
         attributes=(_options(one), _options(two)),
     )
 
@@ -118,6 +120,11 @@ def _work(view: View, nodes: Sequence[int]) -> Any:
     """The last node that computes something."""
     found = [view.proto.graph.node[i] for i in nodes]
     return next((n for n in reversed(found) if n.op_type not in PLUMBING), None)
+
+
+def _through(view: View, nodes: Sequence[int]) -> tuple[str, ...]:
+    found = (view.proto.graph.node[i].op_type for i in nodes)
+    return tuple(dict.fromkeys(o for o in found if o not in PLUMBING))
 
 
 def _ends(candidate: View, form: str) -> tuple[float, float, float, str]:

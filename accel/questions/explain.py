@@ -154,7 +154,9 @@ def _fitted(one: View, feeds: Iterable[Feed]) -> Iterator[Feed]:
 def _in_form(one: View, two: View) -> View:
     """The reference with what the candidate's recipe changed before it rounded: it is the same function, and
     weights can be compared."""
-    return _equalized(_folded(one, two), two)
+    from accel.explaining import moved
+
+    return moved.migrated(_equalized(_folded(one, two), two), two)
 
 
 def _folded(one: View, two: View) -> View:
@@ -212,9 +214,11 @@ def _cause(e: Evidence) -> Cause | None:
 
 
 def _suspect(cause: Cause | None, tried: Tried) -> Suspect:
+    from accel.explaining.view import SMOOTH
+
     return Suspect(
         part=tried.part.title,
-        value=tried.part.value,
+        value=tried.part.value.removesuffix(SMOOTH),
         recovered=tried.recovered,
         alone=tried.alone,
         kind=cause.kind if cause else "",

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from accel import graph
+from accel import graph, testing
 from accel.questions.explain import explain
 from accel.recipes import int8_mixed
 from accel.values import Model
@@ -54,3 +54,49 @@ def test_a_stale_scale_of_an_equalised_weight_is_named_first(
     first = explain(stale, uneven, feeds).suspects[0]
     assert (first.value, first.kind) == ("p1", "wrong or stale scale")
     assert first.recovered > 0.9
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
+    """Two products, of which the first reads a channel that is far larger than the rest."""
+    folder, draw = tmp_path_factory.mktemp("migrated"), np.random.default_rng(5)
+    model = testing.mlp(folder / "m.onnx", width=32)
+    feeds = [{"x": draw.normal(size=(16, 32)).astype(np.float32)} for _ in range(4)]
+    for feed in feeds:
+        feed["x"][:, 3] *= 50
+    (folder / "q").mkdir()
+    options = {"ranges": "minmax", "migrate": 0.8}
+    made = int8_mixed.apply(model, feeds, U8S8, options, folder / "q").model.path
+    return made, model.path, feeds
+
+
+def test_a_sound_migrated_graph_has_no_fault(migrated: tuple[Path, Path, Any]) -> None:
+    """The divided activations and the multiplied weights are its parts, none of them a node."""
+    found = explain(*migrated)
+    assert found.sqnr_db > 25
+    assert {s.kind for s in found.suspects} <= SOUND
+    assert {s.part.split()[0] for s in found.suspects} == {"activation", "weight"}
+    assert {s.value for s in found.suspects} <= {"x", "p0", "r0", "y"}
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "value", "kind"),
+    [
+        ("r0__smooth__scale", 1 / 8, "r0", "clipped range"),
+        ("w0__scale", 3, "p0", "wrong or stale scale"),
+    ],
+    ids=["divided activation", "multiplied weight"],
+)
+def test_a_fault_of_a_migrated_graph_is_named_first(
+    migrated: tuple[Path, Path, Any],
+    tmp_path: Path,
+    name: str,
+    factor: float,
+    value: str,
+    kind: str,
+) -> None:
+    """By the reference's names."""
+    made, reference, feeds = migrated
+    first = explain(changed(made, tmp_path, scaled(name, factor)), reference, feeds).suspects[0]
+    assert (first.value, first.kind) == (value, kind)
+    assert first.recovered > 0.8
