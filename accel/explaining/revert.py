@@ -178,7 +178,7 @@ def _node(
     for i in nodes:
         copy = made.graph.node.add()
         copy.CopyFrom(reference.proto.graph.node[i])
-        copy.name = f"{copy.name}{MARK}"
+        copy.name = f"{copy.name}{MARK}" if copy.name else ""  # two of one name are refused
         _rename(copy, renamed)
     kind, last = candidate.dtypes.get(form), [f"{value}{MARK}"]
     whole = helper.make_node("Identity", last, [form])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from accel import testing
@@ -43,3 +44,21 @@ def test_sound_rounding_by_other_operators_is_no_fault(
     found = explain(made, model.path, feeds)
     assert {s.kind for s in found.suspects} - {"int8 pair-sum saturation"} == kinds
     assert found.untold == ()
+
+
+def test_nodes_without_names_are_taken_back(tmp_path: Path) -> None:
+    """Two of them lead to one value: the copies have no name either, for two of one name are refused."""
+    draw, text = np.random.default_rng(3), """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, 8] x) => (float[n, 8] y) {{ p = MatMul(x, w)  {} }}
+    """  # fmt: skip
+    weight = onnx.numpy_helper.from_array(draw.normal(size=(8, 8)).astype(np.float32), "w")
+    for name, nodes in (("one", "t = Relu(p) y = Neg(t)"), ("two", "y = Neg(p)")):
+        proto = onnx.parser.parse_model(text.format(nodes))
+        proto.graph.initializer.append(weight)
+        onnx.save(proto, tmp_path / f"{name}.onnx")
+    feeds = [{"x": draw.normal(size=(4, 8)).astype(np.float32)}]
+    found = explain(tmp_path / "two.onnx", tmp_path / "one.onnx", feeds)
+    assert found.untold == ()
+    assert not found.suspects[0].alone
+    assert found.suspects[0].recovered > 0.99
