@@ -29,8 +29,8 @@ class Sample:
     def add(self, value: NDArray[Any]) -> None:
         """Keep it, as long as there is room."""
         if self.kept < KEPT:
-            part = value if value.size <= KEPT else value[: max(1, len(value) * KEPT // value.size)]
-            self.parts.append(np.array(part))
+            part = np.array(_cut(value))  # a copy: else all of it would stay
+            self.parts.append(part)
             self.kept += part.size
 
     def looks(self) -> str:
@@ -56,6 +56,15 @@ class Sample:
             if abs(likeness) > 4 / np.sqrt(len(one)):
                 return False
         return True
+
+
+def _cut(value: NDArray[Any]) -> NDArray[Any]:
+    """The first of it, as many as there is room for: of the longest axis, whose neighbours stay beside each other."""
+    while value.size > KEPT:
+        axis = int(np.argmax(value.shape))
+        most = max(1, value.shape[axis] * KEPT // value.size)
+        value = value[(slice(None),) * axis + (slice(most),)]
+    return value
 
 
 def _pairs(part: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:

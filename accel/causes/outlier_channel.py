@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from accel.causes._cause import Cause
-from accel.explaining.evidence import Evidence
+from accel.explaining.evidence import TWO, Evidence
+from accel.explaining.view import SMOOTH
 
 FAR = 8.0  # times the median channel: three of the eight bits
+KEPT = "leave it in float32"
+MATRICES = {"MatMul", "Gemm"}
+MIGRATED = f"accel quantize MODEL --recipe int8_mixed --variant 2 (scale migration), or {KEPT}"
+EQUALIZED = f"accel quantize MODEL --recipe int8_mixed --variant 3 (equalisation), or {KEPT}"
 
 
 def judge(e: Evidence) -> Cause | None:
@@ -25,6 +30,15 @@ def judge(e: Evidence) -> Cause | None:
         "outlier channel",
         f"{len(far)} of {len(size)} channels are over {FAR:g} times the median; channel {worst} reaches "
         f"{size[worst]:.3g}, the median one {median:.3g}, for which {steps:.0f} of 255 steps are left",
-        "accel quantize MODEL --recipe int8_mixed --variant 2 (scale migration), or leave it in float32",
+        KEPT if e.part.value.endswith(SMOOTH) else _mend(e.around),  # once is enough
         0.8,
     )
+
+
+def _mend(around: tuple[str, ...]) -> str:
+    """Scales move into the one convolution behind another, or into products by a matrix, where no other product
+    reads the value."""
+    readers = {*around[1:]}
+    if around == ("Conv", "Conv"):
+        return EQUALIZED
+    return MIGRATED if readers & MATRICES and not readers & {"Conv", TWO} else KEPT

@@ -20,6 +20,7 @@ from accel.sketch import Sketch
 
 OTHER = 2.0  # times: a value of another size is another one
 HALF_MOST = 65504.0  # float16's largest (IEEE 754)
+TWO = "MatMul of two activations"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class Evidence:
     unsigned: bool = False  # the activation beside a weight is uint8
     half: str = ""  # "float16", "bfloat16": of a node that computes in it
     operators: tuple[str, str] = ("", "")  # of a node, in the reference and in the candidate
+    through: tuple[str, ...] = ()  # all that the candidate computes a node by
     attributes: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
+    around: tuple[str, ...] = ()  # an activation's maker and its readers, past ReLUs
 
 
 def evidence(
@@ -62,7 +65,8 @@ def evidence(
         known = (calibrated or {}).get(part.value)
         low, high, step, unlike = _ends(candidate, form)
         now = _own(seen.get(part.value), held.get(form))
-        return Evidence(part, now, None, known, low, high, step, unlike)
+        around = _around(reference, part.value)
+        return Evidence(part, now, None, known, low, high, step, unlike, around=around)
     if part.kind == "weight":
         return _of_weight(reference, candidate, part, names[part.value])
     forms = {form: name for name, form in names.items()}
@@ -75,6 +79,7 @@ def evidence(
         read=seen.get(one.input[0]) if one is not None and one.input else None,
         half=_half(candidate, nodes),
         operators=(one.op_type if one else "", two.op_type if two else ""),
+        through=_through(candidate, nodes),
         attributes=(_options(one), _options(two)),
     )
 
@@ -87,10 +92,39 @@ def _own(seen: Sketch | None, held: Sketch | None) -> Sketch | None:
     return seen if two < OTHER * one and one < OTHER * two else held
 
 
+def _around(reference: View, value: str) -> tuple[str, ...]:
+    maker, left = reference.node(value), [value]
+    while maker is not None and _named(reference, maker) == "Relu":
+        maker = reference.node(maker.input[0])
+    found = ["" if maker is None else _named(reference, maker)]
+    while left:
+        for index, _ in reference.readers.get(left.pop(), ()):
+            node = reference.proto.graph.node[index]
+            name = _named(reference, node)
+            if name == "Relu":
+                left.append(node.output[0])
+            else:
+                found.append(name)
+    return tuple(found)
+
+
+def _named(reference: View, node: Any) -> str:
+    """A product of two activations has no weight that a scale could move into."""
+    if node.domain not in ("", "ai.onnx"):
+        return f"{node.domain}.{node.op_type}"
+    alone = node.op_type == "MatMul" and node.input[1] not in reference.constants
+    return TWO if alone else str(node.op_type)
+
+
 def _work(view: View, nodes: Sequence[int]) -> Any:
     """The last node that computes something."""
     found = [view.proto.graph.node[i] for i in nodes]
     return next((n for n in reversed(found) if n.op_type not in PLUMBING), None)
+
+
+def _through(view: View, nodes: Sequence[int]) -> tuple[str, ...]:
+    found = (view.proto.graph.node[i].op_type for i in nodes)
+    return tuple(dict.fromkeys(o for o in found if o not in PLUMBING))
 
 
 def _ends(candidate: View, form: str) -> tuple[float, float, float, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ MOST = 256  # parts that are tried; of more, those that are off most themselves
 LEAST = 0.01  # of the error: what mends less is noise
 AT_ONCE = 32  # inner values of a run: all that a large graph has may not fit
 Errors = Mapping[str, float]
+Left = Callable[[Sequence[Part]], float]  # parts -> the error that is left without them
 
 
 @dataclass(frozen=True)
@@ -48,41 +50,45 @@ def tried(
 
     Where several parts each spoil all, taking one back mends nothing: those that are off are then
     judged by what they alone do to the reference. `own`: the error at each value, for choosing."""
+
+    def left(back: Sequence[Part]) -> float:
+        made = reverted(reference, candidate, back)
+        return error(running.outputs(made, feeds, reference.outputs), want)
+
     chosen = found if len(found) <= MOST else _most(reference, candidate, found, own)
     results = []
     for i, part in enumerate(chosen):
-        results.append(_without(reference, candidate, part, feeds, want, whole))
+        results.append(_without(left, part, whole))
         progress(i + 1, len(chosen))
     if whole > 0 and max(r.recovered for r in results) < LEAST:
-        results = [_alone(reference, candidate, found, r, feeds, want, whole) for r in results]
+        results = _alone(left, found, results, whole)
     return tuple(sorted(results, key=lambda r: -r.recovered))
 
 
-def _without(
-    reference: View, candidate: View, part: Part, feeds: Any, want: Any, whole: float
-) -> Tried:
+def _without(left: Left, part: Part, whole: float) -> Tried:
     try:
-        left = error(running.outputs(reverted(reference, candidate, [part]), feeds), want)
+        return Tried(part, (whole - left([part])) / max(whole, TINY))
     except CandidateBroken as trouble:
         return Tried(part, 0.0, trouble=str(trouble))
-    return Tried(part, (whole - left) / max(whole, TINY))
 
 
-def _alone(
-    reference: View,
-    candidate: View,
-    found: Sequence[Part],
-    seen: Tried,
-    feeds: Any,
-    want: Any,
-    whole: float,
-) -> Tried:
-    others = [p for p in found if p != seen.part]
+def _alone(left: Left, found: Sequence[Part], seen: Sequence[Tried], whole: float) -> list[Tried]:
+    """What each does to the reference. One that cannot be taken back stays in, and what it does is left out."""
+    stuck = {r.part for r in seen if r.trouble}
+    free = [p for p in found if p not in stuck]
     try:
-        caused = error(running.outputs(reverted(reference, candidate, others), feeds), want)
+        rest = left(free) if stuck else 0.0
+    except CandidateBroken:
+        return list(seen)
+    return [r if r.trouble else _one(left, free, r.part, rest, whole) for r in seen]
+
+
+def _one(left: Left, free: Sequence[Part], part: Part, rest: float, whole: float) -> Tried:
+    try:
+        caused = left([p for p in free if p != part]) - rest
     except CandidateBroken as trouble:
-        return Tried(seen.part, 0.0, True, str(trouble))
-    return Tried(seen.part, min(1.0, caused / whole), True)
+        return Tried(part, 0.0, True, str(trouble))
+    return Tried(part, min(1.0, caused / whole), True)
 
 
 def _most(reference: View, candidate: View, found: Sequence[Part], own: Errors) -> tuple[Part, ...]:
@@ -105,7 +111,8 @@ def _off(reference: View, candidate: View, part: Part, own: Errors) -> float:
 
 
 def growth(reference: View, candidate: View, feeds: Sequence[Feed]) -> dict[str, float]:
-    """Value -> its error in the candidate (as in `error`), in the order of the reference's graph."""
+    """Value -> its error in the candidate (as in `error`), in the order of the reference's graph; without those
+    that ONNX Runtime cannot give."""
     names = aligned(reference, candidate)
     wanted = [n for n in reference.makers if n in names and n not in reference.outputs]
     found: dict[str, list[tuple[float, float]]] = {}
@@ -113,11 +120,12 @@ def growth(reference: View, candidate: View, feeds: Sequence[Feed]) -> dict[str,
         some = wanted[first : first + AT_ONCE]
         ones = running.values(reference.proto, some, feeds)
         twos = running.values(candidate.proto, [names[n] for n in some], feeds)
-        for one, two in zip(ones, twos, strict=True):
-            for name in some:
-                a, b = two[names[name]], one[name]
-                if running.is_float(b) and a.shape == b.shape:
-                    found.setdefault(name, []).append(running.off(a, b))
+        with contextlib.suppress(CandidateBroken):  # each part that is taken back tells of it
+            for one, two in zip(ones, twos, strict=True):
+                for name in some:
+                    a, b = two[names[name]], one[name]
+                    if running.is_float(b) and a.shape == b.shape:
+                        found.setdefault(name, []).append(running.off(a, b))
     return {
         name: min(WORST, sum(x for x, _ in seen) / max(sum(s for _, s in seen), TINY))
         for name, seen in found.items()

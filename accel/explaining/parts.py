@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from onnx import helper
 
 from accel.explaining.view import DEQUANTIZE, HALVES, QUANTIZE, View, aligned, between
 from accel.qdq import order
 
 SAME = 1e-6  # of a weight's size: less than that is rounding of a file format
 PLUMBING = (QUANTIZE, DEQUANTIZE, "Cast", "Constant", "Identity")
+BITS = "16 bits"  # how a cast to them is told from operators
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,10 @@ def _others(reference: View, candidate: View, names: Mapping[str, str]) -> Itera
         if wanted is None or got is None or next(o for o in wanted.output if o) != value:
             continue
         title = wanted.name or value
-        if candidate.dtypes.get(names[value]) in HALVES or _differs(
-            reference, candidate, value, names
-        ):
+        half, other = _differs(reference, candidate, value, names)
+        if half or other:
             yield Part("node", value, node=title)
+        if other:
             continue
         for slot, name in enumerate(wanted.input):
             if slot < len(got.input) and _changed(reference, candidate, name, got.input[slot]):
@@ -82,7 +84,7 @@ def _others(reference: View, candidate: View, names: Mapping[str, str]) -> Itera
 
 
 def _changed(reference: View, candidate: View, name: str, now: str) -> bool:
-    """Is a constant there another one here?"""
+    """Is a constant there another one here, and more than rounded to 16 bits, which is its node's part?"""
     if not name or name not in reference.constants:
         return False
     before, after = reference.array(name), candidate.array(now)
@@ -90,24 +92,32 @@ def _changed(reference: View, candidate: View, name: str, now: str) -> bool:
         return False
     if before.dtype.kind != "f":
         return not np.array_equal(before, after)
-    off = np.abs(before.astype(np.float64) - after).max(initial=0.0)
+    if (kind := candidate.dtypes.get(now)) in HALVES:
+        with np.errstate(all="ignore"):  # what is too large is infinite in both
+            before = before.astype(helper.tensor_dtype_to_np_dtype(kind))
+    off = np.abs(before.astype(np.float64) - after.astype(np.float64)).max(initial=0.0)
     return bool(off > SAME * np.abs(before).max(initial=0.0))
 
 
-def _differs(reference: View, candidate: View, value: str, names: Mapping[str, str]) -> bool:
-    """Do other operators lead from the same values to this one, or with other attributes?"""
+def _differs(
+    reference: View, candidate: View, value: str, names: Mapping[str, str]
+) -> tuple[bool, bool]:
+    """Is it computed in 16 bits? And do other operators lead from the same values to this one, or with other
+    attributes?"""
     there = {form: name for name, form in names.items()}
     one, from_one = between(reference, value, names)
     two, from_two = between(candidate, names[value], there)
     signs = [_signs(v, nodes) for v, nodes in ((reference, one), (candidate, two))]
-    return signs[0] != signs[1] or {*from_one} != {there[n] for n in from_two}
+    casts = {s.pop(BITS, 0) for s in signs}
+    half = candidate.dtypes.get(names[value]) in HALVES or len(casts) > 1
+    return half, signs[0] != signs[1] or {*from_one} != {there[n] for n in from_two}
 
 
 def _signs(view: View, nodes: list[int]) -> Counter[str]:
     found: Counter[str] = Counter()
     for node in (view.proto.graph.node[i] for i in nodes):
         if node.op_type == "Cast" and any(a.name == "to" and a.i in HALVES for a in node.attribute):
-            found["16 bits"] += 1
+            found[BITS] += 1
         if node.op_type not in PLUMBING:
             options = sorted(a.SerializeToString(deterministic=True).hex() for a in node.attribute)
             found[f"{node.domain}.{node.op_type} {options}"] += 1

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from accel.explaining.parts import Part, pairs
-from accel.explaining.view import DEQUANTIZE, HALVES, View, aligned, between
+from accel.explaining.view import DEQUANTIZE, HALVES, QUANTIZE, View, aligned, between
 from accel.qdq import order
 
 MARK = "__reference"
 ABSORBED = ("Relu", "Clip")
+ROUNDED = 0.51  # of a step: the zero point of Clip(-1, 1) is rounded; and what float32 scales lose
 
 
 def restored(reference: View, candidate: View) -> View:
     """The candidate with the activations that a quantizer took out, since its rounding clips alike.
 
     (ONNX Runtime's QDQRemovableActivation: a convolution then makes the ReLU's value at once, and
-    without its pair the ReLU would be missing.) And with lookups in int8 as lookups in tables that were
-    given back as float32: the same numbers, and a constant that can be compared."""
+    without its pair the ReLU would be missing.) One behind which nothing clips so is a fault, and is left
+    for `parts` to find. And with lookups in int8 as lookups in tables that were given back as float32: the
+    same numbers, and a constant that can be compared."""
     made = onnx.ModelProto()
     made.CopyFrom(candidate.proto)
     done = _tables(made, candidate)
@@ -31,6 +35,8 @@ def restored(reference: View, candidate: View) -> View:
         before, after = node.input[0], node.output[0]
         one, two = reference.node(before), candidate.node(after)
         if before in candidate.makers or one is None or two is None or one.op_type != two.op_type:
+            continue
+        if not _clips(candidate, after, _bounds(reference, node)):
             continue
         source = made.graph.node[candidate.makers[after]]
         source.output[list(source.output).index(after)] = before
@@ -43,6 +49,38 @@ def restored(reference: View, candidate: View) -> View:
     return View(made) if done else candidate
 
 
+def _bounds(reference: View, node: Any) -> tuple[float, float] | None:
+    """What an activation lets pass; None where that is computed."""
+    if node.op_type == "Relu":
+        return 0.0, math.inf
+    options = {a.name: a.f for a in node.attribute}  # below opset 11
+    ends = [options.get("min", -math.inf), options.get("max", math.inf)]
+    for i, name in enumerate(node.input[1:3]):
+        found = reference.array(name) if name else np.asarray(ends[i])
+        if found is None or found.size != 1:
+            return None
+        ends[i] = float(found.ravel()[0])
+    return ends[0], ends[1]
+
+
+def _clips(candidate: View, value: str, bounds: tuple[float, float] | None) -> bool:
+    """Does all that reads it round it to numbers within these bounds? Then they change nothing."""
+    nodes = [candidate.proto.graph.node[i] for i, _ in candidate.readers.get(value, ())]
+    if bounds is None or order.uses(candidate.proto)[value] != len(nodes):
+        return False  # a caller reads it, or a subgraph
+    return bool(nodes) and all(_within(candidate, node, bounds) for node in nodes)
+
+
+def _within(candidate: View, node: Any, bounds: tuple[float, float]) -> bool:
+    pair = candidate.pair(node) if order.rounds(node, QUANTIZE) else None
+    if pair is None or pair[1].dtype.kind not in "iu":
+        return False
+    kind, (step, zero) = np.iinfo(pair[1].dtype), (x.astype(np.float64) for x in pair)
+    low, high = ((end - zero) * step for end in (kind.min, kind.max))
+    inside = (low >= bounds[0] - ROUNDED * step) & (high <= bounds[1] + ROUNDED * step)
+    return bool(inside.all())
+
+
 def _tables(made: Any, candidate: View) -> bool:
     """DQ(Gather(table, ids)) becomes Gather(DQ(table), ids), in place; whether there was any."""
     done = False
@@ -53,10 +91,12 @@ def _tables(made: Any, candidate: View) -> bool:
             or lookup.op_type != "Gather"
             or lookup.domain
             or lookup.input[0] not in candidate.constants
+            or (pair := candidate.pair(back)) is None
         ):
             continue
         table = f"{back.output[0]}__table"
-        whole = helper.make_node(DEQUANTIZE, [lookup.input[0], *back.input[1:]], [table], axis=1)
+        inputs, axis = [lookup.input[0], *back.input[1:]], {"axis": 1} if pair[0].size > 1 else {}
+        whole = helper.make_node(DEQUANTIZE, inputs, [table], domain=back.domain, **axis)
         copy = made.graph.node.add()
         copy.CopyFrom(lookup)
         copy.input[0], copy.output[0] = table, back.output[0]
@@ -100,16 +140,21 @@ def _bypass(made: Any, candidate: View, form: str) -> None:
 def _weight(made: Any, reference: View, candidate: View, part: Part, form: str) -> None:
     original = reference.node(part.value)
     assert original is not None
-    index = candidate.makers[form]
-    made.graph.node[index].input[part.slot] = _constant(made, reference, original.input[part.slot])
+    node = made.graph.node[candidate.makers[form]]
+    kind = candidate.dtypes.get(node.input[part.slot], 0)
+    node.input[part.slot] = _constant(made, reference, original.input[part.slot], kind)
 
 
-def _constant(made: Any, reference: View, name: str) -> str:
-    """The reference's constant, under a name that the candidate does not have."""
-    marked = f"{name}{MARK}"
+def _constant(made: Any, reference: View, name: str, kind: int = 0) -> str:
+    """The reference's constant, under a name that the candidate does not have, and in its 16-bit `kind`."""
+    marked = f"{name}{MARK}{HALVES.get(kind, '')}"
     if name in reference.constants and marked not in {t.name for t in made.graph.initializer}:
         constant = made.graph.initializer.add()
         constant.CopyFrom(reference.constants[name])
+        if kind in HALVES:
+            values = numpy_helper.to_array(constant)
+            half = values.astype(helper.tensor_dtype_to_np_dtype(kind))
+            constant.CopyFrom(numpy_helper.from_array(half))
         constant.name = marked
     return marked
 
@@ -133,7 +178,7 @@ def _node(
     for i in nodes:
         copy = made.graph.node.add()
         copy.CopyFrom(reference.proto.graph.node[i])
-        copy.name = f"{copy.name}{MARK}"
+        copy.name = f"{copy.name}{MARK}" if copy.name else ""  # two of one name are refused
         _rename(copy, renamed)
     kind, last = candidate.dtypes.get(form), [f"{value}{MARK}"]
     whole = helper.make_node("Identity", last, [form])

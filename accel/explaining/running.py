@@ -24,10 +24,13 @@ WORST = 1e6  # the error of an output that is no number, or of another shape
 SILENT = 1e-4
 
 
-def outputs(proto: Any, feeds: Iterable[Feed]) -> list[list[Any]]:
-    """What a graph answers to each feed. Raises CandidateBroken where ONNX Runtime cannot run it."""
+def outputs(
+    proto: Any, feeds: Iterable[Feed], names: Sequence[str] | None = None
+) -> list[list[Any]]:
+    """What a graph answers to each feed. `names`: in this order, which another graph of the model need not
+    have. Raises CandidateBroken where ONNX Runtime cannot run it."""
     session = _session(_held(proto))
-    return [_run(session, None, feed) for feed in feeds]
+    return [_run(session, names, feed) for feed in feeds]
 
 
 def values(proto: Any, names: Sequence[str], feeds: Iterable[Feed]) -> Iterator[dict[str, Any]]:

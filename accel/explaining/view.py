@@ -16,6 +16,7 @@ from accel.qdq import order
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 HALF_FORM = "__half"  # what accel's 16-bit recipes call a value's second form
+SMOOTH = "__smooth"  # and its scale migration an activation that it divided
 HALVES = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 
 

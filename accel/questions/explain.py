@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,9 +74,9 @@ def explain(
     calibration: Iterable[Feed] | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Explained:
-    """Raises UsageError where there are no feeds, they are not of this model or the graphs' ports differ,
-    CandidateBroken where one cannot be run or nothing was changed in it."""
-    from accel.calibration.collect import collect
+    """Raises UsageError where there are no feeds, they or calibration's are not of this model or the graphs'
+    ports differ, CandidateBroken where one cannot be run or nothing was changed in it, BadModel where one cannot be
+    read."""
     from accel.explaining import mended, running
     from accel.explaining.parts import parts
     from accel.explaining.revert import restored
@@ -90,18 +90,19 @@ def explain(
             f"{candidate} has no part that differs from {reference} and can be told by name. Compare "
             "with the very graph that was converted."
         )
-    want = running.outputs(one.proto, feeds)
+    want = running.outputs(one.proto, feeds, one.outputs)
     if not any(running.is_float(value) for value in want[0]):
         raise UsageError(
             "No output is an array of floats: compare graphs that end before ArgMax and its like."
         )
-    whole = running.error(running.outputs(whole_graph.proto, feeds), want)
+    whole = running.error(running.outputs(whole_graph.proto, feeds, one.outputs), want)
+    fitting = None if calibration is None else _fitted(one, calibration)
+    known = None if fitting is None else _sketches(one, fitting)
     own = mended.growth(one, two, feeds)
     ranked = mended.tried(one, two, found, feeds, want, whole, own, progress)
     told = [t for t in ranked[:SOUGHT] if t.recovered >= mended.LEAST]
-    seen = collect(reference, feeds, stop=False).sketches if told else {}
-    held = _held(two, feeds) if told else {}
-    known = None if calibration is None else collect(reference, calibration, stop=False).sketches
+    seen = _sketches(one, feeds) if told else {}
+    held = _sketches(two, feeds) if told else {}
     return Explained(
         sqnr_db=_db(whole),
         parts=len(found),
@@ -114,7 +115,7 @@ def explain(
 
 
 def _views(candidate: Path, reference: Path, feeds: Sequence[Feed]) -> tuple[View, View]:
-    """Both graphs, of one opset, once it is sure that they belong together."""
+    """Both graphs, of one opset and without functions, once it is sure that they belong together."""
     import onnx
 
     from accel.explaining.view import View
@@ -129,9 +130,9 @@ def _views(candidate: Path, reference: Path, feeds: Sequence[Feed]) -> tuple[Vie
         )
     for i, feed in enumerate(feeds):
         arrays.fit(feed, ports[0].inputs, f"feed {i}")
-    one, two = View(graph.open_model(reference)), View(graph.open_model(candidate))
+    one, two = View(graph.dense(reference)), View(graph.dense(candidate))
     if one.opset == two.opset:
-        return _folded(one, two), two
+        return _in_form(one, two), two
     try:
         one = View(onnx.version_converter.convert_version(one.proto, two.opset))
     except Exception as error:  # the converter raises whatever its C++ does
@@ -139,11 +140,27 @@ def _views(candidate: Path, reference: Path, feeds: Sequence[Feed]) -> tuple[Vie
             f"{reference} is of opset {one.opset}, {candidate} of {two.opset}, and it cannot be converted: "
             f"{flat(error)}"
         ) from None
-    return _folded(one, two), two
+    return _in_form(one, two), two
+
+
+def _fitted(one: View, feeds: Iterable[Feed]) -> Iterator[Feed]:
+    """Calibration feeds, once each is seen to be of this model."""
+    ports = [graph.port(v) for v in one.proto.graph.input if v.name in one.inputs]
+    for i, feed in enumerate(feeds):
+        arrays.fit(feed, ports, f"calibration feed {i}")
+        yield feed
+
+
+def _in_form(one: View, two: View) -> View:
+    """The reference with what the candidate's recipe changed before it rounded: it is the same function, and
+    weights can be compared."""
+    from accel.explaining import moved
+
+    return moved.migrated(_equalized(_folded(one, two), two), two)
 
 
 def _folded(one: View, two: View) -> View:
-    """The reference with the norms folded that the candidate has folded: then their weights can be compared."""
+    """Without the norms that the candidate has folded."""
     from accel.explaining.view import View, aligned
     from accel.qdq import norms
 
@@ -151,14 +168,24 @@ def _folded(one: View, two: View) -> View:
     return View(proto) if count else one
 
 
-def _held(two: View, feeds: Sequence[Feed]) -> Mapping[str, Sketch]:
-    """The candidate's own values."""
-    from accel import graph as graphs
+def _equalized(one: View, two: View) -> View:
+    """With its channels scaled, where the candidate's weights are those of that graph."""
+    from accel.explaining import moved
+    from accel.explaining.view import View
+    from accel.recipes import _equalize
+
+    proto, scales = _equalize.equalized(one.proto)
+    scaled = View(proto)
+    return scaled if scales and moved.nearer(two, one, scaled) else one
+
+
+def _sketches(view: View, feeds: Iterable[Feed]) -> Mapping[str, Sketch]:
+    """A graph's own values."""
     from accel.calibration.collect import collect
 
     with tempfile.TemporaryDirectory(prefix="accel-") as folder:
         path = Path(folder, "model.onnx")
-        graphs.save(two.proto, path)
+        graph.save(view.proto, path)
         return collect(path, feeds, stop=False).sketches
 
 
@@ -187,9 +214,11 @@ def _cause(e: Evidence) -> Cause | None:
 
 
 def _suspect(cause: Cause | None, tried: Tried) -> Suspect:
+    from accel.explaining.view import SMOOTH
+
     return Suspect(
         part=tried.part.title,
-        value=tried.part.value,
+        value=tried.part.value.removesuffix(SMOOTH),
         recovered=tried.recovered,
         alone=tried.alone,
         kind=cause.kind if cause else "",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from accel.calibration import audit
+from accel.calibration import audit, randomness
 from accel.calibration.audit import Auditor
 from accel.errors import UsageError
 from accel.sketch import Sketch
@@ -157,3 +157,16 @@ def test_what_is_kept_does_not_grow() -> None:
     for feed in smooth(100):
         auditor.add(feed)
     assert auditor._inputs["x"].sample.kept < 100 * 3 * 32 * 32
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 512, 512), (1, 1, 1 << 20), (300, 300, 300)])
+def test_of_a_large_array_no_more_is_kept_than_of_many(shape: tuple[int, ...]) -> None:
+    """Whichever of its axes are long; noise is told by that, and a picture is not taken for it."""
+    draw, sample = np.random.default_rng(9), randomness.Sample()
+    sample.add(draw.normal(size=shape).astype(np.float32))
+    assert randomness.KEPT // 2 < sum(p.size for p in sample.parts) <= randomness.KEPT
+    assert all(p.base is None for p in sample.parts)
+    assert sample.looks().startswith("normal")
+    walks = randomness.Sample()
+    walks.add(np.cumsum(draw.normal(size=shape), axis=-1).astype(np.float32))
+    assert not walks.looks()
