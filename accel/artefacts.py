@@ -265,7 +265,8 @@ def device(target: Target) -> Options:
 def driver() -> Options:
     """What is no part of a machine's class and still of a plan for a GPU: an older driver loads none of
     a newer one's. Nothing where there is no GPU."""
-    return {"driver": gpu.driver for gpu in here.gpus()[:1]}
+    found = here.gpus()
+    return {"driver": found[0].driver} if found else {}
 
 
 def kernel_sources(model: Model, options: Options) -> Options:

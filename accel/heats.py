@@ -24,7 +24,9 @@ from accel.values import Candidate, Measurement, Options, Plan, Refusal
 
 ROUNDS, BLOCK_S = 16, 0.05
 WARM_CALLS = 200  # passes over the requests until an arm has run about this many calls
-MOST_KEPT = 2_000_000  # calls in an epoch: at some 50 bytes each the store reads no larger record back
+MOST_KEPT = (
+    2_000_000  # calls in an epoch: at some 50 bytes each the store reads no larger record back
+)
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,9 @@ def _one(name: str, reference: list[Any], actual: list[Any]) -> OutputCheck:
     return OutputCheck(
         name,
         max_abs=max((float(np.abs(e).max()) for e in errors), default=math.nan),
-        cosine_min=min((cosine(x, y) for x, y in pairs if x.any() or not y.any()), default=math.nan),
+        cosine_min=min(
+            (cosine(x, y) for x, y in pairs if x.any() or not y.any()), default=math.nan
+        ),
         sqnr_db=_decibel(sum(float(x @ x) for x, _ in pairs), sum(float(e @ e) for e in errors)),
         non_finite=bad,
         unlike=sum(map(_unlike, want, got)),

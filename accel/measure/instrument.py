@@ -93,7 +93,9 @@ def compare(
     tallies = [Tally() for _ in arms]
     together = _fit_together(arms, memory_bytes)
     if not together and progress is not None:
-        progress("the arms do not fit in memory together: each runs its rounds alone, in minutes of its own")
+        progress(
+            "the arms do not fit in memory together: each runs its rounds alone, in minutes of its own"
+        )
     most = max(epochs, most_epochs or 0)
     found: Found = ()
     for epoch in range(most):

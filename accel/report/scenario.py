@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from accel import quantiles
-from accel.measure import load as company
 from accel.measure import arrivals, machine, scenarios, serving
+from accel.measure import load as company
 from accel.measure.loadgen import Verdict
 from accel.measure.rates import Rate
 from accel.measure.scenarios import Load, Run

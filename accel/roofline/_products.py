@@ -75,9 +75,10 @@ def einsum(site: Site) -> int:
     if len(own) == 1:
         return math.prod(sizes.values()) if summed else 0
     alone = summed & (own[0].keys() ^ own[1].keys())
-    sums = sum(math.prod(one.values()) for one in own if alone & one.keys())
-    rest = math.prod(size for letter, size in sizes.items() if letter not in alone)
-    return sums + (2 if summed - alone else 1) * rest
+    sums: int = sum(math.prod(one.values()) for one in own if alone & one.keys())
+    rest: int = math.prod(size for letter, size in sizes.items() if letter not in alone)
+    per_product = 2 if summed - alone else 1
+    return sums + per_product * rest
 
 
 def _attended(pairs: int, heads: int, to_score: int, to_value: int) -> int:

@@ -76,6 +76,8 @@ def test_what_is_slow_is_not_warmed_up_for_minutes(
     _, state = loaded(monkeypatch, tmp_path, (1, 2))
     assert process.VERBS["warm"](state, count=200) == 2 * CALL_S
     assert state.calls[0].__closure__[-1].cell_contents.ran == 3 + 2 * 21
+
+
 def test_a_block_makes_the_calls_that_it_is_to_make_at_least() -> None:
     """However short its time, in whole passes; and never past its room."""
     ran: list[int] = []

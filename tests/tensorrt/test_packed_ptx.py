@@ -90,7 +90,8 @@ USUAL = {"max_output_boxes_per_class": 100, "center_point_box": 0}
 def of_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is packed with a graph that states constants which no variant has."""
     pytest.importorskip(
-        "numba", reason="of the kernels extra, there is no compiler to pack with; instead: test_packed.py"
+        "numba",
+        reason="of the kernels extra, there is no compiler to pack with; instead: test_packed.py",
     )
     ours = {"domain": "accel.kernels"}
     nodes = [
