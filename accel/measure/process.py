@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CAPACITY = 1 << 18  # timed calls in a block, at most: 2 MiB of int64
-WARM_LEAST, WARM_S = 3, 20.0  # passes of a warm-up that takes so long or longer
+WARM_LEAST, WARM_S = 3, 10.0  # passes of a warm-up that takes so long or longer
 WAKE_CALLS, WAKE_NS = 3, 20_000_000  # dropped after SIGCONT: max(3 calls, 20 ms)
 
 

@@ -72,10 +72,10 @@ def test_without_a_request_nothing_is_called(
 def test_what_is_slow_is_not_warmed_up_for_minutes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Two calls of half a second: 21 passes take more than 20 s; of a minute each, three are made."""
+    """Two calls of half a second: 11 passes take more than 10 s."""
     _, state = loaded(monkeypatch, tmp_path, (1, 2))
     assert process.VERBS["warm"](state, count=200) == 2 * CALL_S
-    assert state.calls[0].__closure__[-1].cell_contents.ran == 3 + 2 * 21
+    assert state.calls[0].__closure__[-1].cell_contents.ran == 3 + 2 * 11
 
 
 def test_a_block_makes_the_calls_that_it_is_to_make_at_least() -> None:
