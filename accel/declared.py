@@ -43,6 +43,25 @@ def fitting(problem: Workload, feed: Feed) -> None:
             )
 
 
+def answered(names: Sequence[str], result: Any, parts: Sequence[Any]) -> None:
+    """Raise UsageError for an output (a part of what the module gave) that is no tensor, and where `outputs`
+    names others or another number."""
+    odd = next((part for part in parts if not hasattr(part, "numpy")), None)
+    if odd is not None:
+        raise UsageError(
+            f"The model gives a {type(odd).__name__} among its outputs. Wrap it so that it "
+            f"gives a tensor, or a flat tuple or dict of tensors."
+        )
+    if names and isinstance(result, Mapping) and set(names) != set(result):
+        raise UsageError(
+            f"outputs names {', '.join(names)}; the model gives a dict of "
+            f"{', '.join(map(str, result))}. Leave outputs out, or wrap the model so that it "
+            f"gives what you want alone."
+        )
+    if names and len(names) != len(parts):
+        raise UsageError(f"outputs names {len(names)}; the model gives {len(parts)}.")
+
+
 def spelt(found: Any, functions: Sequence[str], path: Path) -> None:
     """Raise UsageError for a function or a setting of the user's whose name is nearly one that is read
     and not there. A setting has to be of the right kind, too: others have names like "output"."""

@@ -273,22 +273,9 @@ def output_names(result: Any, workload: Workload) -> tuple[str, ...]:
     Raises UsageError for an output that is no tensor (an exporter would flatten it, or drop it), and for
     names that are not the dict's."""
     parts = _parts(result)
-    for part in parts:
-        if not hasattr(part, "numpy"):
-            raise UsageError(
-                f"The model gives a {type(part).__name__} among its outputs. Wrap it so that it "
-                f"gives a tensor, or a flat tuple or dict of tensors."
-            )
+    declared.answered(workload.outputs, result, parts)
     if isinstance(result, Mapping):
-        if workload.outputs and set(workload.outputs) != set(result):
-            raise UsageError(
-                f"outputs names {', '.join(workload.outputs)}; the model gives a dict of "
-                f"{', '.join(map(str, result))}. Leave outputs out, or wrap the model so that it "
-                f"gives what you want alone."
-            )
         return tuple(result)
-    if workload.outputs and len(workload.outputs) != len(parts):
-        raise UsageError(f"outputs names {len(workload.outputs)}; the model gives {len(parts)}.")
     return workload.outputs or tuple(f"output_{i}" for i in range(len(parts)))
 
 
