@@ -172,9 +172,9 @@ def _equalized(one: View, two: View) -> View:
     """With its channels scaled, where the candidate's weights are those of that graph."""
     from accel.explaining import moved
     from accel.explaining.view import View
-    from accel.recipes import _equalize
+    from accel.qdq import equalize
 
-    proto, scales = _equalize.equalized(one.proto)
+    proto, scales = equalize.equalized(one.proto)
     scaled = View(proto)
     return scaled if scales and moved.nearer(two, one, scaled) else one
 

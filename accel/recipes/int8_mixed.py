@@ -14,11 +14,11 @@ from accel import catalog, graph
 from accel.errors import CandidateBroken
 from accel.plain import shown
 from accel.protocols import Quantized
-from accel.qdq import dynamic, norms, place, tables, write
+from accel.qdq import dynamic, equalize, norms, place, tables, write
 from accel.qdq.numbers import Steps
 from accel.qdq.sites import PRODUCTS, UNTYPED, Site, sites, untyped
 from accel.ranges import minmax
-from accel.recipes import _calibration, _equalize, _fuse, _islands, _merge, _raise, _smooth
+from accel.recipes import _calibration, _fuse, _islands, _merge, _raise, _smooth
 from accel.sketch import Sketch
 from accel.values import Feed, Model, Options, QuantStyle
 
@@ -155,7 +155,7 @@ def _moved(
     """The graph with its scales moved towards the weights of what is `wanted` in int8, its statistics, and the extremes of the values that changed."""
     given: dict[str, Range] = {}
     if options.get("equalize"):
-        proto, scales = _equalize.equalized(proto)
+        proto, scales = equalize.equalized(proto)
         if not scales:
             raise CandidateBroken("nothing to equalize: no two convolutions follow each other")
         moved = {n: known[n].divided(s) for n, s in scales.items() if n in known}

@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from accel import graph, testing
 from accel.calibration.collect import collect
 from accel.errors import CandidateBroken
+from accel.qdq import equalize
 from accel.qdq.sites import sites
-from accel.recipes import _equalize, _smooth, int8_mixed
+from accel.recipes import _smooth, int8_mixed
 from accel.values import QuantStyle
 
 F = TensorProto.FLOAT
@@ -68,7 +69,7 @@ def images() -> Any:
 
 def test_equalisation_changes_no_output(depthwise: Any, images: Any) -> None:
     """To float32's own rounding, through a depthwise layer too."""
-    made, scales = _equalize.equalized(depthwise)
+    made, scales = equalize.equalized(depthwise)
     assert set(scales) == {"c0", "r0", "c1", "r1"}
     for feed in images:
         assert np.allclose(run(made, feed), run(depthwise, feed), rtol=1e-4, atol=1e-4)
@@ -76,7 +77,7 @@ def test_equalisation_changes_no_output(depthwise: Any, images: Any) -> None:
 
 def test_equalisation_makes_rows_alike(depthwise: Any) -> None:
     """Each channel is as large in the weight before it as in the one behind."""
-    made, _ = _equalize.equalized(depthwise)
+    made, _ = equalize.equalized(depthwise)
     found = {t.name: np.abs(numpy_helper.to_array(t)) for t in made.graph.initializer}
     before, after = found["k1"].max(axis=(1, 2, 3)), found["k2"].max(axis=(0, 2, 3))
     assert np.allclose(before, after, rtol=0.02)
@@ -85,7 +86,7 @@ def test_equalisation_makes_rows_alike(depthwise: Any) -> None:
 def test_what_is_known_is_divided_alike(depthwise: Any, images: Any, tmp_path: Path) -> None:
     """Extremes and means of a value are those that a fresh calibration of the new graph finds."""
     known = seen(depthwise, images, tmp_path)
-    made, scales = _equalize.equalized(depthwise)
+    made, scales = equalize.equalized(depthwise)
     fresh = seen(made, images, tmp_path)
     told = known["r0"].divided(scales["r0"])
     assert told.high == pytest.approx(fresh["r0"].high, rel=1e-4)
@@ -115,7 +116,7 @@ def test_a_dead_channel_with_a_bias_is_left_as_it_is(
         if tensor.name == "b0":
             array[3] = 0.2
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    made, scales = _equalize.equalized(depthwise)
+    made, scales = equalize.equalized(depthwise)
     assert scales["c0"][3] == 1 != scales["c0"][2]
     known, fresh = (seen(p, images, tmp_path)["r0"].high for p in (depthwise, made))
     assert fresh < 2 * known
@@ -139,7 +140,7 @@ def test_what_a_branch_reads_is_left_alone(depthwise: Any, read: str) -> None:
     depthwise.graph.node.insert(2, branch(read))
     depthwise.graph.initializer.append(numpy_helper.from_array(np.asarray(True), "yes"))
     depthwise.graph.output.append(helper.make_tensor_value_info("z", F, []))
-    _, scales = _equalize.equalized(depthwise)
+    _, scales = equalize.equalized(depthwise)
     assert "r0" not in scales
 
 
@@ -263,7 +264,7 @@ def test_a_convolution_whose_weight_is_an_output_is_left_alone(depthwise: Any, w
     """The caller gets it as it was."""
     shape = next(t.dims for t in depthwise.graph.initializer if t.name == weight)
     depthwise.graph.output.append(helper.make_tensor_value_info(weight, F, shape))
-    _, scales = _equalize.equalized(depthwise)
+    _, scales = equalize.equalized(depthwise)
     assert "r0" not in scales
 
 
