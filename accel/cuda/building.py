@@ -154,6 +154,15 @@ def write(folder: Path, job: Job, built: Built) -> Written:
     )
 
 
+def told(
+    asked: Sequence[Job], progress: Callable[[str], None]
+) -> Iterator[tuple[Job, Built | Refusal]]:
+    """As `run`, with a line of progress for each."""
+    for i, (job, found) in enumerate(run(asked), 1):
+        progress(f"[{i}/{len(asked)}] {job}{': FAILED' if isinstance(found, Refusal) else ''}")
+        yield job, found
+
+
 def pack(
     asked: Sequence[Job],
     folder: Path,
@@ -165,8 +174,7 @@ def pack(
     clear(folder)
     written: list[Written] = []
     refused: list[Refusal] = []
-    for i, (job, found) in enumerate(run(asked), 1):
-        progress(f"[{i}/{len(asked)}] {job}{': FAILED' if isinstance(found, Refusal) else ''}")
+    for job, found in told(asked, progress):
         if isinstance(found, Refusal):
             refused.append(found)
         else:

@@ -31,8 +31,7 @@ def build(
     made: list[tuple[Job, Built]] = []
     written: list[Written] = []
     refused: list[Refusal] = []
-    for i, (job, found) in enumerate(building.run(jobs), 1):
-        progress(f"[{i}/{len(jobs)}] {job}{': FAILED' if isinstance(found, Refusal) else ''}")
+    for job, found in building.told(jobs, progress):
         if isinstance(found, Refusal):
             refused.append(found)
             continue
